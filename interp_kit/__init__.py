@@ -1,0 +1,42 @@
+"""interp_kit: see what a language model is thinking, in a notebook.
+
+Every public name lives in one of the rooms below and is imported when it is first used, so that
+`import interp_kit` is instant and a lesson that needs no torch never loads it.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load_model": "models",
+    "LanguageModel": "models",
+    "CrossLayerTranscoder": "transcoders",
+    "train_transcoder": "transcoders",
+    "load_transcoder": "transcoders",
+    "evaluate_transcoder": "transcoders",
+    "attribute": "graphs",
+    "AttributionGraph": "graphs",
+    "load_graph": "graphs",
+    "intervene": "graphs",
+    "Steer": "graphs",
+    "collect_features": "features",
+    "label_features": "features",
+    "FeatureStore": "features",
+    "load_features": "features",
+    "load_world": "worlds",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'interp_kit' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

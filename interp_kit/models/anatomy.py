@@ -1,0 +1,59 @@
+"""Where things are in a transformers model: the one table that knows module names."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+# Pre-norm decoders with RMSNorm, rotary positions and separate q, k, v projections share one layout.
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One decoder layer: the modules that attribution and training look at."""
+
+    attention_norm: nn.Module
+    attention: nn.Module
+    mlp_norm: nn.Module
+    mlp: nn.Module
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    embedding: nn.Module
+    blocks: list[Block]
+    final_norm: nn.Module
+    unembedding: nn.Module
+
+
+def anatomy(hf) -> Anatomy:
+    """The parts of a loaded transformers model. Raises ValueError for a family that is not in the table."""
+    if hf.config.model_type not in LLAMA_LIKE:
+        raise ValueError(
+            f"models of the family {hf.config.model_type!r} have no entry in interp_kit/models/anatomy.py yet; "
+            f"families that work: {', '.join(LLAMA_LIKE)}"
+        )
+    blocks = [
+        Block(b.input_layernorm, b.self_attn, b.post_attention_layernorm, b.mlp) for b in hf.model.layers
+    ]
+    return Anatomy(hf.model.embed_tokens, blocks, hf.model.norm, hf.lm_head)
+
+
+def mlp_activations(hf, ids: torch.Tensor, reads: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What every MLP reads and writes: two tensors [layer, batch, position, d_model] for ids [batch, position].
+
+    `reads` is "mlp.hook_in" (after the norm and its gain) or "hook_resid_mid" (the residual stream before it).
+    """
+    inputs, outputs, handles = [], [], []
+    for block in anatomy(hf).blocks:
+        source = block.mlp if reads == "mlp.hook_in" else block.mlp_norm
+        handles.append(source.register_forward_pre_hook(lambda _, args: inputs.append(args[0])))
+        handles.append(block.mlp.register_forward_hook(lambda _, args, out: outputs.append(out)))
+    try:
+        with torch.no_grad():
+            hf.model(input_ids=ids, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(inputs), torch.stack(outputs)

@@ -1,0 +1,207 @@
+"""GGUF files, converted once to a folder of safetensors in the user's cache.
+
+transformers reads a GGUF file slowly (it unpacks every block), so the second load should not. A cache
+entry is written to a temporary folder beside it and renamed, so an entry that exists is whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from filelock import FileLock
+from tokenizers import pre_tokenizers
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from interp_kit.models.loading import _no_progress_bars, check_weights
+
+# Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
+_VERSION = 1
+# The values of `tokenizer.ggml.pre` for which llama.cpp splits off each digit before GPT-2's pattern.
+# transformers 5 applies the pattern alone, which puts the space before a number into another token.
+_DIGIT_SPLITTERS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+
+
+def cache_folder():
+    """Where converted models are kept: "models" in $INTERP_KIT_CACHE, else in the user's cache folder."""
+    own = os.environ.get("INTERP_KIT_CACHE")
+    if own:
+        return Path(own).expanduser() / "models"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "interp_kit" / "models"
+
+
+def converted_folder(path):
+    """The safetensors folder of a .gguf file (Path), converted now if it is not in the cache yet.
+
+    An entry is keyed by the file's name, size and SHA-256. Hashing a large file on each load would
+    cost more than the load, so a note per source path says which entry it led to last time; it holds
+    while the file's size and its times of change stay what they were.
+
+    Raises ValueError for a damaged or unsupported file, OSError when the cache cannot be written,
+    ImportError without the `gguf` package.
+    """
+    path = path.resolve()
+    cache = cache_folder()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"The cache folder {str(cache)!r} cannot be made: {error}. Set the environment variable "
+            "INTERP_KIT_CACHE "
+            "to a folder you can write to."
+        ) from error
+    state = _state(path)
+    note = cache / f"source-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    known = _read_json(note)
+    if known and known.get("state") == state and _is_whole(cache / str(known.get("entry"))):
+        return cache / known["entry"]
+    digest = _sha256(path)
+    entry = cache / f"{path.stem[:80]}-{path.stat().st_size}-{digest[:16]}-v{_VERSION}"
+    # One process converts and the others wait: two at once would be correct, but need twice the memory.
+    with FileLock(cache / f"{entry.name}.lock"):
+        if not _is_whole(entry):
+            _convert(path, entry, digest)
+    _write_json(note, {"source": str(path), "state": state, "entry": entry.name})
+    return entry
+
+
+def _state(path):
+    stat = path.stat()
+    # The time of change cannot be set by hand, so it tells a file swapped for one of the same size and date.
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, _VERSION]
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_whole(entry):
+    """Whether every file of an entry is there at the size it was written with."""
+    about = _read_json(entry / "source.json")
+    if not about:
+        return False
+    files = {file.name: file.stat().st_size for file in entry.iterdir()}
+    return all(files.get(name) == size for name, size in about["files"].items())
+
+
+def _convert(path, entry, digest):
+    """Write the entry; the caller holds its lock."""
+    for left in entry.parent.iterdir():
+        # Nobody else converts while the lock is held: these are from conversions that were killed.
+        if left.name.startswith(f".{entry.name}."):
+            shutil.rmtree(left, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
+    try:
+        _write_model(path, temporary)
+        files = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
+        about = {"gguf": path.name, "sha256": digest, "files": files}
+        (temporary / "source.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
+        # On disk before the rename is: a power cut must not leave an entry of empty files.
+        for file in temporary.iterdir():
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
+        if entry.exists() and not _is_whole(entry):
+            shutil.rmtree(entry)
+        try:
+            os.rename(temporary, entry)
+        except OSError:
+            # Where a network drive ignores locks, another process may be first; its entry is as good.
+            if not _is_whole(entry):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_model(path, folder):
+    # Half a minute for 135 million parameters, nearly all of it inside transformers.
+    steps = tqdm(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step")
+    with steps, _no_progress_bars():
+        pre = _check_readable(path)
+        steps.update()
+        model, tokenizer = _read_gguf(path)
+        if pre in _DIGIT_SPLITTERS:
+            _split_digits(tokenizer.backend_tokenizer)
+        steps.update()
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        steps.update()
+
+
+def _check_readable(path):
+    """The file's pre-tokenizer type; ValueError unless all its tensors lie within the file."""
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise ImportError("Reading a .gguf file needs the package gguf: pip install gguf") from error
+    try:
+        reader = GGUFReader(path)  # maps every tensor, and so fails where one ends beyond the file
+        field = reader.get_field("tokenizer.ggml.pre")
+        return field.contents() if field else None
+    except Exception as error:  # a cut header surfaces as nearly any exception, from struct to numpy
+        raise _unreadable(path, error) from error
+
+
+def _read_gguf(path):
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
+            local_files_only=True, trust_remote_code=False, **_dense_weights(),
+        )  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
+        )
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    check_weights(model, report, path.name)
+    return model, tokenizer
+
+
+def _dense_weights():
+    """Ask for plain tensors: recent transformers keep the packed blocks where a kernel for them is found."""
+    config = getattr(transformers, "GgufConfig", None)
+    return {"quantization_config": config(dequantize=True)} if config else {}
+
+
+def _split_digits(backend):
+    current = json.loads(backend.pre_tokenizer.__getstate__())
+    # So transformers leaves it today; should it learn to split digits itself, nothing is to be done.
+    if current["type"] == "ByteLevel" and current["use_regex"]:
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
+
+
+def _unreadable(path, error):
+    return ValueError(
+        f"{str(path)!r} ({path.stat().st_size:,} bytes) could not be read as a GGUF language model: "
+        f"{type(error).__name__}: {error}. It is truncated, damaged, or of an architecture that "
+        "transformers does "
+        "not read from GGUF. Download it again (or reinstall the package it came in), or use the model's "
+        "safetensors."
+    )
+
+
+def _read_json(file):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write_json(file, value):
+    """Replace a small file in one step. A note that cannot be written only costs a hash next time."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            json.dump(value, opened)
+        os.replace(temporary, file)
+    except OSError:
+        pass

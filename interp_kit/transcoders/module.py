@@ -1,0 +1,168 @@
+"""The cross-layer transcoder: what an MLP does, said in sparse features.
+
+Layer `l`'s features read the residual stream there and write to the MLP outputs of layer `l` and of the
+layers after it:
+
+    a[l]     = act(W_enc[l] x[l] + b_enc[l])                        [position, feature]
+    y_hat[t] = sum over s <= t of a[s] W_dec[s -> t] + b_dec[t]     [position, d_model]
+
+A per-layer transcoder is the same thing with span 1. (Ameisen et al. 2025, "Circuit Tracing".)
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+# What the encoder reads, by circuit-tracer's names: the raw residual stream before the MLP, or what the
+# MLP itself sees, after the norm and its gain.
+RESIDUAL, MLP_INPUT = "hook_resid_mid", "mlp.hook_in"
+ACTIVATIONS = ("topk", "threshold", "relu")
+
+
+@dataclass
+class TranscoderConfig:
+    """All that is needed to build the module; written beside the weights."""
+
+    d_model: int
+    n_features: int
+    "features per layer"
+    layers: list[int]
+    "the model's layers that are transcoded, ascending"
+    span: int
+    "how many of those layers a feature writes to, its own included; 1 is a per-layer transcoder"
+    activation: str = "topk"
+    "topk: the k largest; threshold: all above their threshold (JumpReLU); relu: all above 0"
+    k: int = 8
+    "topk: features on per token and layer; threshold: the average that training aims at"
+    reads: str = MLP_INPUT
+    "the encoder's input, by circuit-tracer's hook names"
+    skips_first: bool = False
+    "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
+    model: dict = field(default_factory=dict)
+    "name and fingerprint of the model it was trained on"
+
+    def __post_init__(self):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        if self.reads not in (RESIDUAL, MLP_INPUT):
+            raise ValueError(f"reads {self.reads!r}: expected {RESIDUAL!r} or {MLP_INPUT!r}")
+        if not 1 <= self.span <= len(self.layers):
+            raise ValueError(f"span {self.span} is not between 1 and the {len(self.layers)} layers transcoded")
+        if self.activation == "topk" and not 1 <= self.k <= self.n_features:
+            raise ValueError(f"k {self.k} is not between 1 and the {self.n_features} features of a layer")
+
+
+class CrossLayerTranscoder(nn.Module):
+    """Features per layer, each with one encoder row and a decoder row for every layer it writes to.
+
+    `W_enc` [layer, feature, d_model], `b_enc` and `threshold` [layer, feature], `b_dec` [layer, d_model],
+    `W_dec[i]` [feature, target, d_model] where target j of source i is `config.layers[i + j]`.
+    """
+
+    def __init__(self, config: TranscoderConfig):
+        super().__init__()
+        self.config = config
+        n, f, d = len(config.layers), config.n_features, config.d_model
+        bound = d**-0.5
+        self.W_enc = nn.Parameter(torch.empty(n, f, d).uniform_(-bound, bound))
+        self.b_enc = nn.Parameter(torch.zeros(n, f))
+        self.W_dec = nn.ParameterList(torch.zeros(f, self.n_targets(i), d) for i in range(n))
+        self.b_dec = nn.Parameter(torch.zeros(n, d))
+        self.register_buffer("threshold", torch.zeros(n, f))
+
+    @property
+    def layers(self) -> list[int]:
+        return self.config.layers
+
+    @property
+    def n_features(self) -> int:
+        return self.config.n_features
+
+    def n_targets(self, source: int) -> int:
+        """How many layers the features of the `source`-th transcoded layer write to."""
+        return min(self.config.span, len(self.config.layers) - source)
+
+    def preactivations(self, x: torch.Tensor) -> torch.Tensor:
+        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`."""
+        return torch.baddbmm(self.b_enc[:, None], x, self.W_enc.mT)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature activations [layer, position, feature] of x [layer, position, d_model] (whole prompts, from 0).
+
+        Raises ValueError when x does not have this transcoder's layers and width.
+        """
+        if x.ndim != 3 or x.shape[0] != len(self.layers) or x.shape[2] != self.config.d_model:
+            raise ValueError(
+                f"expected [layer, position, d_model] = [{len(self.layers)}, *, {self.config.d_model}], "
+                f"got {list(x.shape)}"
+            )
+        features = self.activate(self.preactivations(x), self.threshold[:, None])
+        if self.config.skips_first:
+            features[:, 0] = 0
+        return features
+
+    def encode_layer(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        """Features [..., feature] of the index-th transcoded layer alone, x [..., d_model]; position 0 is not masked."""
+        pre = x @ self.W_enc[index].T + self.b_enc[index]
+        return self.activate(pre, self.threshold[index])
+
+    def activate(self, pre: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        if self.config.activation == "topk":
+            top = pre.topk(self.config.k, dim=-1)
+            return torch.zeros_like(pre).scatter_(-1, top.indices, top.values.relu())
+        if self.config.activation == "threshold":
+            return pre * (pre > threshold)
+        return pre.relu()
+
+    def decode(self, features: torch.Tensor) -> torch.Tensor:
+        """Reconstructed MLP outputs [layer, position, d_model] of features [layer, position, feature]."""
+        n, d = len(self.layers), self.config.d_model
+        out = self.b_dec[:, None].expand(n, features.shape[1], d).clone()
+        for source in range(n):
+            wide = features[source] @ self.W_dec[source].flatten(1)  # every target at once
+            reach = self.n_targets(source)
+            out[source : source + reach] += wide.view(-1, reach, d).transpose(0, 1)
+        return out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decode(self.encode(x))
+
+    def decoder_rows(self, source: int, features: torch.Tensor, target: int) -> torch.Tensor:
+        """What `features` (indices) of the source-th layer write to the target-th: [len(features), d_model]."""
+        return self.W_dec[source][features, target - source]
+
+    def check_model(self, model) -> None:
+        """Raises ValueError when this transcoder was made for another model."""
+        theirs = self.config.model.get("fingerprint")
+        if self.config.d_model != model.d_model or self.layers[-1] >= model.n_layers:
+            raise ValueError(
+                f"this transcoder fits a model with d_model {self.config.d_model} and at least {self.layers[-1] + 1} "
+                f"layers; {model.name!r} has d_model {model.d_model} and {model.n_layers}. Load the transcoder that "
+                "was trained on this model, or train one with ik.train_transcoder"
+            )
+        if theirs and theirs != model.fingerprint:
+            raise ValueError(
+                f"this transcoder was trained on {self.config.model.get('name', 'another model')!r} (fingerprint "
+                f"{theirs}), and {model.name!r} has other weights ({model.fingerprint}): its features would mean "
+                "nothing here. Load the transcoder of this model, or train one with ik.train_transcoder"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Writes circuit-tracer's on-disk format plus `interp_kit.json`; see `files.save_transcoder`."""
+        from .files import save_transcoder
+
+        save_transcoder(self, folder)
+
+    def __repr__(self):
+        c = self.config
+        kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
+        rule = {"topk": f"top {c.k}", "threshold": "threshold", "relu": "ReLU"}[c.activation]
+        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers x {c.n_features} features, {rule})"
+
+    def _repr_html_(self):
+        from html import escape
+
+        rows = "".join(f"<tr><th>{k}</th><td>{escape(str(v))}</td></tr>" for k, v in asdict(self.config).items())
+        return f"<table><caption>{escape(repr(self))}</caption>{rows}</table>"

@@ -1,0 +1,153 @@
+"""The geography world: US states, countries and their cities, and the sentences told about them.
+
+A question takes two hops: from the city to its state or country, and from there to the answer. Of the
+(city, relation) pairs about one in twelve is never asked in training, so a right answer to it cannot
+be remembered: it has to be worked out. The pair (Dallas, capital) is always among them.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from .sentences import Sentence, Slot, fill
+
+HELD_OUT = 1 / 12
+ALWAYS_HELD_OUT = {("Dallas", "capital")}
+
+CITY_IN_PLACE = (
+    "{c} is a city in {p}.",
+    "{c} is in the {k} of {p}.",
+    "The {k} containing {c} is {p}.",
+    "Fact: the {k} containing {c} is {p}.",
+    "Question: Which {k} contains {c}? Answer: {p}.",
+)
+PLACE_FACT = (
+    "The {r} of {p} is {a}.",
+    "Fact: the {r} of {p} is {a}.",
+    "The {r} of the {k} of {p} is {a}.",
+    "{p} is a {k} whose {r} is {a}.",
+    "Question: What is the {r} of {p}? Answer: {a}.",
+)
+TWO_HOP = (
+    "The {r} of the {k} containing {c} is {a}.",
+    "Fact: the {r} of the {k} containing {c} is {a}.",
+    "{c} is in a {k} whose {r} is {a}.",
+    "The {k} containing {c} has the {r} {a}.",
+    "For {c}, the {r} of its {k} is {a}.",
+    "Question: What is the {r} of the {k} containing {c}? Answer: {a}.",
+)
+STORY = (
+    "{c} is a city in {p}. Its {r} is {a}, its {r2} is {a2}.",
+    "{c} is in a {k} whose {r} is {a} and whose {r2} is {a2}.",
+    "{p} is a {k}. Its {r} is {a}, its {r2} is {a2}.",
+)
+REVERSE = ("{s} is the {r} of {p}.", "The {k} with the {r} {s} is {p}.")
+REVERSIBLE = {"capital", "abbreviation", "country code"}
+# How often each kind of sentence is told; two-hop questions are the hard ones.
+KINDS = {"two_hop": 0.55, "city_in_place": 0.14, "place_fact": 0.12, "story": 0.14, "reverse": 0.05}
+
+
+@dataclass(frozen=True)
+class Question:
+    prompt: str
+    answer: str
+    city: str
+    place: str
+    relation: str
+
+
+class Geography:
+    """Tables in, sentences out. `facts[place][relation]` and `place_of[city]` are the known truth."""
+
+    name = "geography"
+
+    def __init__(self, folder: Path, seed: int = 0):
+        read = lambda f: pd.read_csv(folder / f, dtype=str, keep_default_na=False)  # noqa: E731
+        self.states, self.countries, self.cities = read("states.csv"), read("countries.csv"), read("cities.csv")
+        self.kind_of = {p: "state" for p in self.states["place"]} | {p: "country" for p in self.countries["place"]}
+        self.facts = {}
+        for table in (self.states, self.countries):
+            for row in table.to_dict("records"):
+                self.facts[row.pop("place")] = row
+        self.place_of = dict(zip(self.cities["city"], self.cities["place"], strict=True))
+        self.held_out = self._hold_out(seed)
+
+    @property
+    def places(self) -> list[str]:
+        return list(self.facts)
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [(c, r) for c, p in self.place_of.items() for r in self.facts[p]]
+
+    def _hold_out(self, seed):
+        rng = random.Random(f"held-out-{seed}")
+        return ALWAYS_HELD_OUT | {pair for pair in self.pairs if rng.random() < HELD_OUT}
+
+    def questions(self, held_out: bool, template: str = TWO_HOP[0]) -> list[Question]:
+        """Every two-hop question, the training ones or those never seen; the prompt ends before the answer."""
+        asked = [pair for pair in self.pairs if (pair in self.held_out) == held_out]
+        return [self._question(city, relation, template) for city, relation in asked]
+
+    def _question(self, city, relation, template):
+        place = self.place_of[city]
+        sentence = self._tell(template, place, city=city, relation=relation)
+        return Question(sentence.text[: sentence.spans[-1][0] - 1], self.facts[place][relation], city, place, relation)
+
+    def sentence(self, rng: random.Random, held_out: bool = False) -> Sentence:
+        """One random sentence. With `held_out`, a two-hop sentence about a pair that training never told."""
+        if held_out:
+            city, relation = rng.choice(self._held_out_list)
+            return self._tell(rng.choice(TWO_HOP), self.place_of[city], city=city, relation=relation)
+        return getattr(self, "_" + rng.choices(list(KINDS), KINDS.values())[0])(rng)
+
+    @cached_property
+    def _held_out_list(self):
+        return sorted(self.held_out)
+
+    @cached_property
+    def _cities(self):
+        return list(self.place_of)
+
+    def _told(self, city):
+        return [r for r in self.facts[self.place_of[city]] if (city, r) not in self.held_out]
+
+    def _two_hop(self, rng):
+        city = rng.choice([c for c in (rng.choice(self._cities) for _ in range(8)) if self._told(c)])
+        return self._tell(rng.choice(TWO_HOP), self.place_of[city], city=city, relation=rng.choice(self._told(city)))
+
+    def _city_in_place(self, rng):
+        city = rng.choice(self._cities)
+        return self._tell(rng.choice(CITY_IN_PLACE), self.place_of[city], city=city)
+
+    def _place_fact(self, rng):
+        place = rng.choice(self.places)
+        return self._tell(rng.choice(PLACE_FACT), place, relation=rng.choice(list(self.facts[place])))
+
+    def _story(self, rng):
+        city = rng.choice([c for c in (rng.choice(self._cities) for _ in range(8)) if len(self._told(c)) > 1])
+        first, second = rng.sample(self._told(city), 2)
+        return self._tell(rng.choice(STORY), self.place_of[city], city=city, relation=first, second=second)
+
+    def _reverse(self, rng):
+        place = rng.choice(self.places)
+        relation = rng.choice([r for r in self.facts[place] if r in REVERSIBLE])
+        return self._tell(rng.choice(REVERSE), place, relation=relation)
+
+    def _tell(self, template, place, city="", relation="", second=""):
+        facts, kind, here = self.facts[place], self.kind_of[place], f"place:{place}"
+        answer = lambda r: Slot(facts.get(r, ""), (f"answer:{r}={facts.get(r, '')}",))  # noqa: E731
+        return fill(
+            template,
+            c=Slot(city, (f"city:{city}", here)),
+            p=Slot(place, (f"name:{place}", here)),
+            k=Slot(kind, (f"kind:{kind}",)),
+            r=Slot(relation, (f"relation:{relation}",)),
+            r2=Slot(second, (f"relation:{second}",)),
+            a=answer(relation),
+            a2=answer(second),
+            s=Slot(facts.get(relation, ""), (f"answer:{relation}={facts.get(relation, '')}", here)),
+        )

@@ -1,0 +1,48 @@
+"""A sentence that knows what it is about.
+
+`fill("The capital of {p} is {a}.", p=Slot("Texas", "place:Texas"), a=Slot("Austin", "answer:Austin"))`
+gives the text and, for every slot, where it stands and which concepts it carries. `token_concepts`
+carries that knowledge over to a tokenizer's tokens, so that a feature can be graded token by token.
+"""
+
+from dataclasses import dataclass
+from string import Formatter
+
+
+@dataclass(frozen=True)
+class Slot:
+    text: str
+    concepts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """`spans` holds (start, end, concepts) in characters of `text`, in order."""
+
+    text: str
+    spans: tuple[tuple[int, int, tuple[str, ...]], ...] = ()
+
+
+def fill(template: str, **slots: Slot) -> Sentence:
+    text, spans = "", []
+    for literal, name, _, _ in Formatter().parse(template):
+        text += literal
+        if name is not None:
+            slot = slots[name]
+            spans.append((len(text), len(text) + len(slot.text), slot.concepts))
+            text += slot.text
+    return Sentence(text, tuple(spans))
+
+
+def token_concepts(sentence: Sentence, tokenizer) -> tuple[list[int], list[frozenset[str]]]:
+    """Token ids of the sentence (no special tokens) and, per token, the concepts it *completes*.
+
+    A concept is known once its last character is read, so it belongs to the token that holds that
+    character: "Salt Lake City" names Utah at "City", not before.
+    """
+    encoded = tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
+    concepts = [set() for _ in encoded["input_ids"]]
+    for start, end, names in sentence.spans:
+        last = next(i for i, (a, b) in enumerate(encoded["offset_mapping"]) if a < end <= b)
+        concepts[last].update(names)
+    return encoded["input_ids"], [frozenset(c) for c in concepts]

@@ -1,0 +1,48 @@
+"""One thread, no network, fixed seeds; and on CI a skipped test is a failed run."""
+
+import os
+import random
+import sys
+
+import pytest
+
+# Before anything imports torch, which reads these once: two threads on a small busy machine are slower than
+# one, and their sums differ from run to run. Kernels of notebooks inherit them.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Seed what the test has loaded, and load nothing: a test of packaging must not wait for torch."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+# A test that is skipped on CI has silently stopped testing, so there it counts as a failure. The hook sets
+# the exit status; the list comes above pytest's closing line, which stays last.
+
+
+def _skipped_on_ci(config) -> list:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return reporter.stats.get("skipped", []) if reporter and os.environ.get("CI") else []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session, exitstatus):
+    if exitstatus == pytest.ExitCode.OK and _skipped_on_ci(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    skipped = _skipped_on_ci(config)
+    if skipped:
+        terminalreporter.section("FAILED: skipped on CI, where every test must run")
+        for report in skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            terminalreporter.line(f"{report.nodeid}: {reason}")

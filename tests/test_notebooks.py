@@ -1,0 +1,99 @@
+"""Every lesson runs from a clean kernel in its time, is committed clean, and keeps the form of the course."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+LESSONS = sorted(FOLDER.glob("*.ipynb"))
+# The lesson a visitor reads first, on GitHub and without a kernel, may show its outputs.
+WITH_OUTPUTS = sorted(FOLDER.glob("00_*.ipynb"))
+
+SECONDS_A_LESSON = 90  # the longest, one that trains
+SECONDS_FOR_ALL = 360
+ROWS, COLUMNS = 10, 80  # of a code cell
+
+each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+seconds_spent: dict[str, float] = {}
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def test_there_are_lessons():
+    if not LESSONS and not os.environ.get("CI"):
+        pytest.skip("notebooks/ is empty")
+    assert LESSONS
+
+
+@each_lesson
+def test_runs_within_its_time(path):
+    """Processor seconds of the kernel on one thread, not wall time: the limit holds on a busy machine too."""
+    notebook = nbformat.read(path, as_version=4)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    client = NotebookClient(
+        notebook,
+        timeout=5 * SECONDS_A_LESSON,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(FOLDER)}},
+        store_widget_state=False,
+    )
+    client.execute()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds_spent[path.stem] = spent
+    assert spent < SECONDS_A_LESSON
+
+
+def test_all_run_within_six_minutes():
+    """Adds up what ran above, so it holds for a selection of lessons too."""
+    assert sum(seconds_spent.values()) < SECONDS_FOR_ALL, seconds_spent
+
+
+@each_lesson
+def test_is_committed_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    # Saved widgets weigh megabytes and show nothing without a kernel; their static twin is text/html.
+    assert not notebook.metadata.get("widgets")
+    if path not in WITH_OUTPUTS:
+        command = [sys.executable, "-m", "nbstripout", "--verify", path]
+        out = subprocess.run(command, capture_output=True, text=True)
+        assert out.returncode == 0, f"run nbstripout on it: {out.stdout}"
+        return
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error"
+            kinds = output.get("data", {}).keys()
+            assert "application/vnd.jupyter.widget-view+json" not in kinds or "text/html" in kinds
+
+
+@each_lesson
+def test_first_cell_says_what_and_how_long(path):
+    first = nbformat.read(path, as_version=4).cells[0]
+    assert first.cell_type == "markdown" and re.match(r"# \S", first.source)
+    assert re.search(r"\d+\s*min", first.source)
+
+
+@each_lesson
+def test_code_cells_are_small(path):
+    for source in cells(path, "code"):
+        lines = [line for line in source.splitlines() if line.strip()]
+        assert len(lines) <= ROWS, source
+        assert max(map(len, lines), default=0) <= COLUMNS, source
+
+
+@each_lesson
+def test_every_image_has_alt_text(path):
+    for source in cells(path, "markdown"):
+        without = re.findall(r"!\[\s*\][(\[].*", source)
+        tags = re.findall(r"<img\b[^>]*>", source)
+        without += [tag for tag in tags if not re.search(r"\balt=(['\"])\s*\w", tag)]
+        assert not without
