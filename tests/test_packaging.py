@@ -49,7 +49,7 @@ def third_party_imports(folder: Path) -> dict[str, str]:
     distributions = importlib.metadata.packages_distributions()
     ours = {PROJECT["name"]}
     if folder.name != PROJECT["name"]:  # scripts and tests import their neighbours by bare name
-        ours |= {path.stem for path in folder.glob("*.py")}
+        ours |= {path.stem for path in folder.rglob("*.py")}
     found = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -8,10 +8,12 @@ This is the local replacement model of Ameisen et al. 2025 with nothing replaced
 """
 
 import copy
+from contextlib import contextmanager
 from types import MethodType
 
 import torch
 import torch.nn.functional as F
+from transformers import AttentionInterface
 
 from .anatomy import anatomy
 
@@ -107,19 +109,20 @@ class FrozenModel:
         return back * (self.attention_scale[layer][:, None] * block.attention_norm.weight)
 
     def attention_bias(self, layer: int) -> torch.Tensor | None:
-        """What the layer's value and output biases write at every position, [d_model]; None without biases.
+        """What the layer's value and output biases write, [position, d_model]; None without biases.
 
-        Every row of a pattern sums to one, so the value bias arrives whole wherever it is sent.
+        The value bias arrives weighted by the pattern's row sums: one, but for the float32 of transformers' softmax.
         """
         attention = self.parts.blocks[layer].attention
         value, out = attention.v_proj.bias, attention.o_proj.bias
         if value is None and out is None:
             return None
-        written = torch.zeros_like(self.embeddings[0]) if out is None else out
+        written = torch.zeros_like(self.embeddings) if out is None else out.expand_as(self.embeddings)
         if value is not None:
-            groups = value.view(-1, attention.head_dim)
-            heads = self.patterns[layer].shape[0] // len(groups)
-            written = written + attention.o_proj.weight @ groups.repeat_interleave(heads, 0).flatten()
+            pattern, groups = self.patterns[layer], value.view(-1, attention.head_dim)
+            heads = groups.repeat_interleave(len(pattern) // len(groups), 0)
+            arriving = pattern.sum(-1).T[:, :, None] * heads  # [position, head, width]
+            written = written + arriving.flatten(1) @ attention.o_proj.weight.T
         return written
 
 
@@ -136,3 +139,29 @@ def in_dtype(hf, dtype: torch.dtype):
 
 def _rms_norm(module, x):
     return F.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)
+
+
+def _attend_by_pattern(module, query, key, value, attention_mask, **_):
+    """transformers' attention interface, with the pattern given: [head, query, key] for the whole batch."""
+    pattern = module.frozen_pattern
+    value = value.repeat_interleave(pattern.shape[0] // value.shape[1], dim=1)
+    return torch.einsum("hqk,bhkw->bqhw", pattern, value), None
+
+
+AttentionInterface.register("interp_kit_frozen", _attend_by_pattern)
+
+
+@contextmanager
+def frozen_attention(hf, patterns: list[torch.Tensor]):
+    """Inside the block, `hf` attends by the given patterns, one [head, query, key] a layer, whatever it reads."""
+    attentions = [block.attention for block in anatomy(hf).blocks]
+    before = hf.config._attn_implementation
+    for attention, pattern in zip(attentions, patterns, strict=True):
+        attention.frozen_pattern = pattern
+    hf.set_attn_implementation("interp_kit_frozen")
+    try:
+        yield hf
+    finally:
+        hf.set_attn_implementation(before)
+        for attention in attentions:
+            del attention.frozen_pattern

@@ -205,7 +205,6 @@ def _load_folder(folder, label, dtype):
         folder,
         config=config,
         dtype=dtype,
-        attn_implementation="eager",
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,

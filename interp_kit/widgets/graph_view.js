@@ -6,6 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const PITCH = 24; // distance between neighbours inside one cell
 const PER_LINE = 5; // nodes side by side in a cell before a second line starts
 const AXIS = 46; // width of the layer names at the left
+const LOWEST = 400; // height that the rows share at least
 const REST_EDGES = 120; // drawn while nothing is selected: more is only fog
 const LABELS = 60; // labels we try to place; most graphs have room for fewer
 const LISTED = 25; // rows in "draws on" and "feeds"
@@ -167,15 +168,18 @@ function flowLogits(graph, columns) {
   return { lines: boxes.at(-1).line + 1, boxes };
 }
 
-// Rows from the top: outputs, layers downwards, embeddings. Empty layers shrink, crowded ones grow.
+// Rows from the top: outputs, layers downwards, embeddings. Empty layers shrink, crowded ones grow, and
+// a small graph spreads over the height that the card beside it has anyway.
 function placeRows(graph, cells, logitLines) {
   const { n_layers: layers } = graph.data, rows = new Map();
   const lines = new Map();
   for (const cell of cells) lines.set(cell.layer, Math.max(lines.get(cell.layer) ?? 0, cell.lines));
+  const natural = (layer) => lines.has(layer) ? 24 + PITCH * lines.get(layer) : 18;
+  const top = 30 * logitLines + 14, all = [...Array(layers + 1).keys()].map((row) => natural(row - 1));
+  const spare = Math.max(0, LOWEST - top - all.reduce((a, b) => a + b, 0)) / (layers + 1);
   let y = 8;
   for (let layer = layers; layer >= -1; layer -= 1) {
-    const count = lines.get(layer) ?? 0;
-    const height = layer === layers ? 30 * logitLines + 14 : count === 0 ? 18 : 24 + PITCH * count;
+    const height = layer === layers ? top : natural(layer) + spare;
     rows.set(layer, { layer, y, height, centre: y + height / 2 });
     y += height;
   }
@@ -522,6 +526,7 @@ class GraphPanel {
     const data = this.model.get("data");
     this.graph = readGraph(data);
     this.hovered = this.roving = null;
+    this.scrolled = false;
     this.elements = this.graph.nodes.map((node, i) => drawNode(this.graph, i));
     this.layers.nodes.replaceChildren(...this.elements);
     this.title.textContent = data.title;
@@ -548,7 +553,14 @@ class GraphPanel {
     this.subgraph.replaceChildren(...picture === null ? [] : [picture]);
   }
 
-  room() { return Math.max(320, (this.scroll.clientWidth || 700) - AXIS); }
+  room() { return Math.max(320, (this.scroll.clientWidth || 700) - AXIS - 1); } // 1: clientWidth is rounded
+
+  // A long prompt starts scrolled to its end, where the outputs are.
+  showOutputs() {
+    if (this.scrolled || this.scroll.clientWidth === 0) return;
+    this.scroll.scrollLeft = this.scroll.scrollWidth;
+    this.scrolled = true;
+  }
 
   visible() {
     const threshold = this.model.get("threshold") + 1e-9;
@@ -572,6 +584,7 @@ class GraphPanel {
     this.drawRest();
     this.drawActive();
     this.showCount();
+    this.showOutputs();
   }
 
   updateNode(element, i) {

@@ -37,10 +37,12 @@ def jupyterlab(root):
         port = probe.getsockname()[1]
     settings = root / ".settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)  # or the "Jupyter news" toast covers a corner of the page
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    quiet = '{"fetchNews": "false", "checkForUpdates": false}'
+    (settings / "notification.jupyterlab-settings").write_text(quiet)
     folders = {"JUPYTER_CONFIG_DIR": ".config", "JUPYTER_DATA_DIR": ".data", "IPYTHONDIR": ".ipython",
                "JUPYTER_RUNTIME_DIR": ".runtime", "JUPYTERLAB_SETTINGS_DIR": ".settings"}
-    env = os.environ | {key: str(root / name) for key, name in folders.items()} | {"JUPYTER_PLATFORM_DIRS": "1"}
+    env = os.environ | {key: str(root / name) for key, name in folders.items()}
+    env["JUPYTER_PLATFORM_DIRS"] = "1"
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}",
                "--port-retries=0", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=",
                f"--ServerApp.root_dir={root}", "--expose-app-in-browser",

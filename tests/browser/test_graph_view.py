@@ -153,6 +153,14 @@ def test_a_large_graph_draws_all_its_nodes(mount):
     assert len({(round(x), round(y)) for x, y in boxes}) == len(boxes)  # none on top of another
 
 
+def test_a_wide_graph_starts_at_its_outputs(mount):
+    page = mount(fake_graph(n_filler=260), threshold=1.0)
+    scroll = page.locator(".ik-scroll")
+    assert scroll.evaluate("e => e.scrollWidth > e.clientWidth + 100")
+    expect(page.locator(".ik-canvas .ik-logit").last).to_be_in_viewport()
+    expect(page.locator(".ik-axis").last).to_be_in_viewport()  # the layer names stay put
+
+
 # ---------------------------------------------------------------- selecting
 
 def test_click_opens_the_card_and_sets_selected(mount):

@@ -140,10 +140,14 @@ def test_loads_another_family(copy):
 def test_shows_no_bars_and_leaves_the_setting_alone(tiny, capfd):
     from transformers.utils import logging
 
-    before = logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
     ik.load_model(tiny)
-    assert logging.is_progress_bar_enabled() == before
+    assert logging.is_progress_bar_enabled()
     assert "Loading weights" not in capfd.readouterr().err
+    logging.disable_progress_bar()
+    ik.load_model(tiny)
+    assert not logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
 
 
 # ------------------------------------------------------------------ names

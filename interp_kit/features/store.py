@@ -1,0 +1,164 @@
+"""The feature store: for every feature the texts on which it fires most, and the tokens it promotes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from ..files import atomic_folder, data_folder
+from ..models.anatomy import anatomy, mlp_activations
+from ..transcoders.activations import encode_texts, pad
+
+AT_ONCE = 4e7  # activation values held in memory at once
+TOKENS_SHOWN = 6
+SHIPPED = {"pocket": "pocket-features"}
+
+
+@dataclass
+class FeatureStore:
+    """Two tables.
+
+    `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation, and
+    the tokens its decoder rows, summed over the layers they write to, raise (promotes) and lower (suppresses) most.
+    `examples`: layer, feature, rank, tokens and activations (lists, one entry a token), peak (the position of the
+    highest); one example a text, strongest first.
+    """
+
+    features: pd.DataFrame
+    examples: pd.DataFrame
+
+    def __post_init__(self):
+        self._rows = {(r.layer, r.feature): r for r in self.features.itertuples()}
+        self._examples = self.examples.groupby(["layer", "feature"], sort=False).indices
+
+    def of(self, layer: int, feature: int) -> pd.DataFrame:
+        """The examples of one feature; empty when it never fired."""
+        return self.examples.iloc[self._examples.get((layer, feature), [])]
+
+    def card(self, layer: int, feature: int, n_examples: int = 5) -> dict:
+        """What a feature card shows, as plain data."""
+        row = self._rows.get((layer, feature))
+        if row is None:
+            return {}
+        shown = self.of(layer, feature).head(n_examples)
+        examples = [
+            {"tokens": list(e.tokens), "activations": [float(a) for a in e.activations]} for e in shown.itertuples()
+        ]
+        card = {"examples": examples, "promotes": list(row.promotes), "suppresses": list(row.suppresses)}
+        return card | {"concept": getattr(row, "concept", None) or None}
+
+    def save(self, folder: str | Path) -> None:
+        """Two parquet files in `folder`."""
+        with atomic_folder(folder) as temporary:
+            self.features.to_parquet(temporary / "features.parquet", index=False, compression="zstd")
+            self.examples.to_parquet(temporary / "examples.parquet", index=False, compression="zstd")
+
+    def __repr__(self):
+        live = (self.features["density"] > 0).sum()
+        return f"FeatureStore({len(self.features):,} features, {live:,} of them live, {len(self.examples):,} examples)"
+
+
+def load_features(name: str | Path) -> FeatureStore:
+    """The shipped store of a model ("pocket"), or one that `save` wrote to a folder.
+
+    Raises FileNotFoundError when there is none, ValueError when a file is damaged.
+    """
+    folder = data_folder() / SHIPPED[name] if name in SHIPPED else Path(name)
+    if not (folder / "features.parquet").exists():
+        raise FileNotFoundError(
+            f"no feature store at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder written by store.save(folder)"
+        )
+    try:
+        return FeatureStore(*(pd.read_parquet(folder / f"{part}.parquet") for part in ("features", "examples")))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the feature store in {folder} is damaged ({error}); copy it again or rebuild it") from error
+
+
+@torch.no_grad()
+def collect_features(model, transcoder, texts, n_examples: int = 20) -> FeatureStore:
+    """Reads `texts` (a list of strings) twice: once to find each feature's strongest texts, once to copy them.
+
+    Memory is bounded by the number of features times `n_examples`. Raises ValueError for a transcoder of another
+    model or texts without tokens.
+    """
+    transcoder.check_model(model)
+    rows = sorted(encode_texts(model, texts), key=len)
+    value, where, density = _strongest(model, transcoder, rows, n_examples)
+    examples = _examples(model, transcoder, rows, value, where)
+    features = _feature_table(model, transcoder, density, value)
+    return FeatureStore(features, examples)
+
+
+def _batches(transcoder, rows):
+    """Slices of rows (sorted by length) whose activations fit in memory."""
+    start = 0
+    while start < len(rows):
+        width = len(rows[min(start + 63, len(rows) - 1)])
+        size = max(1, min(64, int(AT_ONCE / (len(transcoder.layers) * transcoder.n_features * width))))
+        yield slice(start, start + size)
+        start += size
+
+
+def _activations(model, transcoder, rows):
+    """Feature activations [layer, row, position, feature], zero at padding, and which positions are real."""
+    ids, real = pad(rows)
+    x, _ = mlp_activations(model.hf, ids, transcoder.config.reads)
+    x = x[transcoder.layers]
+    n, b, t, d = x.shape
+    features = transcoder.activate(
+        transcoder.preactivations(x.reshape(n, b * t, d)), transcoder.threshold[:, None]
+    ).view(n, b, t, -1)
+    real[:, 0] &= not transcoder.config.skips_first
+    return features * real[None, :, :, None], real
+
+
+def _strongest(model, transcoder, rows, n_examples):
+    """The n_examples strongest rows of every feature, values and row numbers [layer, feature, rank], and densities."""
+    n, f = len(transcoder.layers), transcoder.n_features
+    value, where = torch.zeros(n, f, n_examples), torch.zeros(n, f, n_examples, dtype=torch.long)
+    fired, tokens = torch.zeros(n, f), 0
+    for part in tqdm(list(_batches(transcoder, rows)), desc="finding examples", leave=False):
+        features, real = _activations(model, transcoder, rows[part])
+        fired += (features > 0).sum((1, 2))
+        tokens += int(real.sum())
+        best = features.amax(2).transpose(1, 2)  # [layer, feature, row]
+        numbers = torch.arange(part.start, part.start + best.shape[2]).expand_as(best)
+        value, order = torch.cat([value, best], 2).topk(n_examples, 2)
+        where = torch.cat([where, numbers], 2).gather(2, order)
+    return value, where, fired / tokens
+
+
+def _examples(model, transcoder, rows, value, where):
+    wanted = {}
+    for layer, feature, rank in (value > 0).nonzero().tolist():
+        wanted.setdefault(int(where[layer, feature, rank]), []).append((layer, feature, rank))
+    lines, numbers = [], sorted(wanted)
+    chosen = [rows[i] for i in numbers]
+    for part in tqdm(list(_batches(transcoder, chosen)), desc="copying examples", leave=False):
+        features, _ = _activations(model, transcoder, chosen[part])
+        for row, number in enumerate(numbers[part]):
+            tokens = model.tokens(torch.tensor(rows[number]))
+            for layer, feature, rank in wanted[number]:
+                a = features[layer, row, : len(tokens), feature]
+                peak, line = int(a.argmax()), [round(v, 3) for v in a.tolist()]
+                lines.append((transcoder.layers[layer], feature, rank, tokens, line, peak))
+    table = pd.DataFrame(lines, columns=["layer", "feature", "rank", "tokens", "activations", "peak"])
+    return table.sort_values(["layer", "feature", "rank"], ignore_index=True)
+
+
+def _feature_table(model, transcoder, density, value):
+    parts = anatomy(model.hf)
+    readout = parts.unembedding.weight * parts.final_norm.weight
+    readout = readout - readout.mean(0)
+    names = model.tokens(torch.arange(model.vocab_size))
+    lines = []
+    for i, layer in enumerate(transcoder.layers):
+        effect = transcoder.W_dec[i].sum(1) @ readout.T  # [feature, vocabulary]
+        up, down = effect.topk(TOKENS_SHOWN, 1).indices, (-effect).topk(TOKENS_SHOWN, 1).indices
+        for f in range(transcoder.n_features):
+            promotes, suppresses = ([names[t] for t in side[f].tolist()] for side in (up, down))
+            line = (layer, f, float(density[i, f]), float(value[i, f, 0]), promotes, suppresses)
+            lines.append(line)
+    return pd.DataFrame(lines, columns=["layer", "feature", "density", "highest", "promotes", "suppresses"])

@@ -1,0 +1,8 @@
+"""Attribution graphs: computing, scoring, pruning, changing and saving them."""
+
+from .attribution import attribute
+from .files import load_graph
+from .graph import AttributionGraph
+from .interventions import Steer, intervene
+
+__all__ = ["AttributionGraph", "Steer", "attribute", "intervene", "load_graph"]

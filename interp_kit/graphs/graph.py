@@ -1,0 +1,287 @@
+"""The graph object: nodes and edges as tables, pruning, supernodes, paths, and its view."""
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+
+from ..files import atomic_file
+from . import scores as public
+
+FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
+
+
+@dataclass
+class AttributionGraph:
+    """Nodes and the direct effects between them, for one prompt.
+
+    adjacency [target, source]: the effect of a source on a target's pre-activation, or on a logit less the mean
+    logit; one row and one column a node, in the order of `nodes`. For a feature, its row and its `bias` add up to
+    its activation (before the threshold).
+
+    `nodes` has one row a node: kind (embedding, feature, error, logit), layer (-1 for embeddings, n_layers for
+    logits), position, feature (its index; the token id for embeddings and logits; -1 for errors), token (at that
+    position; the predicted one for logits), activation (a logit's value less the mean), probability (logits), bias,
+    label, influence (how much it feeds the logits over all paths), cumulative (the share of all influence that it
+    and the more influential nodes make up: small means important).
+    """
+
+    prompt: str
+    tokens: list[str]
+    n_layers: int
+    nodes: pd.DataFrame
+    adjacency: np.ndarray
+    about: dict = field(default_factory=dict)
+    supernodes: dict[str, list[str]] = field(default_factory=dict)
+    cards: dict[tuple[int, int], dict] = field(default_factory=dict, repr=False)
+    scores: dict[str, float] | None = None
+
+    def __post_init__(self):
+        if "influence" not in self.nodes:  # a fresh graph; a pruned one keeps the full graph's numbers
+            self.nodes = self._with_influence(self.nodes.copy())
+        if self.scores is None:
+            self.scores = public.scores(self.adjacency, self.kinds, self._weights)
+
+    def _with_influence(self, nodes):
+        values = public.influence(self.adjacency, nodes["probability"].fillna(0).to_numpy(float))
+        nodes["id"] = [_node_id(n, self.n_layers) for n in nodes.itertuples()]
+        nodes["label"] = [_plain_label(n) for n in nodes.itertuples()]
+        nodes["influence"], nodes["cumulative"] = values, public.cumulative_share(values)
+        return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
+
+    @property
+    def kinds(self) -> np.ndarray:
+        return self.nodes["kind"].to_numpy(str)
+
+    @property
+    def _weights(self) -> np.ndarray:
+        return self.nodes["probability"].fillna(0).to_numpy(float)
+
+    @cached_property
+    def edges(self) -> pd.DataFrame:
+        """One row an edge: source and target (node ids), weight, share of the target's absolute inputs; largest first."""
+        target, source = self.adjacency.nonzero()
+        ids = self.nodes["id"].to_numpy()
+        table = pd.DataFrame(
+            {
+                "source": ids[source],
+                "target": ids[target],
+                "weight": self.adjacency[target, source],
+                "share": public.shares(self.adjacency)[target, source],
+            }
+        )
+        return table.sort_values("weight", key=np.abs, ascending=False, ignore_index=True)
+
+    # ------------------------------------------------------------------ smaller graphs
+
+    def prune(self, node_threshold: float = 0.8, edge_threshold: float = 0.98) -> "AttributionGraph":
+        """The nodes that make up `node_threshold` of all influence, and the edges that make up `edge_threshold`
+        of the edge scores between them; tokens and logits stay. Influence and scores remain those of the full graph.
+
+        Raises ValueError for a threshold outside 0 to 1.
+        """
+        for name, value in (("node_threshold", node_threshold), ("edge_threshold", edge_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1, got {value}")
+        keep, edges = public.prune(self.adjacency, self.kinds, self._weights, node_threshold, edge_threshold)
+        return self._part(keep, np.where(edges, self.adjacency, 0))
+
+    def _part(self, keep, adjacency):
+        nodes = self.nodes[keep].reset_index(drop=True)
+        left = set(nodes["id"])
+        supernodes = {name: [i for i in ids if i in left] for name, ids in self.supernodes.items()}
+        supernodes = {name: ids for name, ids in supernodes.items() if ids}
+        return replace(self, nodes=nodes, adjacency=adjacency[np.ix_(keep, keep)], supernodes=supernodes)
+
+    # ------------------------------------------------------------------ meaning
+
+    def annotate(self, features, labels: pd.DataFrame | None = None) -> "AttributionGraph":
+        """The same graph with feature cards from a FeatureStore and, where given, labels (of `ik.label_features`)."""
+        nodes, cards = self.nodes.copy(), {}
+        named = {} if labels is None else {(r.layer, r.feature): r.label for r in labels.itertuples()}
+        mine = nodes["kind"] == "feature"
+        for i, layer, feature in nodes.loc[mine, ["layer", "feature"]].itertuples():
+            cards[layer, feature] = features.card(layer, feature)
+            nodes.loc[i, "label"] = named.get((layer, feature)) or nodes.loc[i, "label"]
+        return replace(self, nodes=nodes, cards=cards)
+
+    def group(self, supernodes: dict[str, list[str]]) -> "AttributionGraph":
+        """The same graph with named groups of nodes: {"Texas": [node ids]}.
+
+        Raises ValueError for an id that is not in the graph or is in two groups.
+        """
+        known, seen = set(self.nodes["id"]), set()
+        for name, ids in supernodes.items():
+            for node in ids:
+                if node not in known:
+                    raise ValueError(f"supernode {name!r}: {node!r} is not the id of a node of this graph")
+                if node in seen:
+                    raise ValueError(f"supernode {name!r}: node {node!r} is in another group already")
+                seen.add(node)
+        return replace(self, supernodes={str(name): list(ids) for name, ids in supernodes.items()})
+
+    def find(self, text: str) -> pd.DataFrame:
+        """The nodes whose label holds `text`, most influential first."""
+        hit = self.nodes["label"].str.contains(text, regex=False)
+        return self.nodes[hit].sort_values("influence", ascending=False)
+
+    # ------------------------------------------------------------------ paths
+
+    def paths(self, k: int = 5, to: str | None = None, by_label: bool = True) -> pd.DataFrame:
+        """The k strongest paths from a token through at least one feature to the logit `to` (an id; the likeliest).
+
+        A path's strength is the product of its edges' shares of their targets' inputs. With `by_label`, features
+        of the same label at the same position are one step (their shares add up), as are the members of a supernode.
+        Columns: strength, sign (of the effect), steps (labels joined by arrows), nodes (a list of node ids a step).
+
+        Raises ValueError when `to` is not a logit of the graph.
+        """
+        logits = self.nodes[self.nodes["kind"] == "logit"]
+        to = to or logits["id"].iloc[0]
+        if to not in set(logits["id"]):
+            raise ValueError(f"{to!r} is not a logit of this graph; its logits: {', '.join(logits['id'])}")
+        names, members, share, weight = self._condensed(by_label)
+        network = self._network(members, share, to)
+        end = next(i for i, m in enumerate(members) if to in m)
+        rows = []
+        found = nx.shortest_simple_paths(network, "start", end, weight="cost") if end in network else []
+        try:
+            for path in found:
+                steps = path[1:]
+                sign = math.prod(int(np.sign(weight[b, a])) for a, b in zip(steps, steps[1:], strict=False))
+                strength = math.prod(share[b, a] for a, b in zip(steps, steps[1:], strict=False))
+                labels = " → ".join(names[i] for i in steps)
+                rows.append({"strength": strength, "sign": sign, "steps": labels, "nodes": [members[i] for i in steps]})
+                if len(rows) == k:
+                    break
+        except nx.NetworkXNoPath:
+            pass
+        return pd.DataFrame(rows, columns=["strength", "sign", "steps", "nodes"])
+
+    def _network(self, members, share, to):
+        kind_of = dict(zip(self.nodes["id"], self.kinds, strict=True))
+        kinds = [kind_of[m[0]] for m in members]
+        network = nx.DiGraph()
+        for target, source in zip(*share.nonzero(), strict=True):
+            direct = kinds[source] == "embedding" and kinds[target] == "logit"
+            if target != source and not direct:
+                network.add_edge(int(source), int(target), cost=-math.log(min(share[target, source], 1)))
+        tokens = [(i, m) for i, m in enumerate(members) if kinds[i] == "embedding"]
+        network.add_edges_from((("start", i, {"cost": 0.0}) for i, _ in tokens))
+        return network
+
+    def _condensed(self, by_label):
+        """Groups of nodes: names, members (ids), share and weight [target group, source group].
+
+        A group's share is the average over its members, each weighing as much as it influences the logits.
+        """
+        table = self.nodes
+        group_of = {node: ("supernode", name) for name, ids in self.supernodes.items() for node in ids}
+        keys = [
+            group_of.get(n.id) or ((n.label, n.position) if by_label and n.kind == "feature" else n.id)
+            for n in table.itertuples()
+        ]
+        order = list(dict.fromkeys(keys))
+        index = np.array([order.index(key) for key in keys])
+        belongs = np.zeros((len(order), len(keys)))
+        belongs[index, np.arange(len(keys))] = 1
+        importance = table["influence"].to_numpy(float) + self._weights
+        average = belongs * importance
+        average /= np.maximum(average.sum(1, keepdims=True), 1e-30)
+        share = average @ public.shares(self.adjacency) @ belongs.T
+        weight = average @ self.adjacency @ belongs.T
+        members = [[i for i, key in zip(table["id"], keys, strict=True) if key == group] for group in order]
+        label_of = dict(zip(table["id"], table["label"], strict=True))
+        names = [key[1] if isinstance(key, tuple) and key[0] == "supernode" else label_of[m[0]]
+                 for key, m in zip(order, members, strict=True)]  # fmt: skip
+        return names, members, share, weight
+
+    # ------------------------------------------------------------------ files and views
+
+    def save(self, path: str | Path) -> None:
+        """Writes the public attribution-graph JSON (schema version 1), which Neuronpedia and the public viewer read."""
+        from .files import save_graph
+
+        save_graph(self, path)
+
+    def view_data(self) -> dict:
+        """The plain data that the view draws; see `interp_kit.widgets.GraphView`."""
+        nodes = []
+        for n in self.nodes.astype(object).where(self.nodes.notna(), None).to_dict("records"):
+            card = self.cards.get((n["layer"], n["feature"]), {}) if n["kind"] == "feature" else {}
+            nodes.append(
+                {key: n.get(key) for key in ("id", "kind", "label", "activation", "bias", "probability")}
+                | {key: int(n[key]) for key in ("layer", "position", "feature")}
+                | {key: float(n[key]) for key in ("influence", "cumulative")}
+                | {"concept": card.get("concept")}
+                | {key: card.get(key, []) for key in ("examples", "promotes", "suppresses")}
+            )
+        target, source = self.adjacency.nonzero()
+        weights = self.adjacency[target, source].tolist()
+        return {
+            "title": f"Attribution graph, {self.about.get('model', '')}",
+            "prompt": self.prompt,
+            "tokens": self.tokens,
+            "n_layers": self.n_layers,
+            "scores": {k: float(v) for k, v in self.scores.items()},
+            "nodes": nodes,
+            "edges": [list(e) for e in zip(source.tolist(), target.tolist(), weights, strict=True)],
+            "supernodes": [{"name": name, "nodes": ids} for name, ids in self.supernodes.items()],
+        }
+
+    def show(self, threshold: float = 0.8):
+        """The interactive view; `view.pinned` reads the selection back. A large graph is drawn pruned to 300 nodes."""
+        from ..widgets import GraphView
+
+        return GraphView(self._drawable().view_data(), threshold=threshold)
+
+    def to_html(self, path: str | Path, threshold: float = 0.8) -> None:
+        """Writes the interactive view as one self-contained HTML file: no server, no network."""
+        from ..widgets import graph_page
+
+        page = graph_page(self._drawable().view_data(), threshold=threshold)
+        with atomic_file(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+
+    def _drawable(self, most: int = 300):
+        """The graph, pruned (edges too) as little as it takes to have at most `most` features and errors."""
+        for threshold in (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5):
+            smaller = self.prune(threshold, 0.98)
+            if smaller.nodes["kind"].isin(["feature", "error"]).sum() <= most:
+                return smaller
+        return smaller
+
+    def __repr__(self):
+        count = self.nodes["kind"].value_counts()
+        kinds = ", ".join(f"{count.get(k, 0)} {k}s" for k in ("feature", "error", "embedding", "logit"))
+        return f"AttributionGraph({self.prompt!r}: {kinds}, {np.count_nonzero(self.adjacency):,} edges)"
+
+    def _repr_html_(self):
+        from html import escape
+
+        rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
+        top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
+        return f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}"
+
+
+def _node_id(n, n_layers):
+    """Ids as in the public graph files."""
+    if n.kind == "feature":
+        return f"{n.layer}_{n.feature}_{n.position}"
+    if n.kind == "error":
+        return f"{n.layer}_-1_{n.position}"
+    if n.kind == "embedding":
+        return f"E_{n.feature}_{n.position}"
+    return f"{n_layers + 1}_{n.feature}_{n.position}"
+
+
+def _plain_label(n):
+    if n.kind == "feature":
+        return f"feature {n.layer}/{n.feature}"
+    if n.kind == "error":
+        return f"error, layer {n.layer}"
+    return n.token

@@ -1,0 +1,79 @@
+"""Influence, pruning and scores, by the public definitions (circuit-tracer's graph.py; Ameisen et al. 2025).
+
+All take numpy arrays: `adjacency` [target, source], `weights` [node], the logits' probabilities at the logit
+nodes and 0 elsewhere.
+"""
+
+import numpy as np
+
+MAX_ROUNDS = 1000  # a path has at most one node a layer and side, so the sum ends long before
+
+
+def shares(adjacency: np.ndarray) -> np.ndarray:
+    """Each target's absolute inputs as shares that add up to one; rows without inputs stay zero."""
+    size = np.abs(adjacency)
+    return size / np.maximum(size.sum(1, keepdims=True), 1e-10)
+
+
+def influence(adjacency: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How much each node feeds the logits over all paths: w S + w S^2 + ..., S the shares. [node]"""
+    share = shares(adjacency)
+    total, step = np.zeros_like(weights), weights
+    for _ in range(MAX_ROUNDS):
+        step = step @ share
+        if not step.any():
+            return total
+        total = total + step
+    raise ValueError("the adjacency has a loop: the influence of its nodes does not add up")
+
+
+def cumulative_share(values: np.ndarray) -> np.ndarray:
+    """For each value the share of the total that it and all larger ones make up: small means important."""
+    order = np.argsort(-values, kind="stable")
+    out = np.empty_like(values, dtype=float)
+    out[order] = np.cumsum(values[order]) / max(values.sum(), 1e-30)
+    return out
+
+
+def threshold_for(values: np.ndarray, share: float) -> float:
+    """The smallest value still needed so that those at least as large make up `share` of the total."""
+    ordered = np.sort(values.ravel())[::-1]
+    total = np.cumsum(ordered)
+    return ordered[min(np.searchsorted(total, share * total[-1]), len(ordered) - 1)]
+
+
+def scores(adjacency: np.ndarray, kinds: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """replacement: the share of influence at the inputs that comes from tokens rather than from errors.
+    completeness: the influence-weighted share of nodes' inputs that are not errors; the public figure counts
+    errors and embeddings, which have no inputs, as fully explained. completeness_of_inputs leaves them out."""
+    total, share = influence(adjacency, weights), shares(adjacency)
+    from_tokens, from_errors = total[kinds == "embedding"].sum(), total[kinds == "error"].sum()
+    explained = 1 - share[:, kinds == "error"].sum(1)
+    output = total + weights
+    has_inputs = (kinds == "feature") | (kinds == "logit")
+    return {
+        "replacement": float(from_tokens / max(from_tokens + from_errors, 1e-30)),
+        "completeness": float((explained * output).sum() / output.sum()),
+        "completeness_of_inputs": float((explained * output)[has_inputs].sum() / output[has_inputs].sum()),
+    }
+
+
+def prune(adjacency, kinds, weights, node_threshold, edge_threshold) -> tuple[np.ndarray, np.ndarray]:
+    """Which nodes [node] and which edges [target, source] stay; embeddings and logits always do.
+
+    Nodes: the most influential ones that make up `node_threshold` of all influence. Edges: among those, the ones
+    that make up `edge_threshold` of all edge scores (share of the target's inputs times the target's influence).
+    Then nodes that lost all their outputs, and features that lost all their inputs, go, until none is left to go.
+    """
+    fixed = (kinds == "embedding") | (kinds == "logit")
+    total = influence(adjacency, weights)
+    keep = fixed | (total >= threshold_for(total, node_threshold))
+    smaller = np.where(keep[:, None] & keep, adjacency, 0)
+    edge_score = shares(smaller) * (influence(smaller, weights) + weights)[:, None]
+    edges = (edge_score >= threshold_for(edge_score, edge_threshold)) & (smaller != 0)
+    while True:
+        stays = keep & (fixed | (edges.any(0) & ((kinds == "error") | edges.any(1))))
+        if (stays == keep).all():
+            return keep, edges
+        keep = stays
+        edges &= keep[:, None] & keep

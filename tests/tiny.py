@@ -1,0 +1,62 @@
+"""A tiny random model of a real family and a random transcoder of it: everything exact, nothing meaningful."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from interp_kit.models import LanguageModel
+from interp_kit.transcoders import CrossLayerTranscoder, TranscoderConfig
+
+WORDS = ["the", "capital", "of", "Texas", "is", "Austin", "Dallas", "Ohio", "a", "state", ".", "city"]
+
+
+def tiny_tokenizer():
+    vocabulary = {word: i for i, word in enumerate(["<bos>", "<eos>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.WordPiece(prefix="")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def tiny_model(family="llama", seed=0, **changes):
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 4,
+        "max_position_embeddings": 32,
+        "initializer_range": 0.4,
+    }
+    hf = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | changes))
+    for name, parameter in hf.named_parameters():
+        if name.endswith("bias") or "norm" in name:  # as initialised these are 0 and 1: a mistake would not show
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return LanguageModel(hf, tokenizer, f"tiny-{family}")
+
+
+def tiny_transcoder(model, seed=1, n_features=20, activation="topk", span=None, layers=None, **changes):
+    torch.manual_seed(seed)
+    layers = list(range(model.n_layers)) if layers is None else layers
+    config = TranscoderConfig(
+        d_model=model.d_model,
+        n_features=n_features,
+        layers=layers,
+        span=span or len(layers),
+        activation=activation,
+        k=5,
+        model={"name": model.name, "fingerprint": model.fingerprint},
+        **changes,
+    )
+    clt = CrossLayerTranscoder(config)
+    for parameter in clt.parameters():
+        parameter.data = torch.randn_like(parameter) * 0.5
+    if activation == "threshold":
+        clt.threshold.uniform_(0.1, 1.0)
+    return clt.requires_grad_(False)
