@@ -708,12 +708,14 @@ class GraphPanel {
       this.drawStrip();
     };
     const place = inLayer(node) ? `L${node.layer} · ${node.position}` : "";
-    const button = (attributes, ...children) => html("button", { type: "button", ...attributes }, ...children);
+    const button = (attributes, ...children) =>
+      html("button", { type: "button", ...attributes }, ...children);
     return html("span", { class: "ik-pinchip", "data-id": id },
       html("input", { type: "checkbox", "data-key": `tick ${id}`, "aria-label": `Tick ${name} for grouping`,
         checked: this.ticked.has(id), onchange: tick }),
       button({ class: "ik-chip-name", "data-key": `name ${id}`, title: describe(node),
-        onclick: () => this.select(this.graph.index.get(id)) }, clip(name, 24), html("small", { text: place })),
+        onclick: () => this.select(this.graph.index.get(id)) },
+      clip(name, 24), html("small", { text: place })),
       button({ class: "ik-remove", "data-key": `unpin ${id}`, "aria-label": `Unpin ${name}`, text: "×",
         onclick: () => this.togglePin(id) }));
   }
@@ -741,7 +743,8 @@ class GraphPanel {
     const known = this.supernodes.some((group) => group.name === name);
     const grown = (group) => group.name === name ? { name, nodes: [...group.nodes, ...ticked] } : group;
     this.ticked.clear();
-    this.save("supernodes", known ? this.supernodes.map(grown) : [...this.supernodes, { name, nodes: ticked }]);
+    const added = [...this.supernodes, { name, nodes: ticked }];
+    this.save("supernodes", known ? this.supernodes.map(grown) : added);
   }
 
   togglePin(id) {
@@ -779,7 +782,8 @@ class GraphPanel {
     this.tip.hidden = i === null;
     if (i === null) return;
     const node = this.graph.nodes[i], { tip } = this;
-    const place = node.kind === "logit" ? "output" : node.kind + (inLayer(node) ? `, layer ${node.layer}` : "");
+    const kind = node.kind === "logit" ? "output" : node.kind;
+    const place = inLayer(node) ? `${kind}, layer ${node.layer}` : kind;
     tip.replaceChildren(html("strong", {}, tokenSpans(node.label)),
       html("span", { text: `${place} · influence ${percent(node.influence)}` }));
     const frame = this.plot.getBoundingClientRect(), box = this.elements[i].getBoundingClientRect();

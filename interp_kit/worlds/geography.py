@@ -6,6 +6,7 @@ be remembered: it has to be worked out. The pair (Dallas, capital) is always amo
 """
 
 import random
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +60,10 @@ class Question:
     relation: str
 
 
+def _is_test(text: str) -> bool:
+    return zlib.crc32(text.encode()) % 10 == 0
+
+
 class Geography:
     """Tables in, sentences out. `facts[place][relation]` and `place_of[city]` are the known truth."""
 
@@ -103,6 +108,19 @@ class Geography:
             city, relation = rng.choice(self._held_out_list)
             return self._tell(rng.choice(TWO_HOP), self.place_of[city], city=city, relation=relation)
         return getattr(self, "_" + rng.choices(list(KINDS), KINDS.values())[0])(rng)
+
+    def sentences(self, n: int, split: str, seed: int = 0) -> list[Sentence]:
+        """`n` random sentences to train a transcoder on ("train") or to grade it with ("test").
+
+        No test sentence is ever a training one: a tenth of all sentences, and all about held-out pairs, are test.
+        """
+        rng, found = random.Random(f"{split}-{seed}"), []
+        while len(found) < n:
+            held_out = split == "test" and rng.random() < 0.5
+            sentence = self.sentence(rng, held_out)
+            if held_out or (_is_test(sentence.text) == (split == "test")):
+                found.append(sentence)
+        return found
 
     @cached_property
     def _held_out_list(self):

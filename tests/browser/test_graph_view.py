@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from fake_graph_data import fake_graph, node
+from playwright.sync_api import expect
 
 import interp_kit.widgets
 from interp_kit.widgets import graph_page
 
-expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 WIDGETS = Path(interp_kit.widgets.__file__).parent
 TEXAS, AUSTIN, DALLAS = "f3_6_Texas", "f5_8_say-Austin", "f0_6_Dallas"
 

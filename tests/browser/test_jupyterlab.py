@@ -4,15 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 from fake_graph_data import fake_graph
 from lab_server import jupyterlab, run_notebook
+from playwright.sync_api import expect
 
 import interp_kit
-
-pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
-nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
-expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 CELLS = [
     """import json, sys
