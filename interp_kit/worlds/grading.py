@@ -117,3 +117,12 @@ class _Names:
 
     def __init__(self, of_tokens, of_fires):
         self.of_tokens, self.of_fires = of_tokens, of_fires
+
+
+def best_concepts(places: pd.DataFrame, features: pd.DataFrame, least: float = 0.8) -> list[str | None]:
+    """For each row of `features` the place it detects best, written "Texas (F1 0.97)"; None below `least`."""
+    named = {}
+    for row in places.sort_values("F1").itertuples():
+        if row.F1 >= least:
+            named[row.layer, row.feature] = f"{row.place} (F1 {row.F1:.2f})"
+    return [named.get((layer, feature)) for layer, feature in zip(features["layer"], features["feature"], strict=True)]

@@ -1,0 +1,81 @@
+"""make demo: from a prompt to a labelled attribution graph, in one go.
+
+    python -m interp_kit.demo [pocket | smollm2]
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import interp_kit as ik
+
+POCKET_PROMPT = "The capital of the state containing Dallas is"
+QUESTION, BEGINNING = "What is the capital of Texas?", "The capital of Texas is"
+OUT = Path("out")
+# A transcoder trained on the spot, where none ships: a few layers, a minute or two, and no better than that.
+ON_THE_SPOT = {"n_features": 2048, "activation": "topk", "kind": "per-layer", "k": 16, "steps": 120, "batch": 512}
+N_LAYERS, N_TEXTS = 6, 3000
+
+
+def main(name: str) -> None:
+    started = time.time()
+    model = ik.load_model(name)
+    say(f"{model}")
+    prompt = prompt_for(model)
+    say(f"\nPrompt: {prompt!r}\n\nWhat the model says next:")
+    say(model.next_tokens(prompt, k=5)[["token", "probability"]].to_string(index=False, float_format="{:.3f}".format))
+    transcoder, features, labels = reading_aids(model, name)
+    graph = ik.attribute(model, transcoder, prompt).annotate(features, labels)
+    describe(graph)
+    path = OUT / f"{name}.html"
+    graph.to_html(path)
+    say(f"\nThe graph to click through: {path} (one file, opens in any browser; {time.time() - started:.0f} s in all)")
+    say("To go on: make lab, and open 00_tour.ipynb")
+
+
+def prompt_for(model) -> str:
+    """A chat model is asked in its chat format, up to the word where its answer names the city."""
+    if not model.tokenizer.chat_template:
+        return POCKET_PROMPT
+    chat = model.chat(QUESTION)
+    say(f"Question: {QUESTION}\nIts answer: {model.complete(chat, max_new_tokens=24).strip()}")
+    return chat + BEGINNING
+
+
+def reading_aids(model, name):
+    """Transcoder, feature store and labels: the shipped ones, or made on the spot."""
+    try:
+        transcoder, features = ik.load_transcoder(name), ik.load_features(name)
+    except FileNotFoundError:
+        transcoder, features = made_on_the_spot(model)
+    return transcoder, features, ik.label_features(features)
+
+
+def made_on_the_spot(model):
+    layers = [round(i * (model.n_layers - 1) / (N_LAYERS - 1)) for i in range(N_LAYERS)]
+    say(
+        f"\nNo transcoder ships for this model yet, so one is trained now: per-layer, on layers {layers} only, for a "
+        "couple of minutes.\nExpect large error nodes: the other layers' MLPs are all error, and so short a training "
+        "leaves much unexplained."
+    )
+    texts = [s.text for s in ik.load_world("geography").sentences(N_TEXTS, "train")]
+    texts[::4] = [model.chat(text) for text in texts[::4]]
+    run = ik.train_transcoder(model, texts, layers=layers, **ON_THE_SPOT)
+    return run.transcoder, ik.collect_features(model, run.transcoder, texts[:600], n_examples=8)
+
+
+def describe(graph) -> None:
+    say(f"\n{graph}")
+    for name, value in graph.scores.items():
+        say(f"  {name.replace('_', ' ')}: {value:.3f}")
+    say("\nThe strongest paths, features of one name taken together:")
+    for row in graph.prune().paths(5).itertuples():
+        say(f"  {row.strength:.3f}  {'+' if row.sign > 0 else '-'}  {row.steps}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "pocket")

@@ -1,0 +1,124 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import tiny_model, tiny_transcoder
+
+import interp_kit as ik
+from interp_kit.graphs import AttributionGraph
+
+PROMPT = "the capital of Texas is"
+
+
+@pytest.fixture(scope="module")
+def graph():
+    model = tiny_model()
+    return ik.attribute(model, tiny_transcoder(model), PROMPT)
+
+
+def by_hand():
+    """Dallas -> Texas (two features) -> say Austin -> Austin, and a shortcut Dallas -> say Austin."""
+    rows = [
+        ("E_7_1", "embedding", -1, 1, "Dallas"),
+        ("E_5_0", "embedding", -1, 0, "capital"),
+        ("1_10_1", "feature", 1, 1, "Texas"),
+        ("2_11_1", "feature", 2, 1, "Texas"),
+        ("3_12_2", "feature", 3, 2, "say Austin"),
+        ("5_6_2", "logit", 4, 2, "Austin"),
+    ]
+    nodes = pd.DataFrame(rows, columns=["id", "kind", "layer", "position", "label"])
+    nodes["token"], nodes["activation"], nodes["bias"] = nodes["label"], 1.0, 0.0
+    nodes["feature"] = [7, 5, 10, 11, 12, 6]
+    nodes["probability"] = [np.nan] * 5 + [0.9]
+    adjacency = np.zeros((6, 6))
+    adjacency[2, 0], adjacency[3, 0], adjacency[3, 2] = 2.0, 1.0, 1.0
+    adjacency[4, 2], adjacency[4, 3], adjacency[4, 1], adjacency[4, 0] = 3.0, 3.0, -3.0, 1.0
+    adjacency[5, 4], adjacency[5, 0] = 1.0, 3.0
+    graph = AttributionGraph(PROMPT, ["a", "Dallas", "is"], 4, nodes, adjacency)
+    graph.nodes["label"] = nodes["label"]
+    return graph
+
+
+def test_nodes_and_edges_tables(graph):
+    assert graph.nodes["id"].is_unique
+    kinds = graph.nodes["kind"].value_counts()
+    assert kinds["embedding"] == 6 and kinds["error"] == 4 * 6
+    assert graph.nodes.loc[graph.nodes["kind"] == "logit", "probability"].sum() >= 0.95
+    edge = graph.edges.iloc[0]
+    i, j = (graph.nodes.index[graph.nodes["id"] == edge[end]][0] for end in ("target", "source"))
+    assert graph.adjacency[i, j] == edge["weight"] and abs(edge["weight"]) == np.abs(graph.adjacency).max()
+    assert len(graph.edges) == np.count_nonzero(graph.adjacency)
+    by_target = graph.edges.groupby("target")["share"].sum()
+    np.testing.assert_allclose(by_target, 1, rtol=1e-5)
+
+
+def test_pruning_makes_a_smaller_graph_with_the_full_ones_numbers(graph):
+    smaller = graph.prune(0.7, 0.9)
+    assert len(smaller.nodes) < len(graph.nodes) and len(smaller.edges) < len(graph.edges)
+    both = smaller.nodes.merge(graph.nodes, on="id")
+    assert (both["influence_x"] == both["influence_y"]).all()
+    assert smaller.scores == graph.scores
+    with pytest.raises(ValueError, match="node_threshold is a share"):
+        graph.prune(80)
+
+
+def test_paths_by_label_and_by_node():
+    graph = by_hand()
+    best = graph.paths(1).iloc[0]
+    assert best["steps"] == "Dallas → Texas → say Austin → Austin" and best["sign"] == 1
+    assert best["nodes"] == [["E_7_1"], ["1_10_1", "2_11_1"], ["3_12_2"], ["5_6_2"]]
+    single = graph.paths(10, by_label=False)
+    # Dallas -> 1_10 -> 3_12 -> Austin: 1 * .3 * .25
+    strongest = single[single["nodes"].map(len) == 4].iloc[0]
+    assert strongest["nodes"] == [["E_7_1"], ["1_10_1"], ["3_12_2"], ["5_6_2"]]
+    assert strongest["strength"] == pytest.approx(1 * 0.3 * 0.25)
+    assert (single["strength"].diff().dropna() <= 1e-12).all()
+    negative = single[single["steps"].str.startswith("capital")].iloc[0]
+    assert negative["sign"] == -1 and negative["strength"] == pytest.approx(0.3 * 0.25)
+    assert not (single["nodes"].map(len) == 2).any()  # a direct edge is no path through a feature
+
+
+def test_paths_to_something_that_is_no_logit():
+    with pytest.raises(ValueError, match="its logits: 5_6_2"):
+        by_hand().paths(to="E_7_1")
+
+
+def test_groups_become_steps_and_survive_pruning():
+    graph = by_hand().group({"the Lone Star state": ["1_10_1", "2_11_1"]})
+    assert graph.paths(1)["steps"].iloc[0] == "Dallas → the Lone Star state → say Austin → Austin"
+    assert graph.prune(1.0, 1.0).supernodes == graph.supernodes
+    with pytest.raises(ValueError, match="not the id of a node"):
+        graph.group({"x": ["9_9_9"]})
+    with pytest.raises(ValueError, match="in another group"):
+        graph.group({"x": ["1_10_1"], "y": ["1_10_1"]})
+
+
+def test_annotate_brings_labels_and_cards():
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    store = ik.collect_features(model, clt, [PROMPT + " Austin .", "Dallas is a city"])
+    labels = ik.label_features(store)
+    graph = ik.attribute(model, clt, PROMPT).annotate(store, labels)
+    node = graph.nodes[graph.nodes["kind"] == "feature"].iloc[0]
+    named = labels.set_index(["layer", "feature"])["label"]
+    assert node["label"] == named[node["layer"], node["feature"]]
+    drawn = graph.view_data()["nodes"][0]
+    assert drawn["label"] == node["label"] and drawn["examples"] and len(drawn["promotes"]) == 6
+    json.dumps(graph.view_data(), allow_nan=False)
+
+
+def test_the_view_opens_on_a_real_graph(graph, tmp_path):
+    view = graph.show()
+    assert view.pinned == []
+    graph.to_html(tmp_path / "graph.html")
+    page = (tmp_path / "graph.html").read_text()
+    assert "Content-Security-Policy" in page and PROMPT in page
+
+
+def test_html_is_escaped():
+    graph = by_hand()
+    graph.prompt = "<script>alert(1)</script>"
+    graph.nodes.loc[2, "label"] = "<img src=x onerror=alert(1)>"
+    shown = graph._repr_html_()
+    assert "<script>" not in shown and "<img" not in shown

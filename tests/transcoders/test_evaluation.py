@@ -1,0 +1,72 @@
+import torch
+from tiny import tiny_model, tiny_transcoder
+
+import interp_kit as ik
+from interp_kit.models.anatomy import anatomy
+from interp_kit.transcoders.replacement import replaced_mlps
+
+TEXTS = ["the capital of Texas is Austin .", "Dallas is a city"] * 4
+
+
+def perfect(model, texts):
+    """A per-layer transcoder that rebuilds exactly: one always-on feature would not do, so make the MLPs constant."""
+    for block in anatomy(model.hf).blocks:
+        block.mlp.forward = lambda x: torch.ones_like(x) * 0.3
+    clt = tiny_transcoder(model, span=1)
+    for weights in clt.W_dec:
+        weights.data.zero_()
+    clt.b_dec.data.fill_(0.3)
+    return clt
+
+
+def test_a_perfect_transcoder_changes_no_prediction():
+    model = tiny_model()
+    summary = ik.evaluate_transcoder(model, perfect(model, TEXTS), TEXTS).summary
+    assert summary["top-1"] == 1 and abs(summary["KL"]) < 1e-6
+    assert abs(summary["loss"] - summary["replacement loss"]) < 1e-5
+
+
+def test_numbers_against_their_definitions():
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    text = "the capital of Texas is"
+    report = ik.evaluate_transcoder(model, clt, [text])
+    from interp_kit.models.frozen import FrozenModel
+
+    frozen = FrozenModel(model, text)
+    features = clt.encode(frozen.mlp_in)
+    y = frozen.mlp_out
+    nmse = (y - clt.decode(features)).pow(2).sum((1, 2)) / (y - y.mean(1, keepdim=True)).pow(2).sum((1, 2))
+    torch.testing.assert_close(torch.tensor(report.layers["NMSE"].to_numpy()), nmse.double(), rtol=1e-4, atol=1e-4)
+    assert report.summary["L0"] == (features > 0).sum().item() / (4 * 6)
+    never = torch.stack([(f == 0).all(0).double().mean() for f in features])
+    torch.testing.assert_close(torch.tensor(report.layers["dead"].to_numpy()), never)
+    ids = frozen.ids
+    own = frozen.logits.log_softmax(-1)[:-1].gather(1, ids[1:, None]).mean()
+    assert abs(report.summary["loss"] + own.item()) < 1e-4
+
+
+def test_the_replacement_computes_features_from_its_own_stream():
+    """Layer by layer by hand: errors of one layer reach the next layer's features."""
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    ids = model.encode("the capital of Texas is")[None]
+    seen = []
+    handles = [b.mlp.register_forward_pre_hook(lambda _, a: seen.append(a[0][0])) for b in anatomy(model.hf).blocks]
+    with torch.no_grad(), replaced_mlps(model.hf, clt):
+        outputs = []
+        handles += [
+            b.mlp.register_forward_hook(lambda _, a, out: outputs.append(out[0])) for b in anatomy(model.hf).blocks
+        ]
+        model.hf(input_ids=ids)
+    for handle in handles:
+        handle.remove()
+    wanted = clt.decode(clt.encode(torch.stack(seen)))
+    torch.testing.assert_close(torch.stack(outputs), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_hooks_are_gone_after():
+    model = tiny_model()
+    before = model.logits("Dallas is")
+    ik.evaluate_transcoder(model, tiny_transcoder(model), TEXTS)
+    assert torch.equal(before, model.logits("Dallas is"))
