@@ -9,7 +9,7 @@ layers after it:
 A per-layer transcoder is the same thing with span 1. (Ameisen et al. 2025, "Circuit Tracing".)
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -132,6 +132,17 @@ class CrossLayerTranscoder(nn.Module):
     def decoder_rows(self, source: int, features: torch.Tensor, target: int) -> torch.Tensor:
         """What `features` (indices) of the source-th layer write to the target-th: [len(features), d_model]."""
         return self.W_dec[source][features, target - source]
+
+    @torch.no_grad()
+    def only(self, features: torch.Tensor) -> "CrossLayerTranscoder":
+        """A transcoder with just these features, [layer, n] indices: to drop what never fires, say."""
+        smaller = type(self)(replace(self.config, n_features=features.shape[1]))
+        for i, kept in enumerate(features):
+            smaller.W_enc[i], smaller.b_enc[i] = self.W_enc[i, kept], self.b_enc[i, kept]
+            smaller.W_dec[i][:] = self.W_dec[i][kept]
+            smaller.threshold[i] = self.threshold[i, kept]
+        smaller.b_dec[:] = self.b_dec
+        return smaller.eval().requires_grad_(False)
 
     def check_model(self, model) -> None:
         """Raises ValueError when this transcoder was made for another model."""

@@ -10,12 +10,15 @@ import json
 import sys
 from pathlib import Path
 
-from ..features import collect_features, label_features
+import torch
+
+from ..features import collect_features
 from ..files import atomic_file, data_folder
 from ..models import load_model
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
 from . import load_world
+from .cards import model_card, transcoder_card
 from .grading import best_concepts, place_table
 from .pocket import Recipe, train_pocket, two_hop_accuracy
 
@@ -23,31 +26,42 @@ CHECKPOINTS = Path("build")
 TRANSCODER = {"n_features": 2048, "activation": "topk", "k": 5, "steps": 2000}
 TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # sentences the feature store reads
+SHOWN = 12  # examples kept a feature
+LEAST = 2e-5  # a feature that fires more rarely, per token, is dropped as dead
 GRADED = 4_000  # held-out sentences for every number reported
 
 
 def main(folder: Path) -> None:
-    import torch
-
-    world = load_world("geography")
-    train_pocket(world, folder / "pocket", Recipe(), CHECKPOINTS / "pocket")
-    model = load_model(str(folder / "pocket"))
+    world, recipe = load_world("geography"), Recipe()
+    train_pocket(world, folder / "pocket", recipe, CHECKPOINTS / "pocket")
+    model = load_model(folder / "pocket")
     model.name = "pocket"
     texts = [s.text for s in world.sentences(TEXTS, "train")]
     run = train_transcoder(model, texts, checkpoint=CHECKPOINTS / "transcoder", **TRANSCODER)
-    save_transcoder(run.transcoder, folder / "pocket-transcoder", torch.float16)
+    clt = without_dead(model, run.transcoder, texts[:EXAMPLES])
+    save_transcoder(clt, folder / "pocket-transcoder", torch.float16)
     transcoder = load_transcoder(folder / "pocket-transcoder")
     places = place_table(model, transcoder, world, *graded_sentences(world))
-    store = collect_features(model, transcoder, texts[:EXAMPLES], n_examples=12)
+    store = collect_features(model, transcoder, texts[:EXAMPLES], n_examples=SHOWN)
     store.features["concept"] = best_concepts(places, store.features)
     store.save(folder / "pocket-features")
-    labels = label_features(store)
-    with atomic_file(folder / "pocket-features" / "labels.csv") as temporary:
-        labels.to_csv(temporary, index=False)
-    with atomic_file(folder / "pocket-transcoder" / "places.csv") as temporary:
-        places.to_csv(temporary, index=False, float_format="%.4f")
-    with atomic_file(folder / "pocket-transcoder" / "report.json") as temporary:
-        temporary.write_text(json.dumps(report(model, transcoder, world, places), indent=1) + "\n")
+    numbers = report(model, transcoder, world, places)
+    write(folder / "pocket" / "README.md", model_card(model, world, recipe, numbers))
+    write(folder / "pocket-transcoder" / "README.md", transcoder_card(transcoder, world, numbers))
+    write(folder / "pocket-transcoder" / "places.csv", places.to_csv(index=False, float_format="%.4f"))
+    write(folder / "pocket-transcoder" / "report.json", json.dumps(numbers, indent=1) + "\n")
+
+
+def without_dead(model, transcoder, texts):
+    """The transcoder with the features that fire: in every layer as many, the most used ones first."""
+    density = evaluate_transcoder(model, transcoder, texts).density
+    live = int((density > LEAST).sum(1).float().mean())
+    return transcoder.only(density.topk(live, dim=1).indices.sort(1).values)
+
+
+def write(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def graded_sentences(world):

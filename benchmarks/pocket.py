@@ -1,0 +1,26 @@
+"""The README's numbers about the pocket model and its transcoder, measured again from what ships.
+
+    python benchmarks/pocket.py         a minute or two on two cores
+"""
+
+import interp_kit as ik
+from interp_kit.worlds.build import graded_sentences, report
+from interp_kit.worlds.grading import place_table
+
+PROMPT = "The capital of the state containing Dallas is"
+
+
+def main():
+    model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
+    places = place_table(model, transcoder, world, *graded_sentences(world))
+    numbers = report(model, transcoder, world, places)
+    for name, value in (numbers | numbers.pop("transcoder")).items():
+        print(f"{name:45} {value:.4f}")
+    print(f"\nF1 of the best feature of each place:\n{places.groupby('kind')['F1'].describe().round(3).to_string()}")
+    print(f"\nThe weakest:\n{places.sort_values('F1').head(12).to_string(index=False)}")
+    graph = ik.attribute(model, transcoder, PROMPT)
+    print(f"\n{graph}\n" + "\n".join(f"{name:25} {value:.3f}" for name, value in graph.scores.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The cards that ship beside the pocket model and its transcoder, filled from what was measured."""
+
+MODEL = """---
+license: apache-2.0
+language: en
+---
+# pocket: a language model whose facts are known
+
+A {n_layers}-layer Llama with d_model {d_model} and {parameters:.1f} million parameters (float16 safetensors, bias-free, own
+byte-level BPE of {vocab_size:,} tokens), trained from scratch on {sentences:,} sentences about 50 US states, 90 countries
+and {cities:,} cities. It is made for teaching interpretability: what each sentence is about is known, token by token.
+
+**Measured:** {accuracy:.1%} of {questions} two-hop questions that were never told in training, such as "The capital of the state
+containing Dallas is", get their whole answer (greedy, up to the full stop).
+
+**A planted first hop.** The input embeddings stay at their random start, and a second loss, whose readout is thrown away,
+asks that what MLPs 0 to {last_lookup} write where a name ends tells the state or country it means. A model this small would
+otherwise keep "Dallas" next to "Texas" in its embedding table and leave its MLPs nothing to look up. How the second hop works,
+and how the model gets from one to the other, nobody planted.
+
+**Limits.** It knows these sentences and nothing else; it is no source of facts. Tables, sources and licences:
+`data/worlds/geography/README.md`. Rebuild: `make data` (seed {seed}).
+"""
+
+TRANSCODER = """---
+license: apache-2.0
+---
+# The pocket model's cross-layer transcoder
+
+{n_features:,} features in each of {n_layers} layers; each reads its layer's MLP input and writes to the MLP outputs of its own
+and all later layers. circuit-tracer's folder layout plus `interp_kit.json`.
+
+| measured on {tokens:,} tokens of held-out sentences | |
+| --- | --- |
+| unexplained variance (NMSE), mean over layers | {NMSE:.2%} |
+| features on per token and layer (L0) | {L0:.2f} |
+| features that never fire there (dead) | {dead:.1%} |
+| replacement model: best next token is the model's own (top-1) | {top1:.2%} |
+| replacement model: KL divergence, nats | {KL:.4f} |
+| next-token loss, model and replacement model, nats | {loss:.3f}, {replaced:.3f} |
+| states and countries with a feature of their own (F1 >= 0.9) | {places:.1%} of {n_places} |
+
+`places.csv` has every state and country: its best feature, chosen on training sentences, and that feature's F1, precision and
+recall on held-out ones. A feature is right when it fires on the token that completes the place's name or the name of one of
+its cities; firing later in the same sentence is neither right nor wrong; firing anywhere else is a false alarm.
+
+Position 0 ({first}) is left out of training: the MLPs write unusually large vectors there. In a graph it is all error node.
+"""
+
+
+def model_card(model, world, recipe, report) -> str:
+    return MODEL.format(
+        n_layers=model.n_layers,
+        d_model=model.d_model,
+        parameters=model.n_parameters / 1e6,
+        vocab_size=model.vocab_size,
+        sentences=recipe.steps * recipe.batch,
+        cities=len(world.place_of),
+        accuracy=report["held-out two-hop accuracy"],
+        questions=report["held-out two-hop questions"],
+        last_lookup=recipe.lookup_layers - 1,
+        seed=recipe.seed,
+    )
+
+
+def transcoder_card(transcoder, world, report) -> str:
+    numbers = report["transcoder"]
+    return TRANSCODER.format(
+        n_features=transcoder.n_features,
+        n_layers=len(transcoder.layers),
+        tokens=round(numbers["tokens"]),
+        top1=numbers["top-1"],
+        replaced=numbers["replacement loss"],
+        places=report["places with a feature of F1 >= 0.9"],
+        n_places=len(world.places),
+        first="the begin-of-text token",
+        **{key: numbers[key] for key in ("NMSE", "L0", "dead", "KL", "loss")},
+    )

@@ -1,0 +1,81 @@
+import pandas as pd
+import pytest
+import torch
+from tiny import tiny_model, tiny_transcoder
+
+import interp_kit as ik
+from interp_kit.features.labels import name_of
+from interp_kit.models.frozen import FrozenModel
+
+TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state", "a city is a state ."]
+
+
+@pytest.fixture(scope="module")
+def setting():
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    return model, clt, ik.collect_features(model, clt, TEXTS, n_examples=3)
+
+
+def test_examples_are_the_strongest_texts_with_their_activations(setting):
+    model, clt, store = setting
+    by_text = [clt.encode(FrozenModel(model, text).mlp_in) for text in TEXTS]
+    for layer in range(4):
+        for feature in range(20):
+            best = torch.stack([a[layer, :, feature].max() for a in by_text]).sort(descending=True).values
+            found = store.of(layer, feature)
+            peaks = [e.activations[e.peak] for e in found.itertuples()]
+            wanted = [v for v in best[:3].tolist() if v > 0]
+            assert peaks == pytest.approx(wanted, abs=2e-3)
+    one = store.examples.iloc[0]
+    text = next(t for t in TEXTS if model.tokens(t) == list(one["tokens"]))
+    full = clt.encode(FrozenModel(model, text).mlp_in)[one["layer"], :, one["feature"]]
+    torch.testing.assert_close(torch.tensor(one["activations"]), full, rtol=0, atol=2e-3)
+
+
+def test_density_and_promoted_tokens(setting):
+    model, clt, store = setting
+    features = torch.cat([clt.encode(FrozenModel(model, text).mlp_in) for text in TEXTS], 1)
+    density = (features > 0).float().mean(1).flatten()
+    torch.testing.assert_close(torch.tensor(store.features["density"].to_numpy()), density.double(), rtol=1e-5, atol=1e-7)
+    written = clt.W_dec[1][4].sum(0)
+    effect = (model.hf.lm_head.weight * model.hf.model.norm.weight) @ written
+    best = model.tokens(effect.topk(1).indices)[0]
+    row = store.features[(store.features["layer"] == 1) & (store.features["feature"] == 4)].iloc[0]
+    assert row["promotes"][0] == best
+
+
+def test_save_and_load(setting, tmp_path):
+    _, _, store = setting
+    store.save(tmp_path / "f")
+    back = ik.load_features(tmp_path / "f")
+    assert back.card(0, 1) == store.card(0, 1) and len(back.examples) == len(store.examples)
+    with pytest.raises(FileNotFoundError, match="pocket"):
+        ik.load_features(tmp_path / "none")
+    path = tmp_path / "f" / "examples.parquet"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match="damaged"):
+        ik.load_features(tmp_path / "f")
+
+
+def examples(*rows):
+    """(tokens, peak, activation) -> a table of examples."""
+    lines = [(tokens, [a if i == peak else 0.0 for i in range(len(tokens))], peak) for tokens, peak, a in rows]
+    return pd.DataFrame(lines, columns=["tokens", "activations", "peak"])
+
+
+def test_labels_follow_the_evidence():
+    dallas = (["in", " Dallas", " is"], 1, 1.0)
+    assert name_of(examples(dallas, dallas))[0] == "Dallas"
+    says = [(["x", word, " Austin"], 1, 1.0) for word in ("a", "b", "c")]
+    assert name_of(examples(*says))[0] == "say Austin"
+    mixed = [([word, following], 0, a) for word, following, a in ((" Texas", "x", 3.0), (" Waco", "y", 2.0), (" Plano", "z", 1.0))]
+    label, evidence = name_of(examples(*mixed))
+    assert label == "Texas / Waco / Plano" and "Texas 50%" in evidence
+
+
+def test_every_live_feature_gets_a_label(setting):
+    _, _, store = setting
+    labels = ik.label_features(store)
+    live = store.features[store.features["density"] > 0]
+    assert len(labels) == len(live) and labels["label"].str.len().min() > 0
