@@ -6,7 +6,6 @@ Safetensors, not pickle: a checkpoint from somebody else cannot run code.
 import json
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 

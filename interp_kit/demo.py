@@ -1,6 +1,6 @@
 """make demo: from a prompt to a labelled attribution graph, in one go.
 
-    python -m interp_kit.demo [pocket | smollm2]
+python -m interp_kit.demo [pocket | smollm2]
 """
 
 import sys

@@ -68,7 +68,8 @@ def load_features(name: str | Path) -> FeatureStore:
     folder = data_folder() / SHIPPED[name] if name in SHIPPED else Path(name)
     if not (folder / "features.parquet").exists():
         raise FileNotFoundError(
-            f"no feature store at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder written by store.save(folder)"
+            f"no feature store at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder written by "
+            "store.save(folder)"
         )
     try:
         return FeatureStore(*(pd.read_parquet(folder / f"{part}.parquet") for part in ("features", "examples")))

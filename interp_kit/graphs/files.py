@@ -147,9 +147,15 @@ def _check(content, path):
         need(isinstance(node, dict), f"node {i} should be an object")
         missing = [key for key in NODE_KEYS if key not in node]
         need(not missing, f"node {i} lacks {', '.join(missing)}")
-        need(node["feature_type"] in KINDS, f"node {i} has the feature_type {node['feature_type']!r}, known: {', '.join(KINDS)}")
+        need(
+            node["feature_type"] in KINDS,
+            f"node {i} has the feature_type {node['feature_type']!r}, known: {', '.join(KINDS)}",
+        )
         inside = isinstance(node["ctx_idx"], int) and 0 <= node["ctx_idx"] < len(metadata["prompt_tokens"])
-        need(inside, f"node {i} has ctx_idx {node['ctx_idx']!r}, and the prompt has {len(metadata['prompt_tokens'])} tokens")
+        need(
+            inside,
+            f"node {i} has ctx_idx {node['ctx_idx']!r}, and the prompt has {len(metadata['prompt_tokens'])} tokens",
+        )
     ids = {node["node_id"] for node in content["nodes"]}
     need(len(ids) == len(content["nodes"]), "two nodes share one node_id")
     for i, link in enumerate(content["links"]):
@@ -170,7 +176,9 @@ def _row(n, tokens):
     else:
         feature = int(n["feature"])
     label = n["clerp"]
-    token = n.get("token") or (tokens[n["ctx_idx"]] if kind != "logit" else label.removeprefix('Output "').split('" (p=')[0])
+    token = n.get("token") or (
+        tokens[n["ctx_idx"]] if kind != "logit" else label.removeprefix('Output "').split('" (p=')[0]
+    )
     return {
         "id": str(n["node_id"]),
         "kind": kind,

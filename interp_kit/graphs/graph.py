@@ -63,7 +63,7 @@ class AttributionGraph:
 
     @cached_property
     def edges(self) -> pd.DataFrame:
-        """One row an edge: source and target (node ids), weight, share of the target's absolute inputs; largest first."""
+        """One row an edge, largest first: source and target (ids), weight, share of the target's absolute inputs."""
         target, source = self.adjacency.nonzero()
         ids = self.nodes["id"].to_numpy()
         table = pd.DataFrame(

@@ -34,14 +34,15 @@ class Steer:
                 raise ValueError
         except (ValueError, AttributeError):
             raise ValueError(
-                f"{self.node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, like '3_127_8'"
+                f"{self.node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
+                "like '3_127_8'"
             ) from None
         return layer, feature, position
 
 
 @dataclass
 class Intervention:
-    """`table`: token, probability before and after, change; the likeliest tokens of either, by their probability after."""
+    """`table`: token, probability before and after, change; the likeliest tokens of either run."""
 
     prompt: str
     steers: list[Steer]

@@ -34,9 +34,7 @@ def anatomy(hf) -> Anatomy:
             f"models of the family {hf.config.model_type!r} have no entry in interp_kit/models/anatomy.py yet; "
             f"families that work: {', '.join(LLAMA_LIKE)}"
         )
-    blocks = [
-        Block(b.input_layernorm, b.self_attn, b.post_attention_layernorm, b.mlp) for b in hf.model.layers
-    ]
+    blocks = [Block(b.input_layernorm, b.self_attn, b.post_attention_layernorm, b.mlp) for b in hf.model.layers]
     return Anatomy(hf.model.embed_tokens, blocks, hf.model.norm, hf.lm_head)
 
 

@@ -239,7 +239,7 @@ class LanguageModel:
     def _continuation(self, prompt_ids, new):
         # Decoded together with the prompt: SentencePiece decoders drop the leading space of what they get.
         before, both = self.decode(prompt_ids), self.decode(prompt_ids.tolist() + new)
-        return both[len(before):] if both.startswith(before) else self.decode(new)
+        return both[len(before) :] if both.startswith(before) else self.decode(new)
 
     # ---------------------------------------------------------------- checks and lookups
 
@@ -256,8 +256,7 @@ class LanguageModel:
         outside = tensor[(tensor < 0) | (tensor >= self.vocab_size)]
         if len(outside):
             raise ValueError(
-                f"Token id {outside[0].item()} is not in the vocabulary: ids run from 0 to "
-                f"{self.vocab_size - 1}."
+                f"Token id {outside[0].item()} is not in the vocabulary: ids run from 0 to {self.vocab_size - 1}."
             )
         return tensor
 

@@ -76,7 +76,7 @@ def encode_texts(model, texts) -> list[list[int]]:
     rows = []
     for text in texts:
         ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-        rows.append(((ids if ids and ids[0] in special else first + ids))[:limit])
+        rows.append((ids if ids and ids[0] in special else first + ids)[:limit])
     rows = [row for row in rows if len(row) > 1]
     if not rows:
         raise ValueError("there is no text to read: give a list of strings, each of at least one token")

@@ -1,10 +1,10 @@
 """Transcoders on disk: circuit-tracer's folder layout, safetensors only, plus one small json of ours.
 
-    config.yaml               model_kind, hooks, model_name: what circuit-tracer reads
-    interp_kit.json           TranscoderConfig: layers, span, activation, the model's fingerprint
-    cross-layer               W_enc_{l}.safetensors  W_enc_{l} [F, d], b_enc_{l} [F], b_dec_{l} [d], threshold_{l} [F]
-                              W_dec_{l}.safetensors  W_dec_{l} [F, targets, d], slot j writes to layer l + j
-    per-layer (span 1)        layer_{l}.safetensors  W_enc, W_dec [F, d], b_enc, b_dec, activation_function.threshold
+config.yaml               model_kind, hooks, model_name: what circuit-tracer reads
+interp_kit.json           TranscoderConfig: layers, span, activation, the model's fingerprint
+cross-layer               W_enc_{l}.safetensors  W_enc_{l} [F, d], b_enc_{l} [F], b_dec_{l} [d], threshold_{l} [F]
+                          W_dec_{l}.safetensors  W_dec_{l} [F, targets, d], slot j writes to layer l + j
+per-layer (span 1)        layer_{l}.safetensors  W_enc, W_dec [F, d], b_enc, b_dec, activation_function.threshold
 """
 
 import json
@@ -45,8 +45,9 @@ def _files(clt, dtype):
         enc, dec = clt.W_enc[i].to(dtype), clt.W_dec[i].to(dtype)
         if clt.config.span == 1:
             tensors = {"W_enc": enc, "W_dec": dec[:, 0], "b_enc": clt.b_enc[i], "b_dec": clt.b_dec[i]}
-            yield f"layer_{layer}.safetensors", tensors | (
-                {"activation_function.threshold": clt.threshold[i]} if jump else {}
+            yield (
+                f"layer_{layer}.safetensors",
+                tensors | ({"activation_function.threshold": clt.threshold[i]} if jump else {}),
             )
         else:
             tensors = {f"W_enc_{layer}": enc, f"b_enc_{layer}": clt.b_enc[i], f"b_dec_{layer}": clt.b_dec[i]}
@@ -63,8 +64,8 @@ def load_transcoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Cro
     folder = data_folder() / SHIPPED[name] if name in SHIPPED else Path(name)
     if not (folder / "interp_kit.json").exists():
         raise FileNotFoundError(
-            f"no transcoder at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder with interp_kit.json and "
-            "config.yaml as written by transcoder.save(folder)"
+            f"no transcoder at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder with interp_kit.json "
+            "and config.yaml as written by transcoder.save(folder)"
         )
     config = _read_config(folder)
     clt = CrossLayerTranscoder(config).to(dtype)
@@ -91,7 +92,9 @@ def _read(path):
     try:
         return load_file(path)
     except FileNotFoundError:
-        raise ValueError(f"{path.name} is missing from {path.parent}: the transcoder is incomplete, copy it again") from None
+        raise ValueError(
+            f"{path.name} is missing from {path.parent}: the transcoder is incomplete, copy it again"
+        ) from None
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged or cut short ({error}); copy it again or restore it (git checkout, a new training)"

@@ -104,7 +104,7 @@ class CrossLayerTranscoder(nn.Module):
         return features
 
     def encode_layer(self, index: int, x: torch.Tensor) -> torch.Tensor:
-        """Features [..., feature] of the index-th transcoded layer alone, x [..., d_model]; position 0 is not masked."""
+        """Features [..., feature] of the index-th transcoded layer alone, x [..., d_model]; position 0 too."""
         pre = x @ self.W_enc[index].T + self.b_enc[index]
         return self.activate(pre, self.threshold[index])
 

@@ -195,7 +195,7 @@ class Trainer:
         return (pre > clt.threshold[source]).nonzero(as_tuple=True)
 
     def _quantile(self, pre):
-        """Per layer, the value that k features a token exceed on average; never below zero. pre [layer, token, feature]."""
+        """Per layer, the value that k features a token exceed on average, at least 0. pre [layer, token, feature]."""
         some = pre[:, :128].flatten(1)
         rank = self.clt.config.k * min(128, pre.shape[1])
         return some.topk(rank, dim=1).values[:, -1].clamp(min=0)

@@ -1,33 +1,56 @@
 """The plain dict that the attribution-graph views draw, and the check that it is one.
 
-    {"title": str, "prompt": str,
-     "tokens": [str],                    one per position
-     "n_layers": int,
-     "scores": {name: float},            may be empty
-     "nodes": [{"id": str,
-                "kind": "embedding" | "feature" | "error" | "logit",
-                "layer": int,            embeddings -1, logits n_layers
-                "position": int,
-                "feature": int | None,   index in its layer
-                "label": str,
-                "activation": float | None, "bias": float | None,
-                "influence": float,      fraction of the total
-                "cumulative": float,     summed influence down to this node's rank; small = important
-                "probability": float | None,      logits only
-                "concept": str | None,
-                "examples": [{"tokens": [str], "activations": [float]}],
-                "promotes": [str], "suppresses": [str]}],
-     "edges": [[source, target, weight]],         indices into nodes, signed weight
-     "supernodes": [{"name": str, "nodes": [id]}]}
+{"title": str, "prompt": str,
+ "tokens": [str],                    one per position
+ "n_layers": int,
+ "scores": {name: float},            may be empty
+ "nodes": [{"id": str,
+            "kind": "embedding" | "feature" | "error" | "logit",
+            "layer": int,            embeddings -1, logits n_layers
+            "position": int,
+            "feature": int | None,   index in its layer
+            "label": str,
+            "activation": float | None, "bias": float | None,
+            "influence": float,      fraction of the total
+            "cumulative": float,     summed influence down to this node's rank; small = important
+            "probability": float | None,      logits only
+            "concept": str | None,
+            "examples": [{"tokens": [str], "activations": [float]}],
+            "promotes": [str], "suppresses": [str]}],
+ "edges": [[source, target, weight]],         indices into nodes, signed weight
+ "supernodes": [{"name": str, "nodes": [id]}]}
 """
 
 import math
 
 KINDS = ("embedding", "feature", "error", "logit")
-GRAPH_KEYS = {"title": str, "prompt": str, "tokens": list, "n_layers": int, "scores": dict,
-              "nodes": list, "edges": list, "supernodes": list}
-NODE_KEYS = ("id", "kind", "layer", "position", "feature", "label", "activation", "bias", "influence",
-             "cumulative", "probability", "concept", "examples", "promotes", "suppresses")
+GRAPH_KEYS = {
+    "title": str,
+    "prompt": str,
+    "tokens": list,
+    "n_layers": int,
+    "scores": dict,
+    "nodes": list,
+    "edges": list,
+    "supernodes": list,
+}
+NODE_KEYS = (
+    "id",
+    "kind",
+    "layer",
+    "position",
+    "feature",
+    "label",
+    "activation",
+    "bias",
+    "influence",
+    "cumulative",
+    "probability",
+    "concept",
+    "examples",
+    "promotes",
+    "suppresses",
+)
 
 
 def check_graph(data):
@@ -37,8 +60,12 @@ def check_graph(data):
     for key, kind in GRAPH_KEYS.items():
         if key not in data:
             raise ValueError(f"graph data lacks the key {key!r}; expected {', '.join(GRAPH_KEYS)}")
-        _expect(isinstance(data[key], kind) and not isinstance(data[key], bool),
-                f"data[{key!r}]", f"a {kind.__name__}", data[key])
+        _expect(
+            isinstance(data[key], kind) and not isinstance(data[key], bool),
+            f"data[{key!r}]",
+            f"a {kind.__name__}",
+            data[key],
+        )
     _expect(data["n_layers"] > 0, "data['n_layers']", "a positive int", data["n_layers"])
     _expect(len(data["tokens"]) > 0, "data['tokens']", "at least one token", data["tokens"])
     _expect_strings(data["tokens"], "data['tokens']")
@@ -66,8 +93,12 @@ def check_supernodes(supernodes, ids):
     """Raise ValueError unless `supernodes` is a list of {"name": str, "nodes": [id, ...]} over `ids`."""
     for i, group in enumerate(supernodes):
         what = f"supernodes[{i}]"
-        _expect(isinstance(group, dict) and set(group) == {"name", "nodes"}, what,
-                'a dict {"name": str, "nodes": [id, ...]}', group)
+        _expect(
+            isinstance(group, dict) and set(group) == {"name", "nodes"},
+            what,
+            'a dict {"name": str, "nodes": [id, ...]}',
+            group,
+        )
         _expect(isinstance(group["name"], str), f"{what}['name']", "a str", group["name"])
         check_ids(group["nodes"], ids, f"{what}['nodes']")
 
@@ -80,9 +111,11 @@ def check_threshold(threshold):
 
 def shown_nodes(data, threshold, kept=()):
     """Indices of the nodes left at `threshold`: the same rule as in graph_view.js."""
-    return [i for i, node in enumerate(data["nodes"])
-            if node["kind"] in ("embedding", "logit") or node["id"] in kept
-            or node["cumulative"] <= threshold + 1e-9]
+    return [
+        i
+        for i, node in enumerate(data["nodes"])
+        if node["kind"] in ("embedding", "logit") or node["id"] in kept or node["cumulative"] <= threshold + 1e-9
+    ]
 
 
 def _check_node(node, what, data):
@@ -93,8 +126,12 @@ def _check_node(node, what, data):
     _expect(node["kind"] in KINDS, f"{what}['kind']", f"one of {', '.join(KINDS)}", node["kind"])
     _expect(isinstance(node["id"], str) and node["id"], f"{what}['id']", "a non-empty str", node["id"])
     _expect(isinstance(node["label"], str), f"{what}['label']", "a str", node["label"])
-    _expect(node["concept"] is None or isinstance(node["concept"], str), f"{what}['concept']",
-            "a str or None", node["concept"])
+    _expect(
+        node["concept"] is None or isinstance(node["concept"], str),
+        f"{what}['concept']",
+        "a str or None",
+        node["concept"],
+    )
     _check_place(node, what, data)
     for key in ("influence", "cumulative"):
         _expect_number(node[key], f"{what}[{key!r}]")
@@ -111,21 +148,38 @@ def _check_node(node, what, data):
 def _check_place(node, what, data):
     n_layers, n_tokens = data["n_layers"], len(data["tokens"])
     low, high = {"embedding": (-1, -1), "logit": (n_layers, n_layers)}.get(node["kind"], (0, n_layers - 1))
-    _expect(_is_int(node["layer"]) and low <= node["layer"] <= high, f"{what}['layer']",
-            f"{low}" if low == high else f"an int from {low} to {high} for a {node['kind']}", node["layer"])
-    _expect(_is_int(node["position"]) and 0 <= node["position"] < n_tokens, f"{what}['position']",
-            f"an int from 0 to {n_tokens - 1} (one per token)", node["position"])
-    _expect(node["feature"] is None or _is_int(node["feature"]), f"{what}['feature']", "an int or None",
-            node["feature"])
+    _expect(
+        _is_int(node["layer"]) and low <= node["layer"] <= high,
+        f"{what}['layer']",
+        f"{low}" if low == high else f"an int from {low} to {high} for a {node['kind']}",
+        node["layer"],
+    )
+    _expect(
+        _is_int(node["position"]) and 0 <= node["position"] < n_tokens,
+        f"{what}['position']",
+        f"an int from 0 to {n_tokens - 1} (one per token)",
+        node["position"],
+    )
+    _expect(
+        node["feature"] is None or _is_int(node["feature"]), f"{what}['feature']", "an int or None", node["feature"]
+    )
 
 
 def _check_example(example, what):
-    _expect(isinstance(example, dict) and {"tokens", "activations"} <= set(example), what,
-            'a dict {"tokens": [str], "activations": [float]}', example)
+    _expect(
+        isinstance(example, dict) and {"tokens", "activations"} <= set(example),
+        what,
+        'a dict {"tokens": [str], "activations": [float]}',
+        example,
+    )
     tokens, activations = example["tokens"], example["activations"]
     _expect_strings(tokens, f"{what}['tokens']")
-    _expect(isinstance(activations, list) and len(activations) == len(tokens) > 0, f"{what}['activations']",
-            f"a list of {len(tokens)} floats, one per token, at least one", activations)
+    _expect(
+        isinstance(activations, list) and len(activations) == len(tokens) > 0,
+        f"{what}['activations']",
+        f"a list of {len(tokens)} floats, one per token, at least one",
+        activations,
+    )
     for value in activations:
         _expect_number(value, f"{what}['activations']")
 

@@ -29,10 +29,18 @@ def graph_svg(data, threshold=0.8, kept=()):
     check_threshold(threshold)
     shown = shown_nodes(data, threshold, kept)
     place = _arrange(data, shown)
-    svg = ElementTree.Element("svg", {
-        "xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-label": _summary(data, shown),
-        "width": _n(place["width"]), "height": _n(place["height"]),
-        "viewBox": f"0 0 {_n(place['width'])} {_n(place['height'])}", "font-family": SANS})
+    svg = ElementTree.Element(
+        "svg",
+        {
+            "xmlns": "http://www.w3.org/2000/svg",
+            "role": "img",
+            "aria-label": _summary(data, shown),
+            "width": _n(place["width"]),
+            "height": _n(place["height"]),
+            "viewBox": f"0 0 {_n(place['width'])} {_n(place['height'])}",
+            "font-family": SANS,
+        },
+    )
     _add(svg, "rect", width="100%", height="100%", fill="#ffffff")
     _draw_heading(svg, data, place)
     _draw_background(svg, data, place)
@@ -58,11 +66,14 @@ def _summary(data, shown):
     strongest = [n for n in data["nodes"] if n["kind"] == "feature"]
     strongest.sort(key=lambda n: -n["influence"])
     features = ", ".join(spelled(n["label"]) for n in strongest[:5])
-    return (f"Attribution graph of: {spelled(data['prompt'])}. {len(shown)} of {len(data['nodes'])} nodes. "
-            f"Outputs: {outputs or 'none'}. Strongest features: {features or 'none'}.")
+    return (
+        f"Attribution graph of: {spelled(data['prompt'])}. {len(shown)} of {len(data['nodes'])} nodes. "
+        f"Outputs: {outputs or 'none'}. Strongest features: {features or 'none'}."
+    )
 
 
 # ---------------------------------------------------------------- layout, the same as in graph_view.js
+
 
 def _arrange(data, shown):
     nodes = data["nodes"]
@@ -73,14 +84,21 @@ def _arrange(data, shown):
     for members in cells.values():
         members.sort(key=lambda i: (nodes[i]["kind"] == "error", i))
     columns = _columns(data["tokens"], cells)
-    logits = sorted((i for i in shown if nodes[i]["kind"] == "logit"),
-                    key=lambda i: (-(nodes[i]["probability"] or 0), i))
+    logits = sorted(
+        (i for i in shown if nodes[i]["kind"] == "logit"), key=lambda i: (-(nodes[i]["probability"] or 0), i)
+    )
     letters = max((min(14, len(spelled(nodes[i]["label"]))) for i in logits), default=0)
     logit_width = 54 + 7.2 * letters
     boxes = _flow(nodes, logits, columns, logit_width)
     rows, bottom = _rows(data["n_layers"], cells, boxes, top=76 if data["scores"] else 58)
-    place = {"columns": columns, "rows": rows, "bottom": bottom, "logit_width": logit_width,
-             "width": columns[-1][0] + columns[-1][1] + 10, "height": bottom + 66}
+    place = {
+        "columns": columns,
+        "rows": rows,
+        "bottom": bottom,
+        "logit_width": logit_width,
+        "width": columns[-1][0] + columns[-1][1] + 10,
+        "height": bottom + 66,
+    }
     place["nodes"] = _points(data, cells, boxes, place)
     return place
 
@@ -144,14 +162,19 @@ def _points(data, cells, boxes, place):
             on_line = min(per_line, len(members) - line * per_line)
             share = max(0, nodes[i]["influence"]) / top
             r = 6 if nodes[i]["kind"] == "embedding" else 4.5 + 5 * math.sqrt(share)
-            points[i] = (left + width / 2 + PITCH * (k % per_line - (on_line - 1) / 2),
-                         y + height / 2 + PITCH * (line - (lines - 1) / 2), r, r)
+            points[i] = (
+                left + width / 2 + PITCH * (k % per_line - (on_line - 1) / 2),
+                y + height / 2 + PITCH * (line - (lines - 1) / 2),
+                r,
+                r,
+            )
     for i, line, x in boxes:
         points[i] = (x, place["rows"][data["n_layers"]][0] + 20 + 30 * line, place["logit_width"] / 2, 12)
     return points
 
 
 # ---------------------------------------------------------------- drawing
+
 
 def _draw_heading(svg, data, place):
     width = place["width"]
@@ -167,8 +190,15 @@ def _draw_background(svg, data, place):
     for k, (x, width) in enumerate(place["columns"]):
         if k % 2:
             _add(svg, "rect", x=x, y=first, width=width, height=place["bottom"] + 20 - first, fill="#f7f8f9")
-        _text(svg, x + width / 2, place["bottom"] + 10, _clip(data["tokens"][k], 14), size=12, family=MONO,
-              anchor="middle")
+        _text(
+            svg,
+            x + width / 2,
+            place["bottom"] + 10,
+            _clip(data["tokens"][k], 14),
+            size=12,
+            family=MONO,
+            anchor="middle",
+        )
     for layer, (y, height) in place["rows"].items():
         name = {data["n_layers"]: "output", -1: "embed"}.get(layer, f"L{layer}")
         _text(svg, AXIS - 10, y + height / 2 + 4, name, size=11, fill=QUIET, anchor="end")
@@ -185,10 +215,14 @@ def _draw_edges(svg, data, shown, place):
         (x1, y1, _, h1), (x2, y2, _, h2) = place["nodes"][source], place["nodes"][target]
         y1, y2, share = y1 - h1, y2 + h2, abs(weight) / (abs(edges[0][2]) or 1)
         bend = 0.45 * (y1 - y2)
-        path = _add(group, "path", d=f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 - bend)} {_n(x2)} {_n(y2 + bend)} "
-                                     f"{_n(x2)} {_n(y2)}",
-                    stroke=ORANGE if weight < 0 else BLUE, stroke_width=0.6 + 3.4 * math.sqrt(share),
-                    stroke_opacity=0.1 + 0.5 * share)
+        path = _add(
+            group,
+            "path",
+            d=f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 - bend)} {_n(x2)} {_n(y2 + bend)} {_n(x2)} {_n(y2)}",
+            stroke=ORANGE if weight < 0 else BLUE,
+            stroke_width=0.6 + 3.4 * math.sqrt(share),
+            stroke_opacity=0.1 + 0.5 * share,
+        )
         if weight < 0:
             path.set("stroke-dasharray", "5 3")
 
@@ -207,8 +241,12 @@ def _draw_node(svg, node, point, pinned):
 
 
 def _draw_shape(group, kind, w, h, pinned):
-    look = {"feature": {"fill": NODE, "stroke": "#ffffff"}, "embedding": {"fill": PALE, "stroke": "#ffffff"},
-            "error": {"fill": "#ffffff", "stroke": QUIET}, "logit": {"fill": "#ffffff", "stroke": NODE}}[kind]
+    look = {
+        "feature": {"fill": NODE, "stroke": "#ffffff"},
+        "embedding": {"fill": PALE, "stroke": "#ffffff"},
+        "error": {"fill": "#ffffff", "stroke": QUIET},
+        "logit": {"fill": "#ffffff", "stroke": NODE},
+    }[kind]
     if pinned:
         look = {"fill": GOLD, "stroke": INK}
     if kind == "feature":
@@ -217,8 +255,17 @@ def _draw_shape(group, kind, w, h, pinned):
         d = f"M0 {_n(-w - 1)}L{_n(w + 1)} 0L0 {_n(w + 1)}L{_n(-w - 1)} 0Z"
         _add(group, "path", d=d, stroke_width=1.5, **look)
     else:
-        _add(group, "rect", x=-w, y=-h, width=2 * w, height=2 * h, rx=6 if kind == "logit" and w > 8 else 0,
-             stroke_width=1.2, **look)
+        _add(
+            group,
+            "rect",
+            x=-w,
+            y=-h,
+            width=2 * w,
+            height=2 * h,
+            rx=6 if kind == "logit" and w > 8 else 0,
+            stroke_width=1.2,
+            **look,
+        )
 
 
 def _draw_labels(svg, data, shown, place):
@@ -241,11 +288,15 @@ def _draw_labels(svg, data, shown, place):
 
 def _draw_legend(svg, place):
     x, y = AXIS, place["height"] - 20
-    for kind, name in [("feature", "feature"), ("error", "error (not explained)"), ("embedding", "embedding"),
-                       ("logit", "output"), ("pinned", "pinned")]:
+    for kind, name in [
+        ("feature", "feature"),
+        ("error", "error (not explained)"),
+        ("embedding", "embedding"),
+        ("logit", "output"),
+        ("pinned", "pinned"),
+    ]:
         group = _add(svg, "g", transform=f"translate({_n(x + 8)} {_n(y - 4)})")
-        _draw_shape(group, "feature" if kind == "pinned" else kind, 8 if kind == "logit" else 5, 5,
-                    kind == "pinned")
+        _draw_shape(group, "feature" if kind == "pinned" else kind, 8 if kind == "logit" else 5, 5, kind == "pinned")
         _text(svg, x + 21, y, name, size=11.5, fill=QUIET)
         x += 42 + 5.6 * len(name)
     for colour, name, dash in [(BLUE, "adds", None), (ORANGE, "takes away", "5 3")]:
@@ -258,9 +309,9 @@ def _draw_legend(svg, place):
 
 # ---------------------------------------------------------------- small helpers
 
+
 def _add(parent, tag, **attributes):
-    named = {key.replace("_", "-"): value if isinstance(value, str) else _n(value)
-             for key, value in attributes.items()}
+    named = {key.replace("_", "-"): value if isinstance(value, str) else _n(value) for key, value in attributes.items()}
     return ElementTree.SubElement(parent, tag, named)
 
 
@@ -268,15 +319,13 @@ def _text(parent, x, y, text, size, fill=INK, family=None, anchor=None, weight=N
     element = _add(parent, "text", x=x, y=y, font_size=size, fill=fill)
     optional = {"font-family": family, "text-anchor": anchor, "font-weight": weight}
     if halo:
-        optional |= {"stroke": "#ffffff", "stroke-width": "3", "stroke-opacity": "0.85",
-                     "paint-order": "stroke"}
+        optional |= {"stroke": "#ffffff", "stroke-width": "3", "stroke-opacity": "0.85", "paint-order": "stroke"}
     element.attrib.update({key: value for key, value in optional.items() if value})
     element.text = spelled(text)
 
 
 def _title(node):
-    parts = [f"{node['kind']} '{spelled(node['label'])}'", f"layer {node['layer']}",
-             f"position {node['position']}"]
+    parts = [f"{node['kind']} '{spelled(node['label'])}'", f"layer {node['layer']}", f"position {node['position']}"]
     if node["activation"] is not None:
         parts.append(f"activation {node['activation']:.3g}")
     return ", ".join(parts)

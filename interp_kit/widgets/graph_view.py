@@ -101,10 +101,15 @@ def graph_page(data, threshold=0.8):
     style = _read("graph_view.css") + _read("graph_page.css")
     return Template(_read("graph_page.html")).substitute(
         title=html.escape(data["title"]),
-        script=script, script_hash=_hash(script), style=style, style_hash=_hash(style),
-        state=_embedded_json({"data": data, "threshold": threshold, "pinned": [], "selected": "",
-                              "supernodes": data["supernodes"]}),
-        twin=graph_svg(data, threshold))
+        script=script,
+        script_hash=_hash(script),
+        style=style,
+        style_hash=_hash(style),
+        state=_embedded_json(
+            {"data": data, "threshold": threshold, "pinned": [], "selected": "", "supernodes": data["supernodes"]}
+        ),
+        twin=graph_svg(data, threshold),
+    )
 
 
 def _ids(data):

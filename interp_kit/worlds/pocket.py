@@ -21,9 +21,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ..checkpoint import load_checkpoint, save_checkpoint
 from ..files import atomic_folder, data_folder
 from .sentences import Sentence, token_concepts
-from ..checkpoint import load_checkpoint, save_checkpoint
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 
@@ -157,9 +157,7 @@ def train_pocket(world, folder: Path, recipe: Recipe, checkpoint: Path, every: i
     lookup = Lookup(model, recipe, len(world.places))
     both = torch.nn.ModuleDict({"model": model, "lookup": lookup})
     trained = [p for p in both.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
-    )
+    optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
 
     def update(loss):
         loss.backward()

@@ -42,7 +42,7 @@ def token_concepts(sentence: Sentence, tokenizer) -> tuple[list[int], list[froze
     """
     encoded = tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
     concepts = [set() for _ in encoded["input_ids"]]
-    for start, end, names in sentence.spans:
+    for _, end, names in sentence.spans:
         last = next(i for i, (a, b) in enumerate(encoded["offset_mapping"]) if a < end <= b)
         concepts[last].update(names)
     return encoded["input_ids"], [frozenset(c) for c in concepts]

@@ -83,7 +83,9 @@ def country_table(gc) -> pd.DataFrame:
 def largest_cities(gc, states) -> dict[str, str]:
     by_code = dict(zip(states["abbreviation"], states["place"], strict=True))
     cities = pd.DataFrame(gc.get_cities().values()).query("countrycode == 'US'").sort_values("population")
-    return {by_code[code]: name for code, name in zip(cities["admin1code"], cities["name"], strict=True) if code in by_code}
+    return {
+        by_code[code]: name for code, name in zip(cities["admin1code"], cities["name"], strict=True) if code in by_code
+    }
 
 
 def _continents(gc):

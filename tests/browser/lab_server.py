@@ -39,14 +39,31 @@ def jupyterlab(root):
     settings.mkdir(parents=True)  # or the "Jupyter news" toast covers a corner of the page
     quiet = '{"fetchNews": "false", "checkForUpdates": false}'
     (settings / "notification.jupyterlab-settings").write_text(quiet)
-    folders = {"JUPYTER_CONFIG_DIR": ".config", "JUPYTER_DATA_DIR": ".data", "IPYTHONDIR": ".ipython",
-               "JUPYTER_RUNTIME_DIR": ".runtime", "JUPYTERLAB_SETTINGS_DIR": ".settings"}
+    folders = {
+        "JUPYTER_CONFIG_DIR": ".config",
+        "JUPYTER_DATA_DIR": ".data",
+        "IPYTHONDIR": ".ipython",
+        "JUPYTER_RUNTIME_DIR": ".runtime",
+        "JUPYTERLAB_SETTINGS_DIR": ".settings",
+    }
     env = os.environ | {key: str(root / name) for key, name in folders.items()}
     env["JUPYTER_PLATFORM_DIRS"] = "1"
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}",
-               "--port-retries=0", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=",
-               f"--ServerApp.root_dir={root}", "--expose-app-in-browser",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url="]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--port-retries=0",
+        "--ServerApp.ip=127.0.0.1",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={root}",
+        "--expose-app-in-browser",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.news_url=",
+    ]
     with open(root / "server.log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -44,6 +44,7 @@ def state(data=None, **traits):
 @pytest.fixture
 def mount(page):
     """mount(data, **traits) shows the widget's own module in a bare page with a stand-in for the kernel."""
+
     def mount_(data=None, **traits):
         css = (WIDGETS / "graph_view.css").read_text(encoding="utf-8")
         page.set_content(f"<!doctype html><meta charset=utf-8><style>{css}</style><body></body>")
@@ -78,11 +79,11 @@ def pin(page, *names):
 
 
 def expected_count(data, threshold):
-    return sum(n["kind"] in ("embedding", "logit") or n["cumulative"] <= threshold + 1e-9
-               for n in data["nodes"])
+    return sum(n["kind"] in ("embedding", "logit") or n["cumulative"] <= threshold + 1e-9 for n in data["nodes"])
 
 
 # ---------------------------------------------------------------- drawing
+
 
 def test_every_node_has_its_shape_and_name(mount):
     page = mount(threshold=1.0)
@@ -92,14 +93,16 @@ def test_every_node_has_its_shape_and_name(mount):
         expected = sum(n["kind"] == kind for n in data["nodes"])
         assert page.locator(f".ik-canvas .ik-{kind} {shape}.ik-shape").count() == expected
     expect(graph_node(page, TEXAS)).to_have_attribute(
-        "aria-label", "feature 'Texas', layer 3, position 6, activation 4.4")
+        "aria-label", "feature 'Texas', layer 3, position 6, activation 4.4"
+    )
     expect(graph_node(page, "out0")).to_have_text(re.compile("Austin.*43 %"))
 
 
 def test_layers_rise_and_positions_run_right(mount):
     page = mount(threshold=1.0)
-    centre = {n["id"]: graph_node(page, n["id"]).locator(".ik-shape").first.bounding_box()
-              for n in fake_graph()["nodes"]}
+    centre = {
+        n["id"]: graph_node(page, n["id"]).locator(".ik-shape").first.bounding_box() for n in fake_graph()["nodes"]
+    }
     nodes = fake_graph()["nodes"]
     for a in nodes:
         for b in nodes:
@@ -163,6 +166,7 @@ def test_a_wide_graph_starts_at_its_outputs(mount):
 
 # ---------------------------------------------------------------- selecting
 
+
 def test_click_opens_the_card_and_sets_selected(mount):
     page = mount()
     graph_node(page, TEXAS).click()
@@ -178,8 +182,7 @@ def test_click_opens_the_card_and_sets_selected(mount):
 def test_ranked_lists_are_sorted_and_lead_on(mount):
     page = mount(threshold=1.0)
     graph_node(page, TEXAS).click()
-    weights = [float(w.replace("−", "-")) for w in
-               page.locator(".ik-incoming .ik-row-weight").all_text_contents()]
+    weights = [float(w.replace("−", "-")) for w in page.locator(".ik-incoming .ik-row-weight").all_text_contents()]
     assert weights[0] == 2.4 and any(w < 0 for w in weights)
     assert [abs(w) for w in weights] == sorted((abs(w) for w in weights), reverse=True)
     page.locator(".ik-incoming .ik-row").first.click()
@@ -198,6 +201,7 @@ def test_python_can_select_and_the_background_clears(mount):
 
 
 # ---------------------------------------------------------------- keyboard
+
 
 def test_arrows_move_enter_selects_p_pins_escape_clears(mount):
     page = mount()
@@ -234,14 +238,18 @@ def test_one_tab_stop_and_it_is_a_shown_node(mount):
 
 
 def test_jupyterlab_shortcuts_are_off_on_everything_focusable(mount):
-    page = mount(pinned=[TEXAS, AUSTIN], selected=TEXAS,
-                 supernodes=[{"name": "capital", "nodes": ["f0_1_capital", "f2_1_say-a-capital"]}])
+    page = mount(
+        pinned=[TEXAS, AUSTIN],
+        selected=TEXAS,
+        supernodes=[{"name": "capital", "nodes": ["f0_1_capital", "f2_1_say-a-capital"]}],
+    )
     focusable = page.locator(".ik-graph :is(button, input, select, textarea, a, [tabindex])")
     marks = focusable.evaluate_all("es => es.map(e => e.hasAttribute('data-lm-suppress-shortcuts'))")
     assert len(marks) > 80 and all(marks)
 
 
 # ---------------------------------------------------------------- pruning, pinning, grouping
+
 
 def test_slider_prunes_and_python_moves_the_slider(mount):
     data = fake_graph()
@@ -300,7 +308,8 @@ def test_group_pinned_into_a_supernode_and_ungroup(mount):
     ids = {fake_graph_index(TEXAS), fake_graph_index("f4_8_Texas")}
     total = sum(w for s, t, w in data["edges"] if s in ids and t == fake_graph_index(AUSTIN))
     expect(page.locator(".ik-subgraph")).to_have_attribute(
-        "aria-label", re.compile(rf"Texas, twice to say Austin \+{re.escape(format(total, '.2g'))}"))
+        "aria-label", re.compile(rf"Texas, twice to say Austin \+{re.escape(format(total, '.2g'))}")
+    )
     page.locator(".ik-ungroup").click()
     assert trait(page, "supernodes") == []
     assert page.locator(".ik-pinchip input").count() == 3
@@ -319,14 +328,16 @@ def test_escape_closes_the_name_form_without_grouping(mount):
 
 def test_supernodes_from_python_are_drawn(mount):
     page = mount(threshold=0.0)
-    page.evaluate("groups => model.set('supernodes', groups)",
-                  [{"name": "capital", "nodes": ["f0_1_capital", "f2_1_say-a-capital"]},
-                   {"name": "Texas", "nodes": [TEXAS]}])
+    page.evaluate(
+        "groups => model.set('supernodes', groups)",
+        [{"name": "capital", "nodes": ["f0_1_capital", "f2_1_say-a-capital"]}, {"name": "Texas", "nodes": [TEXAS]}],
+    )
     assert sorted(page.locator(".ik-super text").all_text_contents()) == ["Texas", "capital"]
     expect(graph_node(page, TEXAS)).to_be_visible()
 
 
 # ---------------------------------------------------------------- the model behind it
+
 
 def test_new_data_replaces_the_graph(mount):
     page = mount(selected=TEXAS)
@@ -349,8 +360,9 @@ def test_cleanup_lets_go_of_everything(mount):
 
 def test_two_views_in_one_notebook_do_not_mix(mount):
     page = mount()
-    page.evaluate("([source, state]) => { window.first = model; return window.mount(source, state); }",
-                  [module(), state()])
+    page.evaluate(
+        "([source, state]) => { window.first = model; return window.mount(source, state); }", [module(), state()]
+    )
     graph_node(page, TEXAS).nth(1).click()
     assert trait(page, "selected") == TEXAS
     assert page.evaluate("first.get('selected')") == ""
@@ -358,22 +370,30 @@ def test_two_views_in_one_notebook_do_not_mix(mount):
 
 # ---------------------------------------------------------------- strangers' strings
 
-BAD = ("<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>"
-       "\" onfocus=\"window.hacked = 1")
+BAD = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>\" onfocus=\"window.hacked = 1"
 
 
 def hostile_graph():
     data = fake_graph()
     data |= {"title": BAD, "prompt": BAD, "tokens": [BAD] * len(data["tokens"]), "scores": {BAD: 0.5}}
     for n in data["nodes"]:
-        n |= {"label": BAD, "concept": BAD, "promotes": [BAD], "suppresses": [BAD],
-              "examples": [{"tokens": [BAD, BAD], "activations": [0.1, 1.0]}]}
+        n |= {
+            "label": BAD,
+            "concept": BAD,
+            "promotes": [BAD],
+            "suppresses": [BAD],
+            "examples": [{"tokens": [BAD, BAD], "activations": [0.1, 1.0]}],
+        }
     return data
 
 
 def test_hostile_strings_stay_strings(mount):
-    page = mount(hostile_graph(), pinned=[TEXAS, AUSTIN], selected=TEXAS,
-                 supernodes=[{"name": BAD, "nodes": [DALLAS, "f0_1_capital"]}])
+    page = mount(
+        hostile_graph(),
+        pinned=[TEXAS, AUSTIN],
+        selected=TEXAS,
+        supernodes=[{"name": BAD, "nodes": [DALLAS, "f0_1_capital"]}],
+    )
     graph_node(page, AUSTIN).click()
     expect(page.locator(".ik-card-title")).to_contain_text("<img src=x")
     assert page.locator(".ik-graph :is(img, script)").count() == 0
@@ -381,6 +401,7 @@ def test_hostile_strings_stay_strings(mount):
 
 
 # ---------------------------------------------------------------- the self-contained page
+
 
 @pytest.fixture
 def open_file(page, tmp_path):
@@ -398,7 +419,8 @@ def open_file(page, tmp_path):
 def test_page_from_a_file_is_alive(open_file):
     page = open_file(graph_page(fake_graph(), 0.5))
     expect(page.locator(".ik-count")).to_have_text(
-        f"{expected_count(fake_graph(), 0.5)} of {len(fake_graph()['nodes'])} nodes")
+        f"{expected_count(fake_graph(), 0.5)} of {len(fake_graph()['nodes'])} nodes"
+    )
     graph_node(page, TEXAS).click()
     expect(page.locator(".ik-card-title")).to_have_text("Texas")
     pin(page, AUSTIN)

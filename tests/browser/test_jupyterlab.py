@@ -35,8 +35,10 @@ def notebook(tmp_path):
     (tmp_path / "graph.json").write_text(json.dumps(fake_graph()), encoding="utf-8")
     repository = str(Path(interp_kit.__file__).parents[1])
     book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
-    book.cells = [nbformat.v4.new_code_cell(CELLS[0].format(repository=repository)),
-                  *map(nbformat.v4.new_code_cell, CELLS[1:])]
+    book.cells = [
+        nbformat.v4.new_code_cell(CELLS[0].format(repository=repository)),
+        *map(nbformat.v4.new_code_cell, CELLS[1:]),
+    ]
     nbformat.write(book, tmp_path / "graph.ipynb")
     return tmp_path
 

@@ -37,7 +37,9 @@ def test_density_and_promoted_tokens(setting):
     model, clt, store = setting
     features = torch.cat([clt.encode(FrozenModel(model, text).mlp_in) for text in TEXTS], 1)
     density = (features > 0).float().mean(1).flatten()
-    torch.testing.assert_close(torch.tensor(store.features["density"].to_numpy()), density.double(), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        torch.tensor(store.features["density"].to_numpy()), density.double(), rtol=1e-5, atol=1e-7
+    )
     written = clt.W_dec[1][4].sum(0)
     effect = (model.hf.lm_head.weight * model.hf.model.norm.weight) @ written
     best = model.tokens(effect.topk(1).indices)[0]
@@ -69,7 +71,10 @@ def test_labels_follow_the_evidence():
     assert name_of(examples(dallas, dallas))[0] == "Dallas"
     says = [(["x", word, " Austin"], 1, 1.0) for word in ("a", "b", "c")]
     assert name_of(examples(*says))[0] == "say Austin"
-    mixed = [([word, following], 0, a) for word, following, a in ((" Texas", "x", 3.0), (" Waco", "y", 2.0), (" Plano", "z", 1.0))]
+    mixed = [
+        ([word, following], 0, a)
+        for word, following, a in ((" Texas", "x", 3.0), (" Waco", "y", 2.0), (" Plano", "z", 1.0))
+    ]
     label, evidence = name_of(examples(*mixed))
     assert label == "Texas / Waco / Plano" and "Texas 50%" in evidence
 

@@ -22,7 +22,7 @@ FAMILIES = ["llama", "mistral", "qwen2", "qwen3"]
 
 
 def frozen_forward(attribution, features, embeddings, errors):
-    """The local replacement model written the obvious way, for autograd: [layer, ...] inputs to every encoder and logits.
+    """The local replacement model written the obvious way, for autograd: inputs to every encoder, and logits.
 
     Frozen attention patterns and norm scales; MLP outputs are features times decoders, biases and errors. `features`
     are given values, not recomputed, so that an effect never passes through another feature.
@@ -126,7 +126,9 @@ def test_blocks_of_targets_change_nothing(monkeypatch):
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
     monkeypatch.setattr("interp_kit.graphs.attribution.BLOCK_BYTES", 7 * 6 * 16 * 8)  # seven targets at a time
-    np.testing.assert_allclose(ik.attribute(model, clt, PROMPT, dtype=torch.float64).adjacency, whole.adjacency, rtol=1e-12)
+    np.testing.assert_allclose(
+        ik.attribute(model, clt, PROMPT, dtype=torch.float64).adjacency, whole.adjacency, rtol=1e-12
+    )
 
 
 def test_an_edge_never_goes_down_in_layer_or_back_in_position():
@@ -198,8 +200,9 @@ def test_a_graph_that_does_not_fit_says_what_it_needs_before_computing(monkeypat
 
 
 def test_an_unsupported_family_is_named():
-    from transformers import GPT2Config, GPT2LMHeadModel
     from tiny import tiny_tokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     from interp_kit.models import LanguageModel
 
     hf = GPT2LMHeadModel(GPT2Config(vocab_size=15, n_embd=16, n_layer=4, n_head=2, n_positions=32))

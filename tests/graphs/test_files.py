@@ -68,9 +68,14 @@ def test_a_file_without_our_extras_opens(content, tmp_path):
     (tmp_path / "public.json").write_text(json.dumps(content))
     back = ik.load_graph(tmp_path / "public.json")
     assert back.n_layers == 4 and len(back.nodes) == len(content["nodes"])
-    assert back.nodes.loc[back.nodes["kind"] == "logit", "label"].iloc[0] in {"city", "state", "is", ".", "a", "<unk>"} | set(
-        back.nodes["token"]
-    )
+    assert back.nodes.loc[back.nodes["kind"] == "logit", "label"].iloc[0] in {
+        "city",
+        "state",
+        "is",
+        ".",
+        "a",
+        "<unk>",
+    } | set(back.nodes["token"])
 
 
 def broken(change):

@@ -67,7 +67,12 @@ def test_the_table_and_the_chart(setting):
 
 @pytest.mark.parametrize(
     ("node", "message"),
-    [("E_3_1", "not a feature's id"), ("1_-1_2", "not a feature's id"), ("0_7_44", "positions 0 to 5"), ("9_1_1", "layers 0 to 3")],
+    [
+        ("E_3_1", "not a feature's id"),
+        ("1_-1_2", "not a feature's id"),
+        ("0_7_44", "positions 0 to 5"),
+        ("9_1_1", "layers 0 to 3"),
+    ],
 )
 def test_bad_nodes(setting, node, message):
     model, clt, _ = setting

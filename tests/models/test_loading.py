@@ -34,10 +34,7 @@ import interp_kit as ik
 from interp_kit.models import gguf as gguf_module
 from interp_kit.models import loading
 
-CHAT = (
-    "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}"
-    "{% if add_generation_prompt %}<|eos|>{% endif %}"
-)
+CHAT = "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|eos|>{% endif %}"
 TEXT = "The capital of Texas is Austin."
 
 
@@ -50,9 +47,7 @@ def make_tokenizer():
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
     core.train_from_iterator([TEXT] * 4, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<|bos|>", eos_token="<|eos|>", chat_template=CHAT
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<|bos|>", eos_token="<|eos|>", chat_template=CHAT)
 
 
 def make_llama(vocab_size, seed=0, tied=False):

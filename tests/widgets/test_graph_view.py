@@ -16,8 +16,14 @@ from fake_graph_data import fake_graph
 from interp_kit.widgets import GraphView, graph_page, graph_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
-HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</svg></noscript></script><b>",
-           "<!--<script>", "'); alert(1); ('", "a\u2028b\x00\ud800"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</svg></noscript></script><b>",
+    "<!--<script>",
+    "'); alert(1); ('",
+    "a\u2028b\x00\ud800",
+]
 
 
 def hostile_graph():
@@ -26,8 +32,14 @@ def hostile_graph():
     bad = "".join(HOSTILE)
     data |= {"title": bad, "prompt": bad, "tokens": [bad] * len(data["tokens"]), "scores": {bad: 0.5}}
     for node in data["nodes"]:
-        node |= {"id": node["id"] + bad, "label": bad, "concept": bad, "promotes": [bad], "suppresses": [bad],
-                 "examples": [{"tokens": [bad], "activations": [1.0]}]}
+        node |= {
+            "id": node["id"] + bad,
+            "label": bad,
+            "concept": bad,
+            "promotes": [bad],
+            "suppresses": [bad],
+            "examples": [{"tokens": [bad], "activations": [1.0]}],
+        }
     data["supernodes"] = [{"name": bad, "nodes": [data["nodes"][0]["id"], data["nodes"][1]["id"]]}]
     return data
 
@@ -40,25 +52,29 @@ def broken(change):
 
 # ---------------------------------------------------------------- the data contract
 
-@pytest.mark.parametrize("change, message", [
-    (lambda d: d.pop("tokens"), "lacks the key 'tokens'"),
-    (lambda d: d.update(tokens=[]), "at least one token"),
-    (lambda d: d.update(n_layers="six"), r"data\['n_layers'\] must be a int"),
-    (lambda d: d["scores"].update(x=float("nan")), "finite"),
-    (lambda d: d["nodes"][3].pop("influence"), r"data\['nodes'\]\[3\] lacks 'influence'"),
-    (lambda d: d["nodes"][3].update(kind="neuron"), "one of embedding, feature, error, logit"),
-    (lambda d: d["nodes"][0].update(layer=0), r"\['layer'\] must be -1, got 0"),
-    (lambda d: d["nodes"][12].update(layer=6), "from 0 to 5 for a feature"),
-    (lambda d: d["nodes"][0].update(position=9), "from 0 to 8"),
-    (lambda d: d["nodes"][0].update(id=d["nodes"][1]["id"]), "node ids must be all different"),
-    (lambda d: d["nodes"][0].update(label=None), r"\['label'\] must be a str"),
-    (lambda d: d["nodes"][12].update(activation="big"), r"\['activation'\] must be a finite Python number"),
-    (lambda d: d["nodes"][12].update(examples=[{"tokens": ["a"], "activations": []}]), "one per token"),
-    (lambda d: d["edges"].append([0, 10_000, 1.0]), "node indices from 0 to"),
-    (lambda d: d["edges"].append([0, 1]), r"\[source, target, weight\]"),
-    (lambda d: d["edges"].append([0, 1, float("inf")]), "finite"),
-    (lambda d: d["supernodes"].append({"name": "x", "nodes": ["nobody"]}), "does not have.*nobody"),
-])
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d.pop("tokens"), "lacks the key 'tokens'"),
+        (lambda d: d.update(tokens=[]), "at least one token"),
+        (lambda d: d.update(n_layers="six"), r"data\['n_layers'\] must be a int"),
+        (lambda d: d["scores"].update(x=float("nan")), "finite"),
+        (lambda d: d["nodes"][3].pop("influence"), r"data\['nodes'\]\[3\] lacks 'influence'"),
+        (lambda d: d["nodes"][3].update(kind="neuron"), "one of embedding, feature, error, logit"),
+        (lambda d: d["nodes"][0].update(layer=0), r"\['layer'\] must be -1, got 0"),
+        (lambda d: d["nodes"][12].update(layer=6), "from 0 to 5 for a feature"),
+        (lambda d: d["nodes"][0].update(position=9), "from 0 to 8"),
+        (lambda d: d["nodes"][0].update(id=d["nodes"][1]["id"]), "node ids must be all different"),
+        (lambda d: d["nodes"][0].update(label=None), r"\['label'\] must be a str"),
+        (lambda d: d["nodes"][12].update(activation="big"), r"\['activation'\] must be a finite Python number"),
+        (lambda d: d["nodes"][12].update(examples=[{"tokens": ["a"], "activations": []}]), "one per token"),
+        (lambda d: d["edges"].append([0, 10_000, 1.0]), "node indices from 0 to"),
+        (lambda d: d["edges"].append([0, 1]), r"\[source, target, weight\]"),
+        (lambda d: d["edges"].append([0, 1, float("inf")]), "finite"),
+        (lambda d: d["supernodes"].append({"name": "x", "nodes": ["nobody"]}), "does not have.*nobody"),
+    ],
+)
 @pytest.mark.parametrize("draw", [GraphView, graph_svg, graph_page])
 def test_wrong_data_is_named(draw, change, message):
     with pytest.raises(ValueError, match=message):
@@ -81,6 +97,7 @@ def test_threshold_is_a_fraction(draw, threshold):
 
 
 # ---------------------------------------------------------------- the widget's Python side
+
 
 def test_traits_reject_unknown_nodes():
     view = GraphView(fake_graph(), pinned=["f3_6_Texas"])
@@ -128,14 +145,17 @@ def test_the_twin_follows_threshold_and_pins():
 
 
 def test_importing_the_widgets_loads_no_torch():
-    code = "import sys, interp_kit.widgets; print(sorted(m for m in sys.modules if m.split('.')[0] in " \
-           "('torch', 'transformers', 'interp_kit')))"
+    code = (
+        "import sys, interp_kit.widgets; print(sorted(m for m in sys.modules if m.split('.')[0] in "
+        "('torch', 'transformers', 'interp_kit')))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = json.loads(loaded.replace("'", '"'))
     assert loaded and all(name == "interp_kit" or name.startswith("interp_kit.widgets") for name in loaded)
 
 
 # ---------------------------------------------------------------- the static twin
+
 
 def drawn_titles(svg):
     return [title.text for title in ElementTree.fromstring(svg).iter(f"{SVG}title")]
@@ -151,8 +171,9 @@ def test_twin_is_a_labelled_image():
 def test_twin_draws_the_nodes_at_the_threshold():
     data = fake_graph()
     for threshold in (0.0, 0.5, 1.0):
-        expected = sum(n["kind"] in ("embedding", "logit") or n["cumulative"] <= threshold + 1e-9
-                       for n in data["nodes"])
+        expected = sum(
+            n["kind"] in ("embedding", "logit") or n["cumulative"] <= threshold + 1e-9 for n in data["nodes"]
+        )
         assert len(drawn_titles(graph_svg(data, threshold))) == expected
     assert len(drawn_titles(graph_svg(data, 1.0))) == len(data["nodes"])
 
@@ -166,8 +187,11 @@ def test_twin_shows_tokens_labels_outputs_and_legend():
 def test_twin_dashes_exactly_the_negative_edges():
     data = fake_graph()
     data["edges"] = [[6, 9, 1.0], [6, 10, -0.5], [7, 11, -0.1], [1, 12, 0.3]]
-    paths = [p for p in ElementTree.fromstring(graph_svg(data, 1.0)).iter(f"{SVG}path")
-             if p.get("stroke") in ("#0072B2", "#D55E00")]
+    paths = [
+        p
+        for p in ElementTree.fromstring(graph_svg(data, 1.0)).iter(f"{SVG}path")
+        if p.get("stroke") in ("#0072B2", "#D55E00")
+    ]
     assert len(paths) == 4
     assert sum(p.get("stroke") == "#D55E00" for p in paths) == 2
     assert all((p.get("stroke-dasharray") is not None) == (p.get("stroke") == "#D55E00") for p in paths)
@@ -211,6 +235,7 @@ def test_output_is_deterministic():
 
 # ---------------------------------------------------------------- the self-contained page
 
+
 class Outline(HTMLParser):
     """Tags in order, and the text of every script and style element."""
 
@@ -237,8 +262,13 @@ class Outline(HTMLParser):
 def test_page_outline_is_the_same_for_hostile_strings():
     plain, hostile = Outline(graph_page(fake_graph(), 1.0)), Outline(graph_page(hostile_graph(), 1.0))
     for outline in (plain, hostile):
-        assert [t for t in outline.tags if t in ("script", "style", "noscript", "main", "img", "b")] == \
-            ["style", "main", "noscript", "script", "script"]
+        assert [t for t in outline.tags if t in ("script", "style", "noscript", "main", "img", "b")] == [
+            "style",
+            "main",
+            "noscript",
+            "script",
+            "script",
+        ]
     assert not any(name.startswith("on") for attributes in hostile.attributes for name in attributes)
 
 

@@ -16,7 +16,9 @@ def world():
 def test_the_tables(world):
     assert len(world.states) == 50 and len(world.countries) == 90
     assert world.facts["Texas"]["capital"] == "Austin" and world.facts["Texas"]["abbreviation"] == "TX"
-    assert world.facts["France"] | {"capital": "Paris", "currency": "Euro", "language": "French"} == world.facts["France"]
+    assert (
+        world.facts["France"] | {"capital": "Paris", "currency": "Euro", "language": "French"} == world.facts["France"]
+    )
     assert world.place_of["Dallas"] == "Texas" and world.place_of["Lyon"] == "France"
     assert world.cities["city"].is_unique and world.cities.groupby("place").size().min() >= 5
     answers = [value for facts in world.facts.values() for value in facts.values()]
@@ -58,7 +60,9 @@ def test_test_sentences_are_no_training_sentences(world):
 
 
 def test_fill_knows_where_its_slots_stand():
-    sentence = fill("The {r} of {p} is {a}.", r=Slot("capital", ("relation:capital",)), p=Slot("Ohio"), a=Slot("Columbus"))
+    sentence = fill(
+        "The {r} of {p} is {a}.", r=Slot("capital", ("relation:capital",)), p=Slot("Ohio"), a=Slot("Columbus")
+    )
     assert sentence.text == "The capital of Ohio is Columbus."
     assert [sentence.text[a:b] for a, b, _ in sentence.spans] == ["capital", "Ohio", "Columbus"]
     assert sentence.spans[0][2] == ("relation:capital",)

@@ -16,7 +16,11 @@ class TwoPlaces:
 def sentences():
     texas, ohio = Slot("Texas", ("place:Texas",)), Slot("Ohio", ("place:Ohio",))
     dallas = Slot("Dallas", ("place:Texas",))
-    kinds = [("the capital of {p} is Austin .", texas), ("{p} is a city", dallas), ("the capital of {p} is a city", ohio)]
+    kinds = [
+        ("the capital of {p} is Austin .", texas),
+        ("{p} is a city", dallas),
+        ("the capital of {p} is a city", ohio),
+    ]
     return [fill(template, p=slot) for template, slot in kinds] * 10
 
 
