@@ -105,8 +105,7 @@ def _batches(transcoder, rows):
 def _activations(model, transcoder, rows):
     """Feature activations [layer, row, position, feature], zero at padding, and which positions are real."""
     ids, real = pad(rows)
-    x, _ = mlp_activations(model.hf, ids, transcoder.config.reads)
-    x = x[transcoder.layers]
+    x, _ = mlp_activations(model.hf, ids, transcoder.config.reads, transcoder.layers)
     n, b, t, d = x.shape
     features = transcoder.activate(
         transcoder.preactivations(x.reshape(n, b * t, d)), transcoder.threshold[:, None]

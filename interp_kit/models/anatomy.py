@@ -38,13 +38,14 @@ def anatomy(hf) -> Anatomy:
     return Anatomy(hf.model.embed_tokens, blocks, hf.model.norm, hf.lm_head)
 
 
-def mlp_activations(hf, ids: torch.Tensor, reads: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """What every MLP reads and writes: two tensors [layer, batch, position, d_model] for ids [batch, position].
+def mlp_activations(hf, ids: torch.Tensor, reads: str, layers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the MLPs of `layers` read and write: two tensors [layer, batch, position, d_model]; ids [batch, position].
 
     `reads` is "mlp.hook_in" (after the norm and its gain) or "hook_resid_mid" (the residual stream before it).
     """
     inputs, outputs, handles = [], [], []
-    for block in anatomy(hf).blocks:
+    blocks = anatomy(hf).blocks
+    for block in (blocks[layer] for layer in layers):
         source = block.mlp if reads == "mlp.hook_in" else block.mlp_norm
         handles.append(source.register_forward_pre_hook(lambda _, args: inputs.append(args[0])))
         handles.append(block.mlp.register_forward_hook(lambda _, args, out: outputs.append(out)))

@@ -50,7 +50,7 @@ class ActivationStream:
         for i in range(0, len(block), ROWS_AT_ONCE):
             ids, real = pad(block[i : i + ROWS_AT_ONCE])
             real[:, 0] &= not self.skip_first
-            parts.append([t[self.layers][:, real] for t in mlp_activations(self.hf, ids, self.reads)])
+            parts.append([t[:, real] for t in mlp_activations(self.hf, ids, self.reads, self.layers)])
         x, y = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         if shuffle is not None:
             order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(shuffle))

@@ -48,7 +48,7 @@ def evaluate_transcoder(model, clt, texts) -> Evaluation:
         ids, real = pad(rows[i : i + ROWS_AT_ONCE])
         keep = real.clone()
         keep[:, 0] &= not clt.config.skips_first
-        x, y = (t[clt.layers][:, keep] for t in mlp_activations(model.hf, ids, clt.config.reads))
+        x, y = (t[:, keep] for t in mlp_activations(model.hf, ids, clt.config.reads, clt.layers))
         sums.add_reconstruction(x, y)
         logits = model.hf(input_ids=ids, use_cache=False).logits
         with replaced_mlps(model.hf, clt):

@@ -102,8 +102,8 @@ class _Counts:
                 names.append([-1, *name])
                 plays.append([-1, *play])
             ids, real = pad(rows)
-            x, _ = mlp_activations(self.model.hf, ids, clt.config.reads)
-            x = x[clt.layers][:, real]
+            x, _ = mlp_activations(self.model.hf, ids, clt.config.reads, clt.layers)
+            x = x[:, real]
             features = clt.activate(clt.preactivations(x), clt.threshold[:, None])
             layer, token, feature = features.nonzero(as_tuple=True)
             flat = lambda lists: torch.tensor([v for row in lists for v in row])  # noqa: E731

@@ -116,17 +116,17 @@ def test_stream_leaves_out_padding_and_is_the_models_own(model):
     x, y = stream.activations(rows)
     assert x.shape == y.shape == (2, stream.count(rows), 16)
     alone = sorted(rows, key=len)[0]
-    ax, ay = mlp_activations(model.hf, torch.tensor([alone]), "mlp.hook_in")
-    torch.testing.assert_close(x[:, : len(alone) - 1], ax[[0, 2], 0, 1:], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(y[:, : len(alone) - 1], ay[[0, 2], 0, 1:], rtol=1e-4, atol=1e-5)
+    ax, ay = mlp_activations(model.hf, torch.tensor([alone]), "mlp.hook_in", [0, 2])
+    torch.testing.assert_close(x[:, : len(alone) - 1], ax[:, 0, 1:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y[:, : len(alone) - 1], ay[:, 0, 1:], rtol=1e-4, atol=1e-5)
 
 
 def test_mlp_output_is_what_the_mlp_makes_of_its_input(model):
     ids, _ = pad(encode_texts(model, TEXTS[:2]))
-    x, y = mlp_activations(model.hf, ids, "mlp.hook_in")
+    x, y = mlp_activations(model.hf, ids, "mlp.hook_in", [0, 1, 2, 3])
     for layer, block in enumerate(model.hf.model.layers):
         torch.testing.assert_close(block.mlp(x[layer]), y[layer])
-    mid, _ = mlp_activations(model.hf, ids, "hook_resid_mid")
+    mid, _ = mlp_activations(model.hf, ids, "hook_resid_mid", [0, 1, 2, 3])
     torch.testing.assert_close(model.hf.model.layers[2].post_attention_layernorm(mid[2]), x[2])
 
 
