@@ -13,6 +13,7 @@ from ..transcoders.activations import encode_texts, pad
 
 AT_ONCE = 4e7  # activation values held in memory at once
 TOKENS_SHOWN = 6
+GROUPS = ("top", "sample")
 SHIPPED = {"pocket": "pocket-features"}
 
 
@@ -22,8 +23,9 @@ class FeatureStore:
 
     `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation, and
     the tokens its decoder rows, summed over the layers they write to, raise (promotes) and lower (suppresses) most.
-    `examples`: layer, feature, rank, tokens and activations (lists, one entry a token), peak (the position of the
-    highest); one example a text, strongest first.
+    `examples`: layer, feature, rank, group, tokens and activations (lists, one entry a token), peak (the position of
+    the highest); one example a text. The group "top" holds the strongest, best first; "sample" a random draw among all
+    texts on which the feature fires, because the strongest alone flatter a feature.
     """
 
     features: pd.DataFrame
@@ -42,7 +44,7 @@ class FeatureStore:
         row = self._rows.get((layer, feature))
         if row is None:
             return {}
-        shown = self.of(layer, feature).head(n_examples)
+        shown = self.of(layer, feature).query("group == 'top'").head(n_examples)
         examples = [
             {"tokens": list(e.tokens), "activations": [float(a) for a in e.activations]} for e in shown.itertuples()
         ]
@@ -78,17 +80,18 @@ def load_features(name: str | Path) -> FeatureStore:
 
 
 @torch.no_grad()
-def collect_features(model, transcoder, texts, n_examples: int = 20) -> FeatureStore:
-    """Reads `texts` (a list of strings) twice: once to find each feature's strongest texts, once to copy them.
+def collect_features(model, transcoder, texts, n_examples: int = 10, seed: int = 0) -> FeatureStore:
+    """Reads `texts` (a list of strings) twice: once to find each feature's examples (the `n_examples` strongest texts
+    and as many drawn at random) and once to copy them.
 
     Memory is bounded by the number of features times `n_examples`. Raises ValueError for a transcoder of another
     model or texts without tokens.
     """
     transcoder.check_model(model)
     rows = sorted(encode_texts(model, texts), key=len)
-    value, where, density = _strongest(model, transcoder, rows, n_examples)
-    examples = _examples(model, transcoder, rows, value, where)
-    features = _feature_table(model, transcoder, density, value)
+    chosen, highest, density = _choose(model, transcoder, rows, n_examples, seed)
+    examples = _examples(model, transcoder, rows, chosen)
+    features = _feature_table(model, transcoder, density, highest)
     return FeatureStore(features, examples)
 
 
@@ -114,41 +117,49 @@ def _activations(model, transcoder, rows):
     return features * real[None, :, :, None], real
 
 
-def _strongest(model, transcoder, rows, n_examples):
-    """The n_examples strongest rows of every feature, values and row numbers [layer, feature, rank], and densities."""
+def _choose(model, transcoder, rows, n_examples, seed):
+    """Per group the rows of every feature's examples [layer, feature, rank], -1 where there are too few; and every
+    feature's highest activation and density [layer, feature]."""
     n, f = len(transcoder.layers), transcoder.n_features
-    value, where = torch.zeros(n, f, n_examples), torch.zeros(n, f, n_examples, dtype=torch.long)
-    fired, tokens = torch.zeros(n, f), 0
+    score = {group: torch.zeros(n, f, n_examples) for group in GROUPS}
+    where = {group: torch.full((n, f, n_examples), -1) for group in GROUPS}
+    fired, tokens, draw = torch.zeros(n, f), 0, torch.Generator().manual_seed(seed)
     for part in tqdm(list(_batches(transcoder, rows)), desc="finding examples", leave=False):
         features, real = _activations(model, transcoder, rows[part])
         fired += (features > 0).sum((1, 2))
         tokens += int(real.sum())
         best = features.amax(2).transpose(1, 2)  # [layer, feature, row]
         numbers = torch.arange(part.start, part.start + best.shape[2]).expand_as(best)
-        value, order = torch.cat([value, best], 2).topk(n_examples, 2)
-        where = torch.cat([where, numbers], 2).gather(2, order)
-    return value, where, fired / tokens
+        chance = torch.rand(best.shape, generator=draw) * (best > 0)
+        for group, new in zip(GROUPS, (best, chance), strict=True):
+            score[group], order = torch.cat([score[group], new], 2).topk(n_examples, 2)
+            where[group] = torch.cat([where[group], numbers], 2).gather(2, order)
+    chosen = {group: torch.where(score[group] > 0, where[group], -1) for group in GROUPS}
+    return chosen, score["top"][..., 0], fired / tokens
 
 
-def _examples(model, transcoder, rows, value, where):
+def _examples(model, transcoder, rows, chosen):
     wanted = {}
-    for layer, feature, rank in (value > 0).nonzero().tolist():
-        wanted.setdefault(int(where[layer, feature, rank]), []).append((layer, feature, rank))
+    for group, where in chosen.items():
+        for layer, feature, rank in (where >= 0).nonzero().tolist():
+            wanted.setdefault(int(where[layer, feature, rank]), []).append((layer, feature, group, rank))
     lines, numbers = [], sorted(wanted)
-    chosen = [rows[i] for i in numbers]
-    for part in tqdm(list(_batches(transcoder, chosen)), desc="copying examples", leave=False):
-        features, _ = _activations(model, transcoder, chosen[part])
+    texts = [rows[i] for i in numbers]
+    for part in tqdm(list(_batches(transcoder, texts)), desc="copying examples", leave=False):
+        features, _ = _activations(model, transcoder, texts[part])
         for row, number in enumerate(numbers[part]):
             tokens = model.tokens(torch.tensor(rows[number]))
-            for layer, feature, rank in wanted[number]:
+            for layer, feature, group, rank in wanted[number]:
                 a = features[layer, row, : len(tokens), feature]
                 peak, line = int(a.argmax()), [round(v, 3) for v in a.tolist()]
-                lines.append((transcoder.layers[layer], feature, rank, tokens, line, peak))
-    table = pd.DataFrame(lines, columns=["layer", "feature", "rank", "tokens", "activations", "peak"])
-    return table.sort_values(["layer", "feature", "rank"], ignore_index=True)
+                lines.append((transcoder.layers[layer], feature, group, rank, tokens, line, peak))
+    table = pd.DataFrame(lines, columns=["layer", "feature", "group", "rank", "tokens", "activations", "peak"])
+    return table.sort_values(
+        ["layer", "feature", "group", "rank"], ascending=[True, True, False, True], ignore_index=True
+    )
 
 
-def _feature_table(model, transcoder, density, value):
+def _feature_table(model, transcoder, density, highest):
     parts = anatomy(model.hf)
     readout = parts.unembedding.weight * parts.final_norm.weight
     readout = readout - readout.mean(0)
@@ -159,6 +170,6 @@ def _feature_table(model, transcoder, density, value):
         up, down = effect.topk(TOKENS_SHOWN, 1).indices, (-effect).topk(TOKENS_SHOWN, 1).indices
         for f in range(transcoder.n_features):
             promotes, suppresses = ([names[t] for t in side[f].tolist()] for side in (up, down))
-            line = (layer, f, float(density[i, f]), float(value[i, f, 0]), promotes, suppresses)
+            line = (layer, f, float(density[i, f]), float(highest[i, f]), promotes, suppresses)
             lines.append(line)
     return pd.DataFrame(lines, columns=["layer", "feature", "density", "highest", "promotes", "suppresses"])

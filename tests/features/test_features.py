@@ -4,7 +4,7 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.features.labels import name_of
+from interp_kit.features.labels import name_of, token_frequency
 from interp_kit.models.frozen import FrozenModel
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state", "a city is a state ."]
@@ -23,7 +23,7 @@ def test_examples_are_the_strongest_texts_with_their_activations(setting):
     for layer in range(4):
         for feature in range(20):
             best = torch.stack([a[layer, :, feature].max() for a in by_text]).sort(descending=True).values
-            found = store.of(layer, feature)
+            found = store.of(layer, feature).query("group == 'top'")
             peaks = [e.activations[e.peak] for e in found.itertuples()]
             wanted = [v for v in best[:3].tolist() if v > 0]
             assert peaks == pytest.approx(wanted, abs=2e-3)
@@ -67,16 +67,30 @@ def examples(*rows):
 
 
 def test_labels_follow_the_evidence():
+    usual = {"is": 0.9, "in": 0.5, "the": 0.9, "capital": 0.1}
     dallas = (["in", " Dallas", " is"], 1, 1.0)
-    assert name_of(examples(dallas, dallas))[0] == "Dallas"
-    says = [(["x", word, " Austin"], 1, 1.0) for word in ("a", "b", "c")]
-    assert name_of(examples(*says))[0] == "say Austin"
-    mixed = [
-        ([word, following], 0, a)
-        for word, following, a in ((" Texas", "x", 3.0), (" Waco", "y", 2.0), (" Plano", "z", 1.0))
-    ]
-    label, evidence = name_of(examples(*mixed))
+    assert name_of(examples(dallas, dallas), usual)[0] == "Dallas"
+    says = [(["the", " is", " Austin"], 1, 1.0)] * 3
+    assert name_of(examples(*says), usual)[0] == "say Austin"
+    mixed = [([word, "is"], 0, a) for word, a in ((" Texas", 3.0), (" Waco", 2.0), (" Plano", 1.0))]
+    label, evidence = name_of(examples(*mixed), usual)
     assert label == "Texas / Waco / Plano" and "Texas 50%" in evidence
+    after = [(["the", " capital", " is", answer], 2, 1.0) for answer in ("Austin", "Paris", "Rome")]
+    assert name_of(examples(*after), usual)[0] == "capital … is"
+    plain = [(["the", " is", answer], 1, 1.0) for answer in ("Austin", "Paris", "Rome")]
+    assert name_of(examples(*plain), usual)[0] == "is"
+
+
+def test_a_token_is_as_frequent_as_the_texts_that_hold_it():
+    table = examples((["the", " is"], 0, 1.0), (["the", " is"], 1, 1.0), (["the", " the"], 1, 1.0))
+    assert token_frequency(table) == {"the": 1.0, "is": 0.5}
+
+
+def test_sampled_examples_fire_and_are_as_many_as_the_strongest(setting):
+    _, _, store = setting
+    top, drawn = (store.examples.query(f"group == '{group}'") for group in ("top", "sample"))
+    assert all(e.activations[e.peak] > 0 for e in drawn.itertuples())
+    assert len(drawn) == len(top) > 0  # both are capped by the same number of texts that fire
 
 
 def test_every_live_feature_gets_a_label(setting):
