@@ -68,8 +68,8 @@ def describe(graph) -> None:
     say(f"\n{graph}")
     for name, value in graph.scores.items():
         say(f"  {name.replace('_', ' ')}: {value:.3f}")
-    say("\nThe strongest paths, features of one name taken together:")
-    for row in graph.prune().paths(5).itertuples():
+    say("\nThe strongest path of each token through named features, the strongest tokens first:")
+    for row in graph.prune().paths().head(6).itertuples():
         say(f"  {row.strength:.3f}  {'+' if row.sign > 0 else '-'}  {row.steps}")
 
 

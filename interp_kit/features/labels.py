@@ -2,22 +2,25 @@
 
 In the order in which people read a feature card:
 
-    Texas / Houston / Laredo    the words it fires on, if they tell something (one word, if it is mostly that one)
-    say Austin                  else the word that follows, if it is mostly one
-    capital … is                else a word that stands before the place where it fires far more often than elsewhere
-    is                          else the word it fires on after all
+    Dallas            the word it fires on, if that is mostly one and tells something
+    Texas             if it fires on several telling words: the word that ties their texts together
+    Waco / Nice / 46  or, where nothing does, those words themselves: the mark of a feature with several meanings
+    say Austin        else the word that follows, if it is mostly one
+    capital … is      else a word that stands before the place where it fires far more often than elsewhere
+    is                else the word it fires on after all
 
 A word tells something when few texts have it. The evidence is kept beside the label, because a label is a summary
 and can mislead.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pandas as pd
 
 MOSTLY = 0.6  # the share of the evidence, weighted by activation, that settles a label
 COMMON = 0.1  # a token that this share of all texts has says little about any one of them
 LIFT = 3.0  # a context word must be this many times as frequent in the feature's texts as in all
+TIED = 3  # different words whose texts must share a word for it to be their common name
 JOINED = 3
 
 
@@ -26,7 +29,7 @@ def label_features(store) -> pd.DataFrame:
     frequency = token_frequency(store.examples)
     lines = []
     for (layer, feature), examples in store.examples.groupby(["layer", "feature"], sort=False):
-        lines.append((layer, feature, *name_of(examples, frequency)))
+        lines.append((layer, feature, *Evidence(examples, frequency).label()))
     return pd.DataFrame(lines, columns=["layer", "feature", "label", "evidence"])
 
 
@@ -37,29 +40,62 @@ def token_frequency(examples: pd.DataFrame) -> dict[str, float]:
     return {token: n / len(texts) for token, n in count.items()}
 
 
-def name_of(examples: pd.DataFrame, frequency: dict[str, float]) -> tuple[str, str]:
-    """(label, evidence) of one feature's examples; `frequency` is the share of all texts that hold a token."""
-    here, following, before, total = Counter(), Counter(), Counter(), 0.0
-    for tokens, activations, peak in zip(examples["tokens"], examples["activations"], examples["peak"], strict=True):
-        words, strength = [_clean(token) for token in tokens], activations[peak]
-        total += strength
-        here[words[peak]] += strength
-        following[words[peak + 1] if peak + 1 < len(words) else "(end)"] += strength
-        for word in set(words[:peak]):
-            before[word] += strength
-    share = lambda counter, n=JOINED: [(w, s / total) for w, s in counter.most_common(n)]  # noqa: E731
-    tells = lambda word: frequency.get(word, 0.0) < COMMON  # noqa: E731
-    evidence = "fires on " + ", ".join(f"{word} {s:.0%}" for word, s in share(here))
-    (word, most), (said, said_share) = share(here, 1)[0], share(following, 1)[0]
-    if sum(s for w, s in share(here, None) if tells(w)) >= MOSTLY:
-        return (word if most >= MOSTLY else " / ".join(w for w, _ in share(here) if tells(w))), evidence
-    if said_share >= MOSTLY and tells(said):
-        return f"say {said}", f"comes before {said} {said_share:.0%}; {evidence}"
-    context = [(s / frequency.get(w, 1.0), w, s) for w, s in share(before, None) if s >= MOSTLY]
-    lift, telling, s = max(context, default=(0.0, "", 0.0))
-    if lift >= LIFT:
-        return f"{telling} … {word}", f"after {telling} {s:.0%} ({lift:.0f} times the usual); {evidence}"
-    return word, evidence
+class Evidence:
+    """One feature's examples, counted: shares of the summed activation at the peaks."""
+
+    def __init__(self, examples: pd.DataFrame, frequency: dict[str, float]):
+        """`frequency` is the share of all texts that hold a token."""
+        self.frequency = frequency
+        here, following, before, anywhere = (Counter() for _ in range(4))
+        self.peaks_with = defaultdict(set)  # word -> the different words on which the feature fires in its texts
+        total = 0.0
+        for tokens, activations, peak in zip(
+            examples["tokens"], examples["activations"], examples["peak"], strict=True
+        ):
+            words, strength = [_clean(token) for token in tokens], activations[peak]
+            total += strength
+            here[words[peak]] += strength
+            following[words[peak + 1] if peak + 1 < len(words) else "(end)"] += strength
+            for word in set(words[:peak]):
+                before[word] += strength
+            for word in set(words):
+                anywhere[word] += strength
+                self.peaks_with[word].add(words[peak])
+        share = lambda counter: {word: strength / total for word, strength in counter.most_common()}  # noqa: E731
+        self.here, self.following, self.before, self.anywhere = map(share, (here, following, before, anywhere))
+
+    def label(self) -> tuple[str, str]:
+        """(label, evidence in words)"""
+        word, most = next(iter(self.here.items()))
+        said, said_share = next(iter(self.following.items()))
+        fires_on = "fires on " + ", ".join(f"{w} {s:.0%}" for w, s in list(self.here.items())[:JOINED])
+        if sum(s for w, s in self.here.items() if self._tells(w)) >= MOSTLY:
+            if most >= MOSTLY:
+                return word, fires_on
+            name = self._common_name()
+            if name:
+                return name, f"{fires_on}; {self.anywhere[name]:.0%} of its texts have {name}"
+            return " / ".join([w for w in self.here if self._tells(w)][:JOINED]), fires_on
+        if said_share >= MOSTLY and self._tells(said):
+            return f"say {said}", f"comes before {said} {said_share:.0%}; {fires_on}"
+        context = [(s / self.frequency.get(w, 1.0), w) for w, s in self.before.items() if s >= MOSTLY]
+        lift, telling = max(context, default=(0.0, ""))
+        if lift >= LIFT:
+            return f"{telling} … {word}", f"after {telling} {self.before[telling]:.0%}; {fires_on}"
+        return word, fires_on
+
+    def _tells(self, word):
+        return self.frequency.get(word, 0.0) < COMMON
+
+    def _common_name(self):
+        """The telling word whose texts have the most different words that the feature fires on."""
+        tying = [
+            (len(self.peaks_with[word]), share, word)
+            for word, share in self.anywhere.items()
+            if self._tells(word) and share >= LIFT * self.frequency.get(word, 1.0)
+        ]
+        tied, _, name = max(tying, default=(0, 0.0, ""))
+        return name if tied >= TIED else ""
 
 
 def _clean(token):

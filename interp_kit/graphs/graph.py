@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import networkx as nx
@@ -131,12 +132,13 @@ class AttributionGraph:
 
     # ------------------------------------------------------------------ paths
 
-    def paths(self, k: int = 5, to: str | None = None, by_label: bool = True) -> pd.DataFrame:
-        """The k strongest paths from a token through at least one feature to the logit `to` (an id; the likeliest).
+    def paths(self, k: int = 1, to: str | None = None, by_label: bool = True) -> pd.DataFrame:
+        """For each token of the prompt its k strongest paths, through at least one feature, to the logit `to`.
 
-        A path's strength is the product of its edges' shares of their targets' inputs. With `by_label`, features
-        of the same label at the same position are one step (their shares add up), as are the members of a supernode.
-        Columns: strength, sign (of the effect), steps (labels joined by arrows), nodes (a list of node ids a step).
+        `to` is a logit's id, by default the likeliest. A path's strength is the product of its edges' shares of their
+        targets' inputs. With `by_label`, features of one label at one position are one step (their shares add up), as
+        are the members of a supernode. Columns: token, position, strength, sign (of the effect), steps (labels joined
+        by arrows), nodes (a list of node ids a step); strongest first.
 
         Raises ValueError when `to` is not a logit of the graph.
         """
@@ -145,33 +147,35 @@ class AttributionGraph:
         if to not in set(logits["id"]):
             raise ValueError(f"{to!r} is not a logit of this graph; its logits: {', '.join(logits['id'])}")
         names, members, share, weight = self._condensed(by_label)
-        network = self._network(members, share, to)
-        end = next(i for i, m in enumerate(members) if to in m)
+        network = self._network(members, share)
+        place = {node: i for i, ids in enumerate(members) for node in ids}
         rows = []
-        found = nx.shortest_simple_paths(network, "start", end, weight="cost") if end in network else []
-        try:
-            for path in found:
-                steps = path[1:]
-                sign = math.prod(int(np.sign(weight[b, a])) for a, b in zip(steps, steps[1:], strict=False))
-                strength = math.prod(share[b, a] for a, b in zip(steps, steps[1:], strict=False))
-                labels = " → ".join(names[i] for i in steps)
-                rows.append({"strength": strength, "sign": sign, "steps": labels, "nodes": [members[i] for i in steps]})
-                if len(rows) == k:
-                    break
-        except nx.NetworkXNoPath:
-            pass
-        return pd.DataFrame(rows, columns=["strength", "sign", "steps", "nodes"])
+        for token in self.nodes[self.nodes["kind"] == "embedding"].itertuples():
+            for steps in _shortest(network, place[token.id], place[to], k):
+                hops = list(zip(steps[1:], steps, strict=False))  # (target, source)
+                rows.append(
+                    {
+                        "token": token.token,
+                        "position": token.position,
+                        "strength": math.prod(share[hop] for hop in hops),
+                        "sign": math.prod(int(np.sign(weight[hop])) for hop in hops),
+                        "steps": " → ".join(names[i].strip() for i in steps),
+                        "nodes": [members[i] for i in steps],
+                    }
+                )
+        table = pd.DataFrame(rows, columns=["token", "position", "strength", "sign", "steps", "nodes"])
+        return table.sort_values("strength", ascending=False, ignore_index=True)
 
-    def _network(self, members, share, to):
+    def _network(self, members, share):
+        """The steps as a networkx graph; a short way is a strong path. A token's direct edge to a logit is left out."""
         kind_of = dict(zip(self.nodes["id"], self.kinds, strict=True))
-        kinds = [kind_of[m[0]] for m in members]
+        kinds = [kind_of[ids[0]] for ids in members]
         network = nx.DiGraph()
+        network.add_nodes_from(range(len(members)))
         for target, source in zip(*share.nonzero(), strict=True):
             direct = kinds[source] == "embedding" and kinds[target] == "logit"
             if target != source and not direct:
                 network.add_edge(int(source), int(target), cost=-math.log(min(share[target, source], 1)))
-        tokens = [(i, m) for i, m in enumerate(members) if kinds[i] == "embedding"]
-        network.add_edges_from((("start", i, {"cost": 0.0}) for i, _ in tokens))
         return network
 
     def _condensed(self, by_label):
@@ -266,6 +270,15 @@ class AttributionGraph:
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}"
+
+
+def _shortest(network, start, end, k):
+    """The k shortest ways as lists of nodes; fewer, or none, where there are not so many."""
+    ways = nx.shortest_simple_paths(network, start, end, weight="cost")
+    try:
+        return list(islice(ways, k))
+    except nx.NetworkXNoPath:
+        return []
 
 
 def _node_id(n, n_layers):

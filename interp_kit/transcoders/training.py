@@ -24,7 +24,8 @@ from .module import CrossLayerTranscoder, TranscoderConfig
 WARMUP = 50
 LAST = 0.2  # the share of the run over which the learning rate falls to zero
 MASSIVE = 5.0  # a first position whose MLP outputs are this many times the others' is left out
-FORGET = 200  # steps without firing after which a feature counts as dead while training
+FORGET = 100  # steps without firing after which a feature counts as dead while training ...
+NUDGE = 0.02  # ... and its bias rises by this much a step until it fires
 EVERY = 25  # steps between two lines of history
 
 
@@ -158,8 +159,15 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.clt.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if step < self.steps * (1 - LAST):
+            self._wake(step)
         if (step + 1) % EVERY == 0 or step + 1 == self.steps:
             self._log(step, loss.item() / len(y), active / (len(y) * self.batch), bar)
+
+    @torch.no_grad()
+    def _wake(self, step):
+        """Dead features get no gradient, so nothing else would wake them (the paper has a loss for this)."""
+        self.clt.b_enc += NUDGE * (self.last_fired < step - FORGET)
 
     def _log(self, step, loss, l0, bar):
         dead = (self.last_fired < step - FORGET).float().mean().item()

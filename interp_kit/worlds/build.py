@@ -23,10 +23,10 @@ from .grading import best_concepts, place_table
 from .pocket import Recipe, train_pocket, two_hop_accuracy
 
 CHECKPOINTS = Path("build")
-TRANSCODER = {"n_features": 2048, "activation": "topk", "k": 5, "steps": 2000}
+TRANSCODER = {"n_features": 2048, "activation": "topk", "k": 4, "steps": 1800}
 TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # sentences the feature store reads
-SHOWN = 8  # examples kept a feature
+SHOWN = 16  # examples kept a feature
 LEAST = 2e-5  # a feature that fires more rarely, per token, is dropped as dead
 GRADED = 4_000  # held-out sentences for every number reported
 

@@ -4,7 +4,7 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.features.labels import name_of, token_frequency
+from interp_kit.features.labels import Evidence, token_frequency
 from interp_kit.models.frozen import FrozenModel
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state", "a city is a state ."]
@@ -66,19 +66,28 @@ def examples(*rows):
     return pd.DataFrame(lines, columns=["tokens", "activations", "peak"])
 
 
+def label_of(*rows):
+    usual = {"is": 0.9, "in": 0.5, "the": 0.9, "capital": 0.1, "zone": 0.09, "Texas": 0.01}
+    return Evidence(examples(*rows), usual).label()
+
+
 def test_labels_follow_the_evidence():
-    usual = {"is": 0.9, "in": 0.5, "the": 0.9, "capital": 0.1}
     dallas = (["in", " Dallas", " is"], 1, 1.0)
-    assert name_of(examples(dallas, dallas), usual)[0] == "Dallas"
-    says = [(["the", " is", " Austin"], 1, 1.0)] * 3
-    assert name_of(examples(*says), usual)[0] == "say Austin"
-    mixed = [([word, "is"], 0, a) for word, a in ((" Texas", 3.0), (" Waco", 2.0), (" Plano", 1.0))]
-    label, evidence = name_of(examples(*mixed), usual)
-    assert label == "Texas / Waco / Plano" and "Texas 50%" in evidence
+    assert label_of(dallas, dallas)[0] == "Dallas"
+    assert label_of(*[(["the", " is", " Austin"], 1, 1.0)] * 3)[0] == "say Austin"
     after = [(["the", " capital", " is", answer], 2, 1.0) for answer in ("Austin", "Paris", "Rome")]
-    assert name_of(examples(*after), usual)[0] == "capital … is"
+    assert label_of(*after)[0] == "capital … is"
     plain = [(["the", " is", answer], 1, 1.0) for answer in ("Austin", "Paris", "Rome")]
-    assert name_of(examples(*plain), usual)[0] == "is"
+    assert label_of(*plain)[0] == "is"
+
+
+def test_what_ties_several_words_together_names_them():
+    cities = [([city, "in", " Texas"], 0, a) for city, a in ((" Dallas", 3.0), (" Waco", 2.0), (" Plano", 1.0))]
+    label, evidence = label_of(*cities)
+    assert label == "Texas"
+    assert evidence == "fires on Dallas 50%, Waco 33%, Plano 17%; 100% of its texts have Texas"
+    unrelated = [([word, "is"], 0, a) for word, a in ((" Dallas", 3.0), (" Nice", 2.0), (" 46", 1.0))]
+    assert label_of(*unrelated)[0] == "Dallas / Nice / 46"
 
 
 def test_a_token_is_as_frequent_as_the_texts_that_hold_it():
