@@ -5,14 +5,14 @@ python benchmarks/pocket.py         a minute or two on two cores
 
 import interp_kit as ik
 from interp_kit.worlds.build import graded_sentences, report
-from interp_kit.worlds.grading import place_table
+from interp_kit.worlds.grading import grade
 
 PROMPT = "The capital of the state containing Dallas is"
 
 
 def main():
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
-    places = place_table(model, transcoder, world, *graded_sentences(world))
+    places = grade(model, transcoder, world, *graded_sentences(world)).places
     numbers = report(model, transcoder, world, places)
     for name, value in (numbers | numbers.pop("transcoder")).items():
         print(f"{name:45} {value:.4f}")

@@ -1,9 +1,10 @@
 """A name for a feature from the evidence of its own examples: no language model needed.
 
-In the order in which people read a feature card:
+Where the truth is known (a world's concepts, graded on held-out sentences) the name is what the feature detects.
+Elsewhere, in the order in which people read a feature card:
 
     Dallas            the word it fires on, if that is mostly one and tells something
-    Texas             if it fires on several telling words: the word that ties their texts together
+    Austin / Texas    if it fires on several telling words: the words that tie their texts together
     Waco / Nice / 46  or, where nothing does, those words themselves: the mark of a feature with several meanings
     say Austin        else the word that follows, if it is mostly one
     capital … is      else a word that stands before the place where it fires far more often than elsewhere
@@ -20,16 +21,19 @@ import pandas as pd
 MOSTLY = 0.6  # the share of the evidence, weighted by activation, that settles a label
 COMMON = 0.1  # a token that this share of all texts has says little about any one of them
 LIFT = 3.0  # a context word must be this many times as frequent in the feature's texts as in all
-TIED = 3  # different words whose texts must share a word for it to be their common name
+TIED = 3  # different words whose texts must share a word for it to tie them together
 JOINED = 3
 
 
 def label_features(store) -> pd.DataFrame:
     """A table with one row for each feature that fires: layer, feature, label, evidence."""
-    frequency = token_frequency(store.examples)
+    frequency, known = token_frequency(store.examples), {}
+    if "concept" in store.features:
+        detects = store.features.dropna(subset="concept")
+        known = {(r.layer, r.feature): (r.concept, f"detects {r.concept}, F1 {r.F1:.2f}") for r in detects.itertuples()}
     lines = []
-    for (layer, feature), examples in store.examples.groupby(["layer", "feature"], sort=False):
-        lines.append((layer, feature, *Evidence(examples, frequency).label()))
+    for at, examples in store.examples.groupby(["layer", "feature"], sort=False):
+        lines.append((*at, *(known.get(at) or Evidence(examples, frequency).label())))
     return pd.DataFrame(lines, columns=["layer", "feature", "label", "evidence"])
 
 
@@ -72,9 +76,9 @@ class Evidence:
         if sum(s for w, s in self.here.items() if self._tells(w)) >= MOSTLY:
             if most >= MOSTLY:
                 return word, fires_on
-            name = self._common_name()
-            if name:
-                return name, f"{fires_on}; {self.anywhere[name]:.0%} of its texts have {name}"
+            if tying := self._tying():
+                texts = ", ".join(f"{w} {self.anywhere[w]:.0%}" for w in tying)
+                return " / ".join(tying), f"{fires_on}; its texts have {texts}"
             return " / ".join([w for w in self.here if self._tells(w)][:JOINED]), fires_on
         if said_share >= MOSTLY and self._tells(said):
             return f"say {said}", f"comes before {said} {said_share:.0%}; {fires_on}"
@@ -87,15 +91,14 @@ class Evidence:
     def _tells(self, word):
         return self.frequency.get(word, 0.0) < COMMON
 
-    def _common_name(self):
-        """The telling word whose texts have the most different words that the feature fires on."""
-        tying = [
+    def _tying(self):
+        """The telling words whose texts have the most different words that the feature fires on, alphabetically."""
+        found = [
             (len(self.peaks_with[word]), share, word)
             for word, share in self.anywhere.items()
             if self._tells(word) and share >= LIFT * self.frequency.get(word, 1.0)
         ]
-        tied, _, name = max(tying, default=(0, 0.0, ""))
-        return name if tied >= TIED else ""
+        return sorted(word for tied, _, word in sorted(found)[-JOINED:] if tied >= TIED)
 
 
 def _clean(token):

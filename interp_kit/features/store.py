@@ -23,6 +23,7 @@ class FeatureStore:
 
     `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation, and
     the tokens its decoder rows, summed over the layers they write to, raise (promotes) and lower (suppresses) most.
+    Where the texts come from a world with known truth, also what the feature detects (concept) and how well (F1).
     `examples`: layer, feature, rank, group, tokens and activations (lists, one entry a token), peak (the position of
     the highest); one example a text. The group "top" holds the strongest, best first; "sample" a random draw among all
     texts on which the feature fires, because the strongest alone flatter a feature.
@@ -49,7 +50,8 @@ class FeatureStore:
             {"tokens": list(e.tokens), "activations": [float(a) for a in e.activations]} for e in shown.itertuples()
         ]
         card = {"examples": examples, "promotes": list(row.promotes), "suppresses": list(row.suppresses)}
-        return card | {"concept": getattr(row, "concept", None) or None}
+        concept = getattr(row, "concept", None)
+        return card | {"concept": f"{concept} (F1 {row.F1:.2f})" if isinstance(concept, str) else None}
 
     def save(self, folder: str | Path) -> None:
         """Two parquet files in `folder`."""

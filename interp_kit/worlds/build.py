@@ -19,7 +19,7 @@ from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
 from . import load_world
 from .cards import model_card, transcoder_card
-from .grading import best_concepts, place_table
+from .grading import grade
 from .pocket import Recipe, train_pocket, two_hop_accuracy
 
 CHECKPOINTS = Path("build")
@@ -41,14 +41,14 @@ def main(folder: Path) -> None:
     clt = without_dead(model, run.transcoder, texts[:EXAMPLES])
     save_transcoder(clt, folder / "pocket-transcoder", torch.float16)
     transcoder = load_transcoder(folder / "pocket-transcoder")
-    places = place_table(model, transcoder, world, *graded_sentences(world))
+    grades = grade(model, transcoder, world, *graded_sentences(world))
     store = collect_features(model, transcoder, texts[:EXAMPLES], n_examples=SHOWN)
-    store.features["concept"] = best_concepts(places, store.features)
+    store.features = store.features.merge(grades.features, on=["layer", "feature"], how="left")
     store.save(folder / "pocket-features")
-    numbers = report(model, transcoder, world, places)
+    numbers = report(model, transcoder, world, grades.places)
     write(folder / "pocket" / "README.md", model_card(model, world, recipe, numbers))
     write(folder / "pocket-transcoder" / "README.md", transcoder_card(transcoder, world, numbers))
-    write(folder / "pocket-transcoder" / "places.csv", places.to_csv(index=False, float_format="%.4f"))
+    write(folder / "pocket-transcoder" / "places.csv", grades.places.to_csv(index=False, float_format="%.4f"))
     write(folder / "pocket-transcoder" / "report.json", json.dumps(numbers, indent=1) + "\n")
 
 

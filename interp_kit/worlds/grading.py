@@ -5,6 +5,8 @@ From there on the place is in play, so a feature that keeps firing is neither ri
 in this sentence before and in all others, firing is a false alarm.
 """
 
+from dataclasses import dataclass
+
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
@@ -14,37 +16,53 @@ from ..transcoders.activations import pad
 from .sentences import token_concepts
 
 LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5)  # thresholds tried, as shares of a feature's highest activation
+DETECTS = 0.8  # the F1 from which a feature is said to detect a place
 ROWS_AT_ONCE = 64
 
 
-def place_table(model, transcoder, world, train, test) -> pd.DataFrame:
-    """For every place of `world` its best feature: place, kind, layer, feature, F1, precision, recall, n (positives).
+@dataclass
+class Grades:
+    """`places`: for every place its best feature (place, kind, layer, feature, F1, precision, recall, n positives).
+    `features`: for every feature of F1 >= 0.8 the place it detects (layer, feature, concept, F1)."""
 
-    The feature and the activation from which it counts as firing are chosen on the sentences `train`; the numbers
-    are those on the sentences `test`.
-    """
-    chosen = _Counts(model, transcoder, world)
+    places: pd.DataFrame
+    features: pd.DataFrame
+
+
+def grade(model, transcoder, world, train, test) -> Grades:
+    """What the features of `transcoder` detect. Which feature, and from which activation it counts as firing, is chosen
+    on the sentences `train`; every number is measured on the sentences `test`."""
+    chosen, graded = (_Counts(model, transcoder, world) for _ in range(2))
     chosen.find_levels(train)
     chosen.count(train)
-    f1, _, _ = chosen.rates()
-    best = f1.flatten(1).argmax(1)  # over (level, feature)
-    graded = _Counts(model, transcoder, world)
     graded.levels = chosen.levels
     graded.count(test)
-    rates = [r.flatten(1).gather(1, best[:, None])[:, 0].tolist() for r in graded.rates()]
+    choice, rates = chosen.rates()[0], graded.rates()  # [place, level, feature]
+    per_layer, layers = transcoder.n_features, transcoder.layers
+
+    best = choice.flatten(1).argmax(1)  # of each place, over (level, feature)
+    f1, precision, recall = (r.flatten(1).gather(1, best[:, None])[:, 0].tolist() for r in rates)
     feature = best % chosen.width
-    return pd.DataFrame(
+    places = pd.DataFrame(
         {
             "place": world.places,
             "kind": [world.kind_of[p] for p in world.places],
-            "layer": [transcoder.layers[i] for i in (feature // transcoder.n_features).tolist()],
-            "feature": (feature % transcoder.n_features).tolist(),
-            "F1": rates[0],
-            "precision": rates[1],
-            "recall": rates[2],
+            "layer": [layers[i] for i in (feature // per_layer).tolist()],
+            "feature": (feature % per_layer).tolist(),
+            "F1": f1,
+            "precision": precision,
+            "recall": recall,
             "n": graded.positives.long().tolist(),
         }
     )
+    flat = choice.flatten(0, 1)  # [place and level, feature]
+    of_feature = flat.argmax(0)
+    f1 = rates[0].flatten(0, 1).gather(0, of_feature[None])[0]
+    lines = [
+        (layers[i // per_layer], i % per_layer, world.places[int(of_feature[i]) // len(LEVELS)], float(f1[i]))
+        for i in (f1 >= DETECTS).nonzero()[:, 0].tolist()
+    ]
+    return Grades(places, pd.DataFrame(lines, columns=["layer", "feature", "concept", "F1"]))
 
 
 class _Counts:
@@ -117,12 +135,3 @@ class _Names:
 
     def __init__(self, of_tokens, of_fires):
         self.of_tokens, self.of_fires = of_tokens, of_fires
-
-
-def best_concepts(places: pd.DataFrame, features: pd.DataFrame, least: float = 0.8) -> list[str | None]:
-    """For each row of `features` the place it detects best, written "Texas (F1 0.97)"; None below `least`."""
-    named = {}
-    for row in places.sort_values("F1").itertuples():
-        if row.F1 >= least:
-            named[row.layer, row.feature] = f"{row.place} (F1 {row.F1:.2f})"
-    return [named.get((layer, feature)) for layer, feature in zip(features["layer"], features["feature"], strict=True)]

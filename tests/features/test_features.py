@@ -67,7 +67,7 @@ def examples(*rows):
 
 
 def label_of(*rows):
-    usual = {"is": 0.9, "in": 0.5, "the": 0.9, "capital": 0.1, "zone": 0.09, "Texas": 0.01}
+    usual = {"is": 0.9, "in": 0.5, "the": 0.9, "capital": 0.1, "Texas": 0.01, "Austin": 0.01, "TX": 0.01}
     return Evidence(examples(*rows), usual).label()
 
 
@@ -85,7 +85,11 @@ def test_what_ties_several_words_together_names_them():
     cities = [([city, "in", " Texas"], 0, a) for city, a in ((" Dallas", 3.0), (" Waco", 2.0), (" Plano", 1.0))]
     label, evidence = label_of(*cities)
     assert label == "Texas"
-    assert evidence == "fires on Dallas 50%, Waco 33%, Plano 17%; 100% of its texts have Texas"
+    assert evidence == "fires on Dallas 50%, Waco 33%, Plano 17%; its texts have Texas 100%"
+    both = [
+        ([city, "in", " Texas", answer], 0, 1.0) for city in ("Dallas", "Waco", "Plano") for answer in ("Austin", "TX")
+    ]
+    assert label_of(*both)[0] == "Austin / TX / Texas"
     unrelated = [([word, "is"], 0, a) for word, a in ((" Dallas", 3.0), (" Nice", 2.0), (" 46", 1.0))]
     assert label_of(*unrelated)[0] == "Dallas / Nice / 46"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import tiny_model, tiny_transcoder
 
-from interp_kit.worlds.grading import best_concepts, place_table
+from interp_kit.worlds.grading import grade
 from interp_kit.worlds.sentences import Slot, fill
 
 
@@ -44,7 +44,7 @@ def planted():
 
 def test_f1_of_planted_features(planted):
     model, clt = planted
-    table = place_table(model, clt, TwoPlaces, sentences(), sentences()).set_index("place")
+    table = grade(model, clt, TwoPlaces, sentences(), sentences()).places.set_index("place")
     texas, ohio = table.loc["Texas"], table.loc["Ohio"]
     assert (texas["layer"], texas["feature"], texas["F1"]) == (0, 0, 1.0) and texas["n"] == 20
     # fires on Ohio (10 hits) and on "of" before Texas or Ohio was named (20 false alarms)
@@ -58,12 +58,11 @@ def test_firing_after_the_place_is_named_is_excused(planted):
     rows = model.hf.model.embed_tokens.weight
     clt.W_enc.data[0, 0] += 2 * rows[model.token_id("Austin")]  # said only after Texas
     clt.W_enc.data[0, 0] += 2 * rows[model.token_id(".")]
-    table = place_table(model, clt, TwoPlaces, sentences(), sentences()).set_index("place")
+    table = grade(model, clt, TwoPlaces, sentences(), sentences()).places.set_index("place")
     assert table.loc["Texas", "F1"] == 1.0
 
 
-def test_best_concepts(planted):
+def test_what_each_feature_detects(planted):
     model, clt = planted
-    table = place_table(model, clt, TwoPlaces, sentences(), sentences())
-    features = table[["layer", "feature"]]
-    assert best_concepts(table, features) == ["Texas (F1 1.00)", None]
+    found = grade(model, clt, TwoPlaces, sentences(), sentences()).features
+    assert found.values.tolist() == [[0, 0, "Texas", 1.0]]  # Ohio's best is right in a third of its firings: not listed

@@ -8,7 +8,7 @@ import pytest
 import interp_kit as ik
 from interp_kit.files import data_folder
 from interp_kit.worlds.build import graded_sentences, report
-from interp_kit.worlds.grading import place_table
+from interp_kit.worlds.grading import grade
 from interp_kit.worlds.pocket import two_hop_accuracy
 
 PROMPT = "The capital of the state containing Dallas is"
@@ -31,7 +31,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def measured(model, transcoder, world):
-    places = place_table(model, transcoder, world, *graded_sentences(world))
+    places = grade(model, transcoder, world, *graded_sentences(world)).places
     return places, report(model, transcoder, world, places)
 
 
@@ -75,6 +75,5 @@ def test_the_report_that_ships_is_the_one_measured(measured):
 def test_dallas_texas_austin_appears_by_itself(model, transcoder):
     store = ik.load_features("pocket")
     graph = ik.attribute(model, transcoder, PROMPT).annotate(store, ik.label_features(store))
-    steps = graph.prune().paths(1)["steps"].iloc[0]
-    assert steps.startswith("Dallas → ") and steps.endswith("Austin")
-    assert "Texas" in steps
+    steps = graph.prune().paths().query("token == ' Dallas'")["steps"].item()
+    assert steps.startswith("Dallas → ") and " → Texas → " in steps and steps.endswith(" → Austin")
