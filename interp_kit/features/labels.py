@@ -65,7 +65,7 @@ class Evidence:
             for word in set(words):
                 anywhere[word] += strength
                 self.peaks_with[word].add(words[peak])
-        share = lambda counter: {word: strength / total for word, strength in counter.most_common()}  # noqa: E731
+        share = lambda counter: {word: strength / (total or 1.0) for word, strength in counter.most_common()}  # noqa: E731
         self.here, self.following, self.before, self.anywhere = map(share, (here, following, before, anywhere))
 
     def label(self) -> tuple[str, str]:

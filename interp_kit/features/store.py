@@ -170,7 +170,7 @@ def _feature_table(model, transcoder, density, highest):
     for i, layer in enumerate(transcoder.layers):
         effect = transcoder.W_dec[i].sum(1) @ readout.T  # [feature, vocabulary]
         up, down = effect.topk(TOKENS_SHOWN, 1).indices, (-effect).topk(TOKENS_SHOWN, 1).indices
-        for f in range(transcoder.n_features):
+        for f in range(transcoder.counts[i]):
             promotes, suppresses = ([names[t] for t in side[f].tolist()] for side in (up, down))
             line = (layer, f, float(density[i, f]), float(highest[i, f]), promotes, suppresses)
             lines.append(line)

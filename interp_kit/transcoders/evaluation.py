@@ -90,13 +90,16 @@ class _Sums:
     def result(self) -> Evaluation:
         variance = self.square - self.total.pow(2).sum(1) / self.tokens
         density = self.fired / self.tokens
+        dead = [float((d[:n] == 0).double().mean()) for d, n in zip(density, self.clt.counts, strict=True)]
         layers = pd.DataFrame(
-            {"NMSE": self.error / variance, "L0": density.sum(1), "dead": (density == 0).double().mean(1)},
+            {"NMSE": self.error / variance, "L0": density.sum(1), "dead": dead},
             index=pd.Index(self.clt.layers, name="layer"),
         )
+        features = pd.Series(self.clt.counts, index=layers.index)
         summary = pd.Series(
             {
                 **layers.mean().to_dict(),
+                "dead": (layers["dead"] * features).sum() / features.sum(),
                 "top-1": self.agree / self.positions,
                 "KL": self.kl / self.positions,
                 "loss": self.loss / self.positions,

@@ -27,7 +27,7 @@ class TranscoderConfig:
 
     d_model: int
     n_features: int
-    "features per layer"
+    "rows of every layer's weights"
     layers: list[int]
     "the model's layers that are transcoded, ascending"
     span: int
@@ -40,6 +40,8 @@ class TranscoderConfig:
     "the encoder's input, by circuit-tracer's hook names"
     skips_first: bool = False
     "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
+    counts: list[int] | None = None
+    "how many of its rows each layer uses, where they differ; the rest is zero padding to one shape"
     model: dict = field(default_factory=dict)
     "name and fingerprint of the model it was trained on"
 
@@ -133,14 +135,23 @@ class CrossLayerTranscoder(nn.Module):
         """What `features` (indices) of the source-th layer write to the target-th: [len(features), d_model]."""
         return self.W_dec[source][features, target - source]
 
+    @property
+    def counts(self) -> list[int]:
+        """How many features each transcoded layer has."""
+        return self.config.counts or [self.config.n_features] * len(self.layers)
+
     @torch.no_grad()
-    def only(self, features: torch.Tensor) -> "CrossLayerTranscoder":
-        """A transcoder with just these features, [layer, n] indices: to drop what never fires, say."""
-        smaller = type(self)(replace(self.config, n_features=features.shape[1]))
+    def only(self, features: list[torch.Tensor]) -> "CrossLayerTranscoder":
+        """A transcoder with just these features, indices for each layer: to drop what never fires, say."""
+        counts = [len(kept) for kept in features]
+        smaller = type(self)(replace(self.config, n_features=max(counts), counts=counts))
+        for parameter in smaller.parameters():
+            parameter.zero_()
         for i, kept in enumerate(features):
-            smaller.W_enc[i], smaller.b_enc[i] = self.W_enc[i, kept], self.b_enc[i, kept]
-            smaller.W_dec[i][:] = self.W_dec[i][kept]
-            smaller.threshold[i] = self.threshold[i, kept]
+            used = slice(len(kept))
+            smaller.W_enc[i, used], smaller.b_enc[i, used] = self.W_enc[i, kept], self.b_enc[i, kept]
+            smaller.W_dec[i][used] = self.W_dec[i][kept]
+            smaller.threshold[i, used] = self.threshold[i, kept]
         smaller.b_dec[:] = self.b_dec
         return smaller.eval().requires_grad_(False)
 
@@ -170,7 +181,7 @@ class CrossLayerTranscoder(nn.Module):
         c = self.config
         kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
         rule = {"topk": f"top {c.k}", "threshold": "threshold", "relu": "ReLU"}[c.activation]
-        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers x {c.n_features} features, {rule})"
+        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.counts):,} features, {rule})"
 
     def _repr_html_(self):
         from html import escape

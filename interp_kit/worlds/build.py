@@ -23,12 +23,13 @@ from .grading import grade
 from .pocket import Recipe, train_pocket, two_hop_accuracy
 
 CHECKPOINTS = Path("build")
-TRANSCODER = {"n_features": 2048, "activation": "topk", "k": 4, "steps": 1800}
+TRANSCODER = {"n_features": 2560, "activation": "topk", "k": 6, "steps": 1500}
 TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # sentences the feature store reads
 SHOWN = 16  # examples kept a feature
-LEAST = 2e-5  # a feature that fires more rarely, per token, is dropped as dead
-GRADED = 4_000  # held-out sentences for every number reported
+LEAST = 3e-5  # a feature that fires more rarely, per token, is dropped as dead
+GRADED = 4_000  # held-out sentences that features are graded on
+EVALUATED = 10_000  # and those for the transcoder; many, since a city is rare and so is its feature
 
 
 def main(folder: Path) -> None:
@@ -47,16 +48,15 @@ def main(folder: Path) -> None:
     store.save(folder / "pocket-features")
     numbers = report(model, transcoder, world, grades.places)
     write(folder / "pocket" / "README.md", model_card(model, world, recipe, numbers))
-    write(folder / "pocket-transcoder" / "README.md", transcoder_card(transcoder, world, numbers))
+    write(folder / "pocket-transcoder" / "README.md", transcoder_card(transcoder, world, numbers, LEAST))
     write(folder / "pocket-transcoder" / "places.csv", grades.places.to_csv(index=False, float_format="%.4f"))
     write(folder / "pocket-transcoder" / "report.json", json.dumps(numbers, indent=1) + "\n")
 
 
 def without_dead(model, transcoder, texts):
-    """The transcoder with the features that fire: in every layer as many, the most used ones first."""
+    """The transcoder with the features that fire on the texts it was trained on."""
     density = evaluate_transcoder(model, transcoder, texts).density
-    live = int((density > LEAST).sum(1).float().mean())
-    return transcoder.only(density.topk(live, dim=1).indices.sort(1).values)
+    return transcoder.only([(d > LEAST).nonzero()[:, 0] for d in density])
 
 
 def write(path: Path, text: str) -> None:
@@ -73,7 +73,7 @@ def report(model, transcoder, world, places) -> dict:
     """Every number that README and model card quote, as measured on held-out sentences and questions."""
     questions = world.questions(held_out=True)
     right = two_hop_accuracy(model, questions)
-    held_out = [s.text for s in world.sentences(GRADED, "test")]
+    held_out = [s.text for s in world.sentences(EVALUATED, "test")]
     summary = evaluate_transcoder(model, transcoder, held_out).summary
     return {
         "held-out two-hop questions": len(questions),

@@ -27,7 +27,7 @@ license: apache-2.0
 ---
 # The pocket model's cross-layer transcoder
 
-{n_features:,} features in each of {n_layers} layers; each reads its layer's MLP input and writes to the MLP outputs of its own
+{n_features:,} features in {n_layers} layers ({counts}); each reads its layer's MLP input and writes to the MLP outputs of its own
 and all later layers. circuit-tracer's folder layout plus `interp_kit.json`.
 
 | measured on {tokens:,} tokens of held-out sentences | |
@@ -43,6 +43,9 @@ and all later layers. circuit-tracer's folder layout plus `interp_kit.json`.
 `places.csv` has every state and country: its best feature, chosen on training sentences, and that feature's F1, precision and
 recall on held-out ones. A feature is right when it fires on the token that completes the place's name or the name of one of
 its cities; firing later in the same sentence is neither right nor wrong; firing anywhere else is a false alarm.
+
+Features that fired on fewer than one token in {least:,} of the training texts were dropped; the files pad every layer to
+one shape with zero rows, as circuit-tracer expects.
 
 Position 0 ({first}) is left out of training: the MLPs write unusually large vectors there. In a graph it is all error node.
 """
@@ -63,10 +66,12 @@ def model_card(model, world, recipe, report) -> str:
     )
 
 
-def transcoder_card(transcoder, world, report) -> str:
+def transcoder_card(transcoder, world, report, least) -> str:
     numbers = report["transcoder"]
     return TRANSCODER.format(
-        n_features=transcoder.n_features,
+        n_features=sum(transcoder.counts),
+        counts=", ".join(f"{n:,}" for n in transcoder.counts),
+        least=round(1 / least),
         n_layers=len(transcoder.layers),
         tokens=round(numbers["tokens"]),
         top1=numbers["top-1"],

@@ -67,17 +67,19 @@ def test_files_have_circuit_tracers_names_and_shapes(tmp_path):
     }  # fmt: skip
 
 
-def test_only_keeps_the_named_features_and_what_they_do():
+def test_only_keeps_the_named_features_and_what_they_do(tmp_path):
     clt = tiny_transcoder(tiny_model(), activation="threshold")
-    kept = torch.stack([torch.randperm(20)[:12] for _ in range(4)])
-    smaller = clt.only(kept)
+    kept = [torch.randperm(20)[:n] for n in (12, 3, 20, 7)]
+    clt.only(kept).save(tmp_path / "t")
+    smaller = ik.load_transcoder(tmp_path / "t")
+    assert smaller.counts == [12, 3, 20, 7] and smaller.n_features == 20
     x = torch.randn(4, 7, 16)
-    features = clt.encode(x)
-    some = torch.stack([features[i][:, kept[i]] for i in range(4)])
-    torch.testing.assert_close(smaller.encode(x), some)
+    features, found = clt.encode(x), smaller.encode(x)
     rest = features.clone()
-    for i in range(4):
-        rest[i][:, kept[i]] = 0
+    for i, indices in enumerate(kept):
+        torch.testing.assert_close(found[i][:, : len(indices)], features[i][:, indices])
+        assert not found[i][:, len(indices) :].any()
+        rest[i][:, indices] = 0
     torch.testing.assert_close(smaller(x) + clt.decode(rest) - clt.b_dec[:, None], clt(x), rtol=1e-4, atol=1e-4)
 
 
