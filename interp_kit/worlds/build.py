@@ -12,17 +12,20 @@ from pathlib import Path
 
 import torch
 
-from ..features import collect_features
+from ..features import collect_features, label_features
 from ..files import atomic_file, data_folder
+from ..graphs import attribute
 from ..models import load_model
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
+from ..widgets import graph_svg
 from . import load_world
 from .cards import model_card, transcoder_card
 from .grading import grade
 from .pocket import Recipe, train_pocket, two_hop_accuracy
 
 CHECKPOINTS = Path("build")
+PROMPT = "The capital of the state containing Dallas is"
 TRANSCODER = {"n_features": 2560, "activation": "topk", "k": 6, "steps": 1500}
 TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # sentences the feature store reads
@@ -46,6 +49,7 @@ def main(folder: Path) -> None:
     store = collect_features(model, transcoder, texts[:EXAMPLES], n_examples=SHOWN)
     store.features = store.features.merge(grades.features, on=["layer", "feature"], how="left")
     store.save(folder / "pocket-features")
+    write(folder / "pocket" / "tour.svg", picture(model, transcoder, store))
     numbers = report(model, transcoder, world, grades.places)
     write(folder / "pocket" / "README.md", model_card(model, world, recipe, numbers))
     write(folder / "pocket-transcoder" / "README.md", transcoder_card(transcoder, world, numbers, LEAST))
@@ -57,6 +61,12 @@ def without_dead(model, transcoder, texts):
     """The transcoder with the features that fire on the texts it was trained on."""
     density = evaluate_transcoder(model, transcoder, texts).density
     return transcoder.only([(d > LEAST).nonzero()[:, 0] for d in density])
+
+
+def picture(model, transcoder, store) -> str:
+    """The README's picture: the graph of the question that everybody asks."""
+    graph = attribute(model, transcoder, PROMPT).annotate(store, label_features(store))
+    return graph_svg(graph.prune(0.7).view_data(), threshold=0.7)
 
 
 def write(path: Path, text: str) -> None:
