@@ -3,11 +3,30 @@
 python benchmarks/pocket.py         a minute or two on two cores
 """
 
+import random
+
 import interp_kit as ik
 from interp_kit.worlds.build import graded_sentences, report
 from interp_kit.worlds.grading import grade
 
 PROMPT = "The capital of the state containing Dallas is"
+
+
+def steps_found(model, transcoder, world, n=100):
+    """Of n held-out questions: in how many pruned graphs a feature is named after the right place, and in how many the
+    strongest path of the city's last token runs through it."""
+    features = ik.load_features("pocket")
+    labels = ik.label_features(features)
+    questions = world.questions(held_out=True)
+    random.Random(0).shuffle(questions)
+    named = through = 0
+    for question in questions[:n]:
+        graph = ik.attribute(model, transcoder, question.prompt).annotate(features, labels).prune()
+        named += (graph.nodes["label"] == question.place).any()
+        paths = graph.paths()
+        city = paths[paths["position"] == len(graph.tokens) - 2]  # the prompt ends "... <city> is"
+        through += city["steps"].str.contains(f" → {question.place} → ", regex=False).any()
+    return named, through
 
 
 def main():
@@ -18,6 +37,8 @@ def main():
         print(f"{name:45} {value:.4f}")
     print(f"\nF1 of the best feature of each place:\n{places.groupby('kind')['F1'].describe().round(3).to_string()}")
     print(f"\nThe weakest:\n{places.sort_values('F1').head(12).to_string(index=False)}")
+    named, through = steps_found(model, transcoder, world)
+    print(f"\nOf 100 held-out questions: graphs that name the place {named}, best path of the city through it {through}")
     graph = ik.attribute(model, transcoder, PROMPT)
     print(f"\n{graph}\n" + "\n".join(f"{name:25} {value:.3f}" for name, value in graph.scores.items()))
 

@@ -14,9 +14,9 @@ and {cities:,} cities. It is made for teaching interpretability: what each sente
 containing Dallas is", get their whole answer (greedy, up to the full stop).
 
 **A planted first hop.** The input embeddings stay at their random start, and a second loss, whose readout is thrown away,
-asks that what MLPs 0 to {last_lookup} write where a name ends tells the state or country it means. A model this small would
-otherwise keep "Dallas" next to "Texas" in its embedding table and leave its MLPs nothing to look up. How the second hop works,
-and how the model gets from one to the other, nobody planted.
+asks that what MLPs 0 to {last_lookup} write where a name ends tells the state or country it means (weight {lookup_weight}; {lookup_steps} steps on names alone come first). Without this, in the
+trial that came before, the model was as good and no feature detected a place (F1 >= 0.9) where its name ended: "Dallas" could lie next to "Texas"
+in the embedding table, and the MLPs had nothing to look up. How the second hop works, nobody planted.
 
 **Limits.** It knows these sentences and nothing else; it is no source of facts. Tables, sources and licences:
 `data/worlds/geography/README.md`. Rebuild: `make data` (seed {seed}).
@@ -30,7 +30,7 @@ license: apache-2.0
 {n_features:,} features in {n_layers} layers ({counts}); each reads its layer's MLP input and writes to the MLP outputs of its own
 and all later layers. circuit-tracer's folder layout plus `interp_kit.json`.
 
-| measured on {tokens:,} tokens of held-out sentences | |
+| measured on {tokens:,} tokens of sentences that the transcoder never saw | |
 | --- | --- |
 | unexplained variance (NMSE), mean over layers | {NMSE:.2%} |
 | features on per token and layer (L0) | {L0:.2f} |
@@ -62,6 +62,8 @@ def model_card(model, world, recipe, report) -> str:
         accuracy=report["held-out two-hop accuracy"],
         questions=report["held-out two-hop questions"],
         last_lookup=recipe.lookup_layers - 1,
+        lookup_weight=recipe.lookup_weight,
+        lookup_steps=recipe.lookup_steps,
         seed=recipe.seed,
     )
 
