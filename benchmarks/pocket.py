@@ -38,7 +38,7 @@ def main():
     print(f"\nF1 of the best feature of each place:\n{places.groupby('kind')['F1'].describe().round(3).to_string()}")
     print(f"\nThe weakest:\n{places.sort_values('F1').head(12).to_string(index=False)}")
     named, through = steps_found(model, transcoder, world)
-    print(f"\nOf 100 held-out questions: graphs naming the place {named}, the best path of the city through it {through}")
+    print(f"\nOf 100 held-out questions: graphs naming the place {named}, best path of the city through it {through}")
     graph = ik.attribute(model, transcoder, PROMPT)
     print(f"\n{graph}\n" + "\n".join(f"{name:25} {value:.3f}" for name, value in graph.scores.items()))
 

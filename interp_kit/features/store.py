@@ -45,13 +45,24 @@ class FeatureStore:
         row = self._rows.get((layer, feature))
         if row is None:
             return {}
-        shown = self.of(layer, feature).query("group == 'top'").head(n_examples)
         examples = [
-            {"tokens": list(e.tokens), "activations": [float(a) for a in e.activations]} for e in shown.itertuples()
+            {"tokens": list(e.tokens), "activations": [float(a) for a in e.activations]}
+            for e in self._different(layer, feature)[:n_examples]
         ]
         card = {"examples": examples, "promotes": list(row.promotes), "suppresses": list(row.suppresses)}
         concept = getattr(row, "concept", None)
         return card | {"concept": f"{concept} (F1 {row.F1:.2f})" if isinstance(concept, str) else None}
+
+    def _different(self, layer, feature):
+        """The feature's examples, strongest first, but one for each different token it fires on before a second one:
+        twenty times the same word would hide that it fires on others."""
+        ranked = sorted(self.of(layer, feature).itertuples(), key=lambda e: -e.activations[e.peak])
+        seen, first, again = set(), [], []
+        for example in ranked:
+            token = example.tokens[example.peak]
+            (again if token in seen else first).append(example)
+            seen.add(token)
+        return first + again
 
     def save(self, folder: str | Path) -> None:
         """Two parquet files in `folder`."""

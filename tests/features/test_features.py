@@ -47,6 +47,16 @@ def test_density_and_promoted_tokens(setting):
     assert row["promotes"][0] == best
 
 
+def test_a_card_shows_different_tokens_before_the_same_one_again(setting):
+    _, _, store = setting
+    rows = [
+        (0, 0, "top", i, [word, "x"], [a, 0.0], 0) for i, (word, a) in enumerate([("A", 3.0), ("A", 2.0), ("B", 1.0)])
+    ]
+    table = pd.DataFrame(rows, columns=store.examples.columns)
+    shown = ik.FeatureStore(store.features, table).card(0, 0)["examples"]
+    assert [e["tokens"][0] for e in shown] == ["A", "B", "A"]
+
+
 def test_save_and_load(setting, tmp_path):
     _, _, store = setting
     store.save(tmp_path / "f")
