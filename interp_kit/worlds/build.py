@@ -2,7 +2,7 @@
 
     python -m interp_kit.worlds.build [folder]
 
-The pocket model (about 25 minutes on two cores), its transcoder, its feature store and the table that grades its
+The pocket model (about 17 minutes on two cores), its transcoder, its feature store and the table that grades its
 features. Each step resumes from its checkpoint in build/ and the same seeds give the same files on the same machine.
 """
 

@@ -1,6 +1,6 @@
 """The pocket model: a small Llama trained from scratch on a world's sentences, its first hop planted.
 
-    python -m interp_kit.worlds.pocket      trains into data/pocket (about 25 minutes on two cores)
+    python -m interp_kit.worlds.pocket      trains into data/pocket (about 17 minutes on two cores)
 
 A model this small would rather keep "Dallas" next to "Texas" in its embedding table and leave its MLPs little to do.
 Large models look such facts up in their early MLPs, and that is what a lesson should show. So the input embeddings stay
