@@ -123,9 +123,7 @@ def _activations(model, transcoder, rows):
     ids, real = pad(rows)
     x, _ = mlp_activations(model.hf, ids, transcoder.config.reads, transcoder.layers)
     n, b, t, d = x.shape
-    features = transcoder.activate(
-        transcoder.preactivations(x.reshape(n, b * t, d)), transcoder.threshold[:, None]
-    ).view(n, b, t, -1)
+    features = transcoder.encode_tokens(x.reshape(n, b * t, d)).view(n, b, t, -1)
     real[:, 0] &= not transcoder.config.skips_first
     return features * real[None, :, :, None], real
 

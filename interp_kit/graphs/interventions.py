@@ -128,8 +128,8 @@ def _patched(hf, transcoder, wanted):
 
     for index, layer in enumerate(transcoder.layers):
         block = anatomy(hf).blocks[layer]
-        source = block.mlp if transcoder.config.reads == "mlp.hook_in" else block.mlp_norm
-        handles.append(source.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])))
+        reader = block.reader(transcoder.config.reads)
+        handles.append(reader.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])))
         handles.append(block.mlp.register_forward_hook(lambda _, args, out, i=index: write(i, out)))
     try:
         yield

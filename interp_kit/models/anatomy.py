@@ -18,6 +18,11 @@ class Block:
     mlp_norm: nn.Module
     mlp: nn.Module
 
+    def reader(self, reads: str) -> nn.Module:
+        """The module whose input a transcoder reads: "mlp.hook_in" is what the MLP sees, after the norm and its gain;
+        "hook_resid_mid" the residual stream before it."""
+        return self.mlp if reads == "mlp.hook_in" else self.mlp_norm
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -41,13 +46,12 @@ def anatomy(hf) -> Anatomy:
 def mlp_activations(hf, ids: torch.Tensor, reads: str, layers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """What the MLPs of `layers` read and write: two tensors [layer, batch, position, d_model]; ids [batch, position].
 
-    `reads` is "mlp.hook_in" (after the norm and its gain) or "hook_resid_mid" (the residual stream before it).
+    `reads` says what counts as an MLP's input; see `Block.reader`.
     """
     inputs, outputs, handles = [], [], []
     blocks = anatomy(hf).blocks
     for block in (blocks[layer] for layer in layers):
-        source = block.mlp if reads == "mlp.hook_in" else block.mlp_norm
-        handles.append(source.register_forward_pre_hook(lambda _, args: inputs.append(args[0])))
+        handles.append(block.reader(reads).register_forward_pre_hook(lambda _, args: inputs.append(args[0])))
         handles.append(block.mlp.register_forward_hook(lambda _, args, out: outputs.append(out)))
     try:
         with torch.no_grad():

@@ -70,7 +70,7 @@ class _Sums:
 
     def add_reconstruction(self, x, y):
         clt = self.clt
-        features = clt.activate(clt.preactivations(x), clt.threshold[:, None])
+        features = clt.encode_tokens(x)
         self.fired += (features != 0).sum(1)
         self.error += (y - clt.decode(features)).pow(2).sum((1, 2))
         self.square += y.pow(2).sum((1, 2))

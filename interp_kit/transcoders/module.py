@@ -100,10 +100,14 @@ class CrossLayerTranscoder(nn.Module):
                 f"expected [layer, position, d_model] = [{len(self.layers)}, *, {self.config.d_model}], "
                 f"got {list(x.shape)}"
             )
-        features = self.activate(self.preactivations(x), self.threshold[:, None])
+        features = self.encode_tokens(x)
         if self.config.skips_first:
             features[:, 0] = 0
         return features
+
+    def encode_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Features [layer, token, feature] of x [layer, token, d_model], tokens of any texts; none is masked."""
+        return self.activate(self.preactivations(x), self.threshold[:, None])
 
     def encode_layer(self, index: int, x: torch.Tensor) -> torch.Tensor:
         """Features [..., feature] of the index-th transcoded layer alone, x [..., d_model]; position 0 too."""

@@ -28,8 +28,8 @@ def replaced_mlps(hf, clt):
 
     def watch(index, block):
         seen = {}
-        source = block.mlp if clt.config.reads == "mlp.hook_in" else block.mlp_norm
-        handles.append(source.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])))
+        reader = block.reader(clt.config.reads)
+        handles.append(reader.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])))
         handles.append(block.mlp.register_forward_hook(lambda _, args, out: overwrite(index, seen["x"], out)))
 
     for index, layer in enumerate(clt.layers):

@@ -75,7 +75,7 @@ def write(path: Path, text: str) -> None:
 
 
 def graded_sentences(world):
-    """(to choose each place's feature on, to grade it on): no sentence is in both, nor in the training texts."""
+    """(to choose each place's feature on, to grade it on): those it is graded on are in no training."""
     return world.sentences(2 * GRADED, "train", seed=1), world.sentences(GRADED, "test")
 
 

@@ -122,7 +122,7 @@ class _Counts:
             ids, real = pad(rows)
             x, _ = mlp_activations(self.model.hf, ids, clt.config.reads, clt.layers)
             x = x[:, real]
-            features = clt.activate(clt.preactivations(x), clt.threshold[:, None])
+            features = clt.encode_tokens(x)
             layer, token, feature = features.nonzero(as_tuple=True)
             flat = lambda lists: torch.tensor([v for row in lists for v in row])  # noqa: E731
             names, plays = flat(names), flat(plays)
