@@ -72,7 +72,7 @@ class _Sums:
         clt = self.clt
         features = clt.encode_tokens(x)
         self.fired += (features != 0).sum(1)
-        self.error += (y - clt.decode(features)).pow(2).sum((1, 2))
+        self.error += (y - clt.decode(features, x)).pow(2).sum((1, 2))
         self.square += y.pow(2).sum((1, 2))
         self.total += y.sum(1)
         self.tokens += x.shape[1]

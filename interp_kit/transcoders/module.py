@@ -6,7 +6,8 @@ layers after it:
     a[l]     = act(W_enc[l] x[l] + b_enc[l])                        [position, feature]
     y_hat[t] = sum over s <= t of a[s] W_dec[s -> t] + b_dec[t]     [position, d_model]
 
-A per-layer transcoder is the same thing with span 1. (Ameisen et al. 2025, "Circuit Tracing".)
+A per-layer transcoder is the same thing with span 1; a skip transcoder adds `W_skip[l] x[l]` to what it rebuilds.
+(Ameisen et al. 2025, "Circuit Tracing"; skip connections: Paulo et al. 2025, "Transcoders beat sparse autoencoders".)
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -15,9 +16,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# What the encoder reads, by circuit-tracer's names: the raw residual stream before the MLP, or what the
-# MLP itself sees, after the norm and its gain.
-RESIDUAL, MLP_INPUT = "hook_resid_mid", "mlp.hook_in"
+from ..models.anatomy import MLP_INPUT, READS
+
 ACTIVATIONS = ("topk", "threshold", "relu")
 
 
@@ -38,6 +38,8 @@ class TranscoderConfig:
     "topk: features on per token and layer; threshold: the average that training aims at"
     reads: str = MLP_INPUT
     "the encoder's input, by circuit-tracer's hook names"
+    skip: bool = False
+    "a linear map W_skip from the encoder's input to the output of its own layer, beside the features"
     skips_first: bool = False
     "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
     counts: list[int] | None = None
@@ -48,8 +50,8 @@ class TranscoderConfig:
     def __post_init__(self):
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        if self.reads not in (RESIDUAL, MLP_INPUT):
-            raise ValueError(f"reads {self.reads!r}: expected {RESIDUAL!r} or {MLP_INPUT!r}")
+        if self.reads not in READS:
+            raise ValueError(f"reads {self.reads!r}: expected one of {', '.join(READS)}")
         if not 1 <= self.span <= len(self.layers):
             raise ValueError(f"span {self.span} is not between 1 and the {len(self.layers)} layers transcoded")
         if self.activation == "topk" and not 1 <= self.k <= self.n_features:
@@ -60,7 +62,9 @@ class CrossLayerTranscoder(nn.Module):
     """Features per layer, each with one encoder row and a decoder row for every layer it writes to.
 
     `W_enc` [layer, feature, d_model], `b_enc` and `threshold` [layer, feature], `b_dec` [layer, d_model],
-    `W_dec[i]` [feature, target, d_model] where target j of source i is `config.layers[i + j]`.
+    `W_dec[i]` [feature, target, d_model] where target j of source i is `config.layers[i + j]`;
+    `W_skip` [layer, d_model out, d_model in], or None without skip connections. The decoders of a large transcoder
+    stay on disk (mapped into memory, in the file's dtype) and only the rows that a prompt needs are read.
     """
 
     def __init__(self, config: TranscoderConfig):
@@ -72,6 +76,7 @@ class CrossLayerTranscoder(nn.Module):
         self.b_enc = nn.Parameter(torch.zeros(n, f))
         self.W_dec = nn.ParameterList(torch.zeros(f, self.n_targets(i), d) for i in range(n))
         self.b_dec = nn.Parameter(torch.zeros(n, d))
+        self.W_skip = nn.Parameter(torch.zeros(n, d, d)) if config.skip else None
         self.register_buffer("threshold", torch.zeros(n, f))
 
     @property
@@ -122,22 +127,27 @@ class CrossLayerTranscoder(nn.Module):
             return pre * (pre > threshold)
         return pre.relu()
 
-    def decode(self, features: torch.Tensor) -> torch.Tensor:
-        """Reconstructed MLP outputs [layer, position, d_model] of features [layer, position, feature]."""
+    def decode(self, features: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
+        """Reconstructed MLP outputs [layer, position, d_model] of features [layer, position, feature].
+
+        `x`, the encoder's input, is needed by a transcoder with skip connections only.
+        """
         n, d = len(self.layers), self.config.d_model
         out = self.b_dec[:, None].expand(n, features.shape[1], d).clone()
+        if self.W_skip is not None:
+            out += x @ self.W_skip.mT
         for source in range(n):
-            wide = features[source] @ self.W_dec[source].flatten(1)  # every target at once
+            wide = features[source] @ self.W_dec[source].flatten(1).to(features.dtype)  # every target at once
             reach = self.n_targets(source)
             out[source : source + reach] += wide.view(-1, reach, d).transpose(0, 1)
         return out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.decode(self.encode(x))
+        return self.decode(self.encode(x), x)
 
     def decoder_rows(self, source: int, features: torch.Tensor, target: int) -> torch.Tensor:
         """What `features` (indices) of the source-th layer write to the target-th: [len(features), d_model]."""
-        return self.W_dec[source][features, target - source]
+        return self.W_dec[source][features, target - source].to(self.W_enc.dtype)
 
     @property
     def counts(self) -> list[int]:
@@ -157,6 +167,8 @@ class CrossLayerTranscoder(nn.Module):
             smaller.W_dec[i][used] = self.W_dec[i][kept]
             smaller.threshold[i, used] = self.threshold[i, kept]
         smaller.b_dec[:] = self.b_dec
+        if self.W_skip is not None:
+            smaller.W_skip[:] = self.W_skip
         return smaller.eval().requires_grad_(False)
 
     def check_model(self, model) -> None:
@@ -185,6 +197,7 @@ class CrossLayerTranscoder(nn.Module):
         c = self.config
         kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
         rule = {"topk": f"top {c.k}", "threshold": "threshold", "relu": "ReLU"}[c.activation]
+        kind += ", skip" if c.skip else ""
         return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.counts):,} features, {rule})"
 
     def _repr_html_(self):

@@ -18,19 +18,19 @@ def replaced_mlps(hf, clt):
     written, handles = {}, []
 
     def overwrite(index, x, original):
+        rebuilt = clt.b_dec[index] if clt.W_skip is None else clt.b_dec[index] + x @ clt.W_skip[index].T
         wide = clt.encode_layer(index, x) @ clt.W_dec[index].flatten(1)
         for j, part in enumerate(wide.split(clt.config.d_model, dim=-1)):
-            written[index + j] = written.get(index + j, clt.b_dec[index + j]) + part
-        out = written.pop(index)
+            written[index + j] = written.get(index + j, 0) + part
+        out = written.pop(index) + rebuilt
         if clt.config.skips_first:
             out = torch.cat([original[:, :1], out[:, 1:]], dim=1)
         return out
 
     def watch(index, block):
         seen = {}
-        reader = block.reader(clt.config.reads)
-        handles.append(reader.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])))
-        handles.append(block.mlp.register_forward_hook(lambda _, args, out: overwrite(index, seen["x"], out)))
+        handles.append(block.on_read(clt.config.reads, lambda x: seen.update(x=x)))
+        handles.append(block.on_write(lambda out: overwrite(index, seen["x"], out)))
 
     for index, layer in enumerate(clt.layers):
         watch(index, blocks[layer])
