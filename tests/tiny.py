@@ -32,6 +32,8 @@ def tiny_model(family="llama", seed=0, **changes):
         "max_position_embeddings": 32,
         "initializer_range": 0.4,
     }
+    sizes |= {"n_inner": 24} if family == "gpt2" else {}
+    sizes |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
     hf = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | changes))
     for name, parameter in hf.named_parameters():
         if name.endswith("bias") or "norm" in name:  # as initialised these are 0 and 1: a mistake would not show

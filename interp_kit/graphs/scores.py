@@ -12,19 +12,36 @@ MAX_ROUNDS = 1000  # a path has at most one node a layer and side, so the sum en
 def shares(adjacency: np.ndarray) -> np.ndarray:
     """Each target's absolute inputs as shares that add up to one; rows without inputs stay zero."""
     size = np.abs(adjacency)
-    return size / np.maximum(size.sum(1, keepdims=True), 1e-10)
+    size /= np.maximum(size.sum(1, keepdims=True), 1e-10)
+    return size
 
 
-def influence(adjacency: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """How much each node feeds the logits over all paths: w S + w S^2 + ..., S the shares. [node]"""
-    share = shares(adjacency)
+def influence(share: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How much each node feeds the logits over all paths: w S + w S^2 + ..., S the shares. [node]
+
+    Raises ValueError for a graph with a loop: the sum has no end.
+    """
     total, step = np.zeros_like(weights), weights
     for _ in range(MAX_ROUNDS):
-        step = step @ share
+        step = (step.astype(share.dtype) @ share).astype(weights.dtype)
         if not step.any():
             return total
         total = total + step
     raise ValueError("the adjacency has a loop: the influence of its nodes does not add up")
+
+
+def influence_so_far(edges: np.ndarray, features: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The influence [source] of all sources while only some rows are known: edges [row, source], the logits' rows and
+    then those of `features` (indices of sources). An unknown row passes nothing on."""
+    share, k = shares(edges), len(probabilities)
+    total, step = np.zeros(edges.shape[1], edges.dtype), np.r_[probabilities, np.zeros(len(features))]
+    for _ in range(MAX_ROUNDS):
+        if not step.any():
+            break
+        reached = step.astype(edges.dtype) @ share
+        total += reached
+        step = np.r_[np.zeros(k), reached[features]]
+    return total
 
 
 def cumulative_share(values: np.ndarray) -> np.ndarray:
@@ -42,11 +59,11 @@ def threshold_for(values: np.ndarray, share: float) -> float:
     return ordered[min(np.searchsorted(total, share * total[-1]), len(ordered) - 1)]
 
 
-def scores(adjacency: np.ndarray, kinds: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """replacement: the share of influence at the inputs that comes from tokens rather than from errors.
-    completeness: the influence-weighted share of nodes' inputs that are not errors; the public figure counts
-    errors and embeddings, which have no inputs, as fully explained. completeness_of_inputs leaves them out."""
-    total, share = influence(adjacency, weights), shares(adjacency)
+def scores(share: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total: np.ndarray) -> dict[str, float]:
+    """`total` is the influence of each node. replacement: the share of influence at the inputs that comes from tokens
+    rather than from errors. completeness: the influence-weighted share of nodes' inputs that are not errors; the public
+    figure counts errors and embeddings, which have no inputs, as fully explained. completeness_of_inputs leaves them
+    out."""
     from_tokens, from_errors = total[kinds == "embedding"].sum(), total[kinds == "error"].sum()
     explained = 1 - share[:, kinds == "error"].sum(1)
     output = total + weights
@@ -66,10 +83,11 @@ def prune(adjacency, kinds, weights, node_threshold, edge_threshold) -> tuple[np
     Then nodes that lost all their outputs, and features that lost all their inputs, go, until none is left to go.
     """
     fixed = (kinds == "embedding") | (kinds == "logit")
-    total = influence(adjacency, weights)
+    total = influence(shares(adjacency), weights)
     keep = fixed | (total >= threshold_for(total, node_threshold))
     smaller = np.where(keep[:, None] & keep, adjacency, 0)
-    edge_score = shares(smaller) * (influence(smaller, weights) + weights)[:, None]
+    edge_score = shares(smaller)
+    edge_score *= (influence(edge_score, weights) + weights)[:, None]
     edges = (edge_score >= threshold_for(edge_score, edge_threshold)) & (smaller != 0)
     while True:
         stays = keep & (fixed | (edges.any(0) & ((kinds == "error") | edges.any(1))))

@@ -61,12 +61,18 @@ class Norm:
         """x / denominator, before gain and bias."""
         return self.centre(x) * self.scale(x)[..., None]
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.finish(self.normalised(x))
+    def push(self, x: torch.Tensor) -> torch.Tensor:
+        """The norm without denominator and bias: a linear map of x [..., d_model]."""
+        return self.centre(x) * self.gain
 
-    def finish(self, normalised: torch.Tensor) -> torch.Tensor:
-        """Gain and bias."""
-        y = normalised * self.gain
+    def pull(self, gradient: torch.Tensor) -> torch.Tensor:
+        """The transpose of `push`: from a gradient at the norm's output to one at its input."""
+        return self.centre(gradient * self.gain)
+
+    def __call__(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """The whole norm of x [..., d_model]; with `scale` [...] in place of its own where that is frozen."""
+        scale = self.scale(x) if scale is None else scale
+        y = self.push(x) * scale[..., None]
         return y if self.bias is None else y + self.bias
 
 
@@ -110,6 +116,7 @@ class Layout:
     mlp: str = "mlp"
     after_attention: str | None = None  # a norm on what attention writes
     after_mlp: str | None = None  # a norm on what the MLP writes
+    positions: str | None = None  # learnt position embeddings
     value: Callable = _linear("v_proj")
     out: Callable = _linear("o_proj")
 
@@ -121,7 +128,7 @@ GEMMA = replace(
     mlp_norm="pre_feedforward_layernorm",
     after_mlp="post_feedforward_layernorm",
 )
-GPT2 = Layout("h", "ln_f", "ln_1", "attn", "ln_2", "mlp", value=_gpt2_value, out=_gpt2_out)
+GPT2 = Layout("h", "ln_f", "ln_1", "attn", "ln_2", "mlp", positions="wpe", value=_gpt2_value, out=_gpt2_out)
 NEOX = replace(
     LLAMA, final_norm="final_layer_norm", attention="attention", value=_neox_value, out=_linear("dense")
 )  # fmt: skip
@@ -176,9 +183,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """`layout` is None for a family that FAMILIES does not list."""
+    """`positions` embeds positions (None in most families); `layout` is None for a family not in FAMILIES."""
 
-    embedding: nn.Module
+    positions: nn.Module | None
     blocks: list[Block]
     final_norm: nn.Module
     unembedding: nn.Module
@@ -201,7 +208,8 @@ def anatomy(hf) -> Anatomy:
     parallel = getattr(hf.config, "use_parallel_residual", False)
     blocks = [_block(layer, layout, parallel) for layer in getattr(decoder, layout.blocks)]
     final_norm = getattr(decoder, layout.final_norm)
-    return Anatomy(hf.get_input_embeddings(), blocks, final_norm, hf.get_output_embeddings(), listed)
+    positions = getattr(decoder, layout.positions) if layout.positions else None
+    return Anatomy(positions, blocks, final_norm, hf.get_output_embeddings(), listed)
 
 
 def _fits(decoder, layout):

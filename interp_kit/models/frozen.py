@@ -1,28 +1,28 @@
-"""The frozen view of a model on one prompt: attention patterns and norm scales held fixed, so that the
-residual stream is a linear function of the embeddings and of what the MLPs write.
+"""The frozen view of a model on one prompt: attention patterns and norm denominators held fixed, so that the
+residual stream is an affine function of the embeddings and of what the MLPs write.
 
     frozen = FrozenModel(model, prompt)
-    gradient = frozen.through_attention(layer, gradient)      # one layer down, no autograd
+    maps = linear_maps(frozen, reads="mlp.hook_in")       # gradients from one layer down to the next
 
 This is the local replacement model of Ameisen et al. 2025 with nothing replaced yet.
 """
 
 import copy
 from contextlib import contextmanager
-from types import MethodType
 
 import torch
-import torch.nn.functional as F
 from transformers import AttentionInterface
 
-from .anatomy import anatomy
+from .anatomy import MLP_INPUT, RESIDUAL, Norm, anatomy
 
 
 class FrozenModel:
-    """One prompt's run, its frozen quantities and the linear maps between MLPs.
+    """One prompt's run and its frozen quantities.
 
-    ids [position]; embeddings [position, d_model]; patterns, one [head, query, key] a layer;
-    residual_mid, mlp_in, mlp_out [layer, position, d_model]; logits [position, vocabulary].
+    ids [position]; embeddings [position, d_model], what the tokens write, and position_embeddings, the same shape,
+    what learnt positions add (zeros in most families); patterns, one [head, query, key] a layer; residual_pre,
+    residual_mid, mlp_in, mlp_out [layer, position, d_model]: the stream that attention reads, that the MLP's norm
+    reads, what the MLP reads and what it (or the norm after it) writes; logits [position, vocabulary].
     """
 
     def __init__(self, model, prompt, dtype: torch.dtype = torch.float32):
@@ -30,9 +30,7 @@ class FrozenModel:
         self.ids = model.encode(prompt) if isinstance(prompt, str) else prompt
         self.parts = anatomy(self.hf)
         self._run()
-        self.attention_scale = self._scale(self.residual_pre, [b.attention_norm for b in self.parts.blocks])
-        self.mlp_scale = self._scale(self.residual_mid, [b.mlp_norm for b in self.parts.blocks])
-        self.final_scale = self._scale(self.residual_final[None], [self.parts.final_norm])[0]
+        self.final_norm = Norm.of(self.parts.final_norm)
 
     @property
     def n_layers(self) -> int:
@@ -44,21 +42,35 @@ class FrozenModel:
 
     def transcoder_input(self, reads: str) -> torch.Tensor:
         """[layer, position, d_model], by circuit-tracer's hook names."""
-        return self.mlp_in if reads == "mlp.hook_in" else self.residual_mid
+        if reads == MLP_INPUT:
+            return self.mlp_in
+        if reads == RESIDUAL:
+            return self.residual_mid
+        norms = [Norm.of(block.mlp_norm) for block in self.parts.blocks]
+        return torch.stack([norm.normalised(x) for norm, x in zip(norms, self.residual_mid, strict=True)])
 
     def _run(self):
-        caught = {"pre": [], "mid": [], "in": [], "out": [], "final": []}
-        handles = []
+        caught = {key: [] for key in ("pre", "attention", "mid", "in", "out", "final", "positions")}
+        self.block_arguments, handles = [], []  # what each layer is called with beside the stream
 
         def before(module, key):
             handles.append(module.register_forward_pre_hook(lambda _, args: caught[key].append(args[0][0])))
 
+        def keep_arguments(_, args, kwargs):
+            self.block_arguments.append((args[1:], kwargs))
+
         for block in self.parts.blocks:
+            handles.append(block.layer.register_forward_pre_hook(keep_arguments, with_kwargs=True))
             before(block.attention_norm, "pre")
+            if block.after_attention is not None:
+                before(block.after_attention, "attention")
             before(block.mlp_norm, "mid")
             before(block.mlp, "in")
-            handles.append(block.mlp.register_forward_hook(lambda _, args, out: caught["out"].append(out[0])))
+            handles.append(block.on_write(lambda out: caught["out"].append(out[0])))
         before(self.parts.final_norm, "final")
+        if self.parts.positions is not None:
+            keep = lambda _, args, out: caught["positions"].append(out[0])  # noqa: E731
+            handles.append(self.parts.positions.register_forward_hook(keep))
         try:
             with torch.no_grad():
                 out = self.hf(input_ids=self.ids[None], use_cache=False, output_attentions=True)
@@ -68,62 +80,40 @@ class FrozenModel:
         self.residual_pre, self.residual_mid, self.mlp_in, self.mlp_out = (
             torch.stack(caught[key]) for key in ("pre", "mid", "in", "out")
         )
-        self.residual_final, self.embeddings = caught["final"][0], caught["pre"][0]
+        self.attention_out = caught["attention"]
+        self.residual_final = caught["final"][0]
+        self.position_embeddings = sum(caught["positions"], torch.zeros_like(self.residual_pre[0]))
+        self.embeddings = self.residual_pre[0] - self.position_embeddings
         self.patterns = [a[0] for a in out.attentions]
         self.logits = out.logits[0]
 
-    def _scale(self, residual, norms):
-        """1 / RMS of residual [layer, position, d_model], as each layer's norm has it: [layer, position]."""
-        eps = torch.tensor([n.variance_epsilon for n in norms], dtype=residual.dtype)
-        return (residual.pow(2).mean(-1) + eps[:, None]).rsqrt()
+    # ------------------------------------------------- the last step, from the stream to the logits
 
-    # ------------------------------------------------- linear maps, from the output side down
+    def readout(self, vocabulary_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The last position's (logit - mean logit) as a function of the residual stream there.
 
-    def logit_gradient(self, vocabulary_ids: torch.Tensor) -> torch.Tensor:
-        """Gradient of (logit - mean logit) at the last position's residual stream: [target, d_model]."""
-        rows = self.parts.unembedding.weight
+        Values [target]; gradients [target, d_model]; the part of the values that biases make up [target]. A cap on
+        the logits (Gemma 2) comes after these values, as in circuit-tracer.
+        """
+        rows, bias = self.parts.unembedding.weight, self.parts.unembedding.bias
         centred = rows[vocabulary_ids] - rows.mean(0)
-        return centred * self.parts.final_norm.weight * self.final_scale[-1]
+        constant = torch.zeros_like(centred[:, 0]) if bias is None else bias[vocabulary_ids] - bias.mean()
+        if self.final_norm.bias is not None:
+            constant = constant + centred @ self.final_norm.bias
+        stream = self.residual_final[-1]
+        gradients = self.final_norm.pull(centred) * self.final_norm.scale(stream)
+        return gradients @ stream + constant, gradients, constant
 
-    def input_gradient(self, reads: str, layer: int, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Gradient at the residual stream of encoder rows [target, d_model] that read layer `layer` there."""
-        if reads == "hook_resid_mid":
-            return rows
-        return rows * self.parts.blocks[layer].mlp_norm.weight * self.mlp_scale[layer, positions][:, None]
 
-    def through_attention(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
-        """What the layer's frozen attention adds to gradient [target, position, d_model] of its output.
+def linear_maps(frozen: FrozenModel, reads: str):
+    """The way a gradient takes down through each layer: algebra for the listed families, else autograd."""
+    from .frozen_algebra import Algebra
+    from .frozen_autograd import Autograd
 
-        out[q] = sum over heads and keys of pattern[h, q, k] W_O[h] W_V[h] (gain * scale[k] * x[k]),
-        read backwards. Heads that share a value head (grouped queries) are summed before W_V.
-        """
-        block = self.parts.blocks[layer]
-        pattern, attention = self.patterns[layer], block.attention
-        n, t, _ = gradient.shape
-        heads, width = pattern.shape[0], attention.head_dim
-        z = (gradient @ attention.o_proj.weight).view(n, t, heads, width)
-        z = torch.einsum("hqk,nqhw->nkhw", pattern, z)
-        groups = attention.v_proj.weight.shape[0] // width
-        z = z.view(n, t, groups, heads // groups, width).sum(3).reshape(n, t, groups * width)
-        back = z @ attention.v_proj.weight
-        return back * (self.attention_scale[layer][:, None] * block.attention_norm.weight)
+    return (Algebra if frozen.parts.layout else Autograd)(frozen, reads)
 
-    def attention_bias(self, layer: int) -> torch.Tensor | None:
-        """What the layer's value and output biases write, [position, d_model]; None without biases.
 
-        The value bias arrives weighted by the pattern's row sums: one, but for the float32 of transformers' softmax.
-        """
-        attention = self.parts.blocks[layer].attention
-        value, out = attention.v_proj.bias, attention.o_proj.bias
-        if value is None and out is None:
-            return None
-        written = torch.zeros_like(self.embeddings) if out is None else out.expand_as(self.embeddings)
-        if value is not None:
-            pattern, groups = self.patterns[layer], value.view(-1, attention.head_dim)
-            heads = groups.repeat_interleave(len(pattern) // len(groups), 0)
-            arriving = pattern.sum(-1).T[:, :, None] * heads  # [position, head, width]
-            written = written + arriving.flatten(1) @ attention.o_proj.weight.T
-        return written
+# ---------------------------------------------------------------- precision
 
 
 def in_dtype(hf, dtype: torch.dtype):
@@ -132,13 +122,12 @@ def in_dtype(hf, dtype: torch.dtype):
         return hf
     hf = copy.deepcopy(hf).to(dtype)
     for module in hf.modules():
-        if hasattr(module, "variance_epsilon"):
-            module.forward = MethodType(_rms_norm, module)
+        if "RMSNorm" in type(module).__name__:
+            module.forward = Norm.of(module)
     return hf
 
 
-def _rms_norm(module, x):
-    return F.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)
+# ---------------------------------------------------------------- frozen attention
 
 
 def _attend_by_pattern(module, query, key, value, attention_mask, **_):

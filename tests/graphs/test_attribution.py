@@ -5,8 +5,9 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.graphs.attribution import Attribution, Logits
+from interp_kit.graphs.attribution import Attribution, Logits, _bytes
 from interp_kit.models.frozen import FrozenModel, frozen_attention, in_dtype
+from interp_kit.models.frozen_autograd import Autograd
 
 PROMPT = "the capital of Texas is"
 CASES = {
@@ -15,100 +16,187 @@ CASES = {
     "span 2": {"span": 2},
     "threshold": {"activation": "threshold"},
     "relu, raw residual": {"activation": "relu", "reads": "hook_resid_mid"},
+    "normalised": {"reads": "ln2.hook_normalized"},
     "some layers": {"layers": [1, 3]},
     "first position left out": {"skips_first": True},
+    "skip, per-layer": {"skip": True, "span": 1, "reads": "ln2.hook_normalized"},
+    "skip, cross-layer": {"skip": True, "skips_first": True},
 }
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3"]
+# Tiny models of each family; the changes switch on what is particular to it.
+FAMILIES = {
+    "llama": {},
+    "mistral": {"sliding_window": 3},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma": {},
+    "gemma2": {"sliding_window": 3, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    "gemma3_text": {"sliding_window": 3},
+    "gpt2": {},
+    "gpt_neox": {"use_parallel_residual": True},
+    "gpt_neox, sequential": {"use_parallel_residual": False},
+}
+UNLISTED = {"granite": {"residual_multiplier": 0.7, "embedding_multiplier": 1.5}, "stablelm": {}, "starcoder2": {}}
 
 
-def frozen_forward(attribution, features, embeddings, errors):
-    """The local replacement model written the obvious way, for autograd: inputs to every encoder, and logits.
+def model_of(family):
+    return tiny_model(family.split(",")[0], **(FAMILIES | UNLISTED)[family])
 
-    Frozen attention patterns and norm scales; MLP outputs are features times decoders, biases and errors. `features`
-    are given values, not recomputed, so that an effect never passes through another feature.
+
+def stream_forward(attribution, features, embeddings, errors):
+    """The local replacement model as transformers runs it: the real blocks, attention frozen at the prompt's patterns
+    and norms at the prompt's denominators, each MLP writing features times decoders, biases and errors.
+
+    `features` are given values, not recomputed, so that an effect never passes through another feature. Returns what
+    every encoder reads and the last residual stream. It shares with the kit the attention interface, and nothing else.
     """
-    frozen, clt = attribution.frozen, attribution.transcoder
-    stream, inputs = embeddings, []
-    for layer, block in enumerate(frozen.parts.blocks):
-        x = stream * frozen.attention_scale[layer][:, None] * block.attention_norm.weight
-        value = block.attention.v_proj(x).view(len(x), -1, block.attention.head_dim)
-        value = value.repeat_interleave(frozen.patterns[layer].shape[0] // value.shape[1], dim=1)
-        mixed = torch.einsum("hqk,khw->qhw", frozen.patterns[layer], value)
-        stream = stream + block.attention.o_proj(mixed.flatten(1))
-        normed = stream * frozen.mlp_scale[layer][:, None] * block.mlp_norm.weight
-        inputs.append(normed if clt.config.reads == "mlp.hook_in" else stream)
-        stream = stream + errors[layer]
-        if layer in clt.layers:
-            target = clt.layers.index(layer)
-            keep = torch.ones(len(x), 1)
-            keep[0] = 1 - int(clt.config.skips_first)
-            stream = stream + keep.to(stream) * clt.b_dec[target]
-            for source in range(target + 1):
-                if target - source < clt.config.span:
-                    stream = stream + features[source] @ clt.W_dec[source][:, target - source]
-    logits = (stream * frozen.final_scale[:, None] * frozen.parts.final_norm.weight) @ frozen.parts.unembedding.weight.T
+    frozen, clt = attribution.frozen, attribution.sweep.transcoder
+    inputs, undo, current = [], [], {}
+
+    def freeze(module):
+        seen = {}
+
+        def forward(x):
+            centred = x - x.mean(-1, keepdim=True) if isinstance(module, torch.nn.LayerNorm) else x
+            if "scale" not in seen:  # the first call is the plain run on the prompt
+                eps = getattr(module, "variance_epsilon", None) or module.eps
+                seen["scale"] = (centred.pow(2).mean(-1, keepdim=True) + eps).rsqrt().detach()
+            gain = 1 + module.weight if "Gemma" in type(module).__name__ else module.weight
+            bias = getattr(module, "bias", None)
+            return centred * seen["scale"] * gain + (0 if bias is None else bias)
+
+        undo.append((module, vars(module).get("forward")))
+        module.forward = forward
+
+    def mlp(layer):
+        def write(out):
+            if "plain" in current:
+                return None
+            rebuilt = errors[layer] + 0 * out[0]
+            if layer in clt.layers:
+                index = clt.layers.index(layer)
+                rest = clt.b_dec[index].expand_as(rebuilt)
+                if clt.W_skip is not None:
+                    rest = rest + inputs[layer] @ clt.W_skip[index].T
+                keep = torch.ones(len(rebuilt), 1).to(rest)
+                keep[0] = 1 - int(clt.config.skips_first)
+                rebuilt = rebuilt + keep * rest
+                for source in range(index + 1):
+                    if index - source < clt.config.span:
+                        rebuilt = rebuilt + features[source] @ clt.W_dec[source][:, index - source]
+            return rebuilt[None]
+
+        return write
+
+    hf, parts, handles = frozen.hf, frozen.parts, []
+    for module in hf.modules():
+        if "Norm" in type(module).__name__:
+            freeze(module)
+    for layer, block in enumerate(parts.blocks):
+        if clt.config.reads == "ln2.hook_normalized":  # undo gain and bias, which is not how the kit gets there
+            gain = 1 + block.mlp_norm.weight if "Gemma" in type(block.mlp_norm).__name__ else block.mlp_norm.weight
+            bias = getattr(block.mlp_norm, "bias", None)
+            take = lambda _, args, out, g=gain, b=bias: inputs.append((out[0] - (0 if b is None else b)) / g)  # noqa: E731
+            handles.append(block.mlp_norm.register_forward_hook(take))
+        else:
+            at = block.mlp if clt.config.reads == "mlp.hook_in" else block.mlp_norm
+            handles.append(at.register_forward_pre_hook(lambda _, args: inputs.append(args[0][0])))
+        write = mlp(layer)
+        handles.append(block.writer.register_forward_hook(lambda _, args, out, write=write: write(out)))
+    final = []
+    handles.append(parts.final_norm.register_forward_pre_hook(lambda _, args: final.append(args[0][0])))
+    positions = 0 if parts.positions is None else parts.positions.weight[: len(embeddings)]
+
+    def own_embeddings(_, args, named):
+        return None if "plain" in current else (((embeddings + positions)[None], *args[1:]), named)
+
+    handles.append(parts.blocks[0].layer.register_forward_pre_hook(own_embeddings, with_kwargs=True))
+    try:
+        with frozen_attention(hf, frozen.patterns), torch.enable_grad():
+            current["plain"] = True
+            hf(input_ids=frozen.ids[None], use_cache=False)
+            del current["plain"]
+            inputs.clear()
+            final.clear()
+            hf(input_ids=frozen.ids[None], use_cache=False)
+            logits = parts.unembedding(parts.final_norm(final[0][None]))[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, forward in undo:
+            del module.forward
+            if forward is not None:
+                module.forward = forward
     return torch.stack(inputs), logits
 
 
-def parts_of(family="llama", **case):
-    model = tiny_model(family)
+def parts_of(family="llama", zero_first=False, **case):
+    model = model_of(family)
     clt = tiny_transcoder(model, **case).double()
     frozen = FrozenModel(model, PROMPT, torch.float64)
-    attribution = Attribution(model, clt, frozen, PROMPT)
+    attribution = Attribution(model, clt, frozen, PROMPT, zero_first)
+    sweep = attribution.sweep
     features = torch.zeros(len(clt.layers), frozen.n_positions, clt.n_features, dtype=torch.float64)
-    features[attribution.source, attribution.position, attribution.feature] = attribution.activation
+    features[sweep.source, sweep.position, sweep.feature] = sweep.activation
     return attribution, features
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *UNLISTED])
 def test_incoming_edges_and_bias_sum_to_the_preactivation(family, case):
-    model = tiny_model(family)
+    model = model_of(family)
     graph = ik.attribute(model, tiny_transcoder(model, **CASES[case]), PROMPT, dtype=torch.float64)
     targets = graph.nodes["kind"].isin(["feature", "logit"]).to_numpy()
     total = graph.adjacency.sum(1) + graph.nodes["bias"].to_numpy()
     wanted = graph.nodes["activation"].to_numpy()
     assert targets.sum() > 15
-    np.testing.assert_allclose(total[targets], wanted[targets], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(total[targets], wanted[targets], rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_edges_equal_autograd_through_an_independent_forward(case):
-    attribution, features = parts_of(**CASES[case])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_algebra_and_autograd_agree(family, case, monkeypatch):
+    model = model_of(family)
+    clt = tiny_transcoder(model, **CASES[case])
+    algebra = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
+    monkeypatch.setattr("interp_kit.graphs.sweep.linear_maps", Autograd)
+    autograd = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
+    scale = np.abs(algebra.adjacency).max()
+    np.testing.assert_allclose(autograd.adjacency, algebra.adjacency, rtol=1e-8, atol=1e-12 * scale)
+    np.testing.assert_allclose(autograd.nodes["bias"], algebra.nodes["bias"], rtol=1e-8, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("family", [*FAMILIES, *UNLISTED])
+def test_edges_equal_autograd_through_an_independent_forward(family, case):
+    attribution, features = parts_of(family, **CASES[case])
     graph = attribution.graph()
-    frozen, clt = attribution.frozen, attribution.transcoder
-    leaves = [features, frozen.embeddings.clone(), attribution.error]
+    frozen, sweep = attribution.frozen, attribution.sweep
+    clt = sweep.transcoder
+    leaves = [features, frozen.embeddings.clone(), sweep.error]
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
-    inputs, logits = frozen_forward(attribution, *leaves)
-    n, n_logits = attribution.n_features, len(attribution.logits.ids)
+    inputs, logits = stream_forward(attribution, *leaves)
+    n, n_logits = sweep.n_features, len(attribution.logits.ids)
     readouts = [
-        inputs[attribution.layer[i], attribution.position[i]] @ clt.W_enc[attribution.source[i], attribution.feature[i]]
-        for i in range(n)
+        inputs[sweep.layer[i], sweep.position[i]] @ clt.W_enc[sweep.source[i], sweep.feature[i]] for i in range(n)
     ] + [logits[-1, v] - logits[-1].mean() for v in attribution.logits.ids]
     rows = []
     for readout in readouts:
         gradients = torch.autograd.grad(readout, leaves, retain_graph=True, allow_unused=True)
         effect = [torch.zeros_like(a) if g is None else g * a for g, a in zip(gradients, leaves, strict=True)]
-        on_features = effect[0][attribution.source, attribution.position, attribution.feature]
+        on_features = effect[0][sweep.source, sweep.position, sweep.feature]
         rows.append(torch.cat([on_features, effect[2].sum(-1).flatten(), effect[1].sum(-1)]))
     wanted = torch.stack(rows).detach().numpy()
     found = np.concatenate([graph.adjacency[:n, :-n_logits], graph.adjacency[-n_logits:, :-n_logits]])
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-11)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("case", CASES)
-def test_with_error_nodes_the_local_replacement_gives_the_models_logits(family, case):
-    attribution, features = parts_of(family, **CASES[case])
-    _, logits = frozen_forward(attribution, features, attribution.frozen.embeddings, attribution.error)
-    model_logits = tiny_model(family).logits(PROMPT).double()
-    torch.testing.assert_close(logits, attribution.frozen.logits, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(logits, model_logits, rtol=1e-4, atol=1e-4)  # the model itself runs in float32
+    values = torch.stack(readouts).detach().numpy() + np.r_[sweep.feature_bias, np.zeros(n_logits)]
+    wanted = graph.nodes.loc[graph.nodes["kind"].isin(["feature", "logit"]), "activation"]
+    np.testing.assert_allclose(values, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_without_error_nodes_it_does_not():
     attribution, features = parts_of()
-    _, logits = frozen_forward(attribution, features, attribution.frozen.embeddings, 0 * attribution.error)
+    frozen, error = attribution.frozen, attribution.sweep.error
+    _, logits = stream_forward(attribution, features, frozen.embeddings, 0 * error)
     assert (logits - attribution.frozen.logits).abs().max() > 0.1
 
 
@@ -125,7 +213,7 @@ def test_blocks_of_targets_change_nothing(monkeypatch):
     model = tiny_model()
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
-    monkeypatch.setattr("interp_kit.graphs.attribution.BLOCK_BYTES", 7 * 6 * 16 * 8)  # seven targets at a time
+    monkeypatch.setattr("interp_kit.graphs.sweep.BLOCK_BYTES", 7 * 6 * 16 * 8)  # seven targets at a time
     np.testing.assert_allclose(
         ik.attribute(model, clt, PROMPT, dtype=torch.float64).adjacency, whole.adjacency, rtol=1e-12
     )
@@ -144,8 +232,7 @@ def test_an_edge_never_goes_down_in_layer_or_back_in_position():
 def test_logits_are_the_fewest_that_reach_the_share():
     logits = torch.log(torch.tensor([0.02, 0.6, 0.3, 0.06, 0.02]))
     assert Logits.choose(logits).ids.tolist() == [1, 2, 3]
-    flat = Logits.choose(torch.zeros(100))
-    assert len(flat.ids) == 10 and flat.values.abs().max() == 0
+    assert len(Logits.choose(torch.zeros(100)).ids) == 10
 
 
 def test_frozen_attention_gives_the_models_own_logits_and_is_undone():
@@ -194,18 +281,104 @@ def test_a_graph_that_does_not_fit_says_what_it_needs_before_computing(monkeypat
         available = 1000
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Little)
-    monkeypatch.setattr(Attribution, "_sweep_all", lambda self: pytest.fail("it computed"))
+    monkeypatch.setattr(Attribution, "_everything", lambda self: pytest.fail("it computed"))
     with pytest.raises(MemoryError, match=r"needs about .* GB .* are free"):
         ik.attribute(model, tiny_transcoder(model), PROMPT)
 
 
 def test_an_unsupported_family_is_named():
-    from tiny import tiny_tokenizer
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    from interp_kit.models import LanguageModel
-
-    hf = GPT2LMHeadModel(GPT2Config(vocab_size=15, n_embd=16, n_layer=4, n_head=2, n_positions=32))
-    model = LanguageModel(hf, tiny_tokenizer(), "tiny-gpt2")
-    with pytest.raises(ValueError, match="gpt2"):
+    model = tiny_model("olmo2")  # norms after, and only after, attention and MLP
+    with pytest.raises(ValueError, match="olmo2"):
         ik.attribute(model, tiny_transcoder(model), PROMPT)
+
+
+# ------------------------------------------------------------------ fewer features, less memory, the peer's convention
+
+
+def test_max_features_keeps_the_same_edges_between_fewer_nodes(monkeypatch):
+    monkeypatch.setattr("interp_kit.graphs.attribution.EXPAND", 7)
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
+    some = ik.attribute(model, clt, PROMPT, max_features=25, dtype=torch.float64)
+    assert (some.nodes["kind"] == "feature").sum() == 25
+    places = [whole.nodes.index[whole.nodes["id"] == i][0] for i in some.nodes["id"]]
+    assert places == sorted(places)
+    np.testing.assert_allclose(some.adjacency, whole.adjacency[np.ix_(places, places)], rtol=1e-12)
+    total = some.adjacency.sum(1) + some.nodes["bias"] + some.nodes["left_out"]
+    targets = some.nodes["kind"].isin(["feature", "logit"])
+    assert some.nodes.loc[targets, "left_out"].abs().max() > 0.01
+    np.testing.assert_allclose(total[targets], some.nodes.loc[targets, "activation"], rtol=1e-9)
+
+
+def test_max_features_keeps_the_influential_ones(monkeypatch):
+    """Ranked once over all rows that count, the choice is the whole graph's ranking; ranked in steps, close to it."""
+    model = tiny_model()
+    clt = tiny_transcoder(model, activation="relu", n_features=40)
+    whole = ik.attribute(model, clt, PROMPT)
+    features = whole.nodes[whole.nodes["kind"] == "feature"]
+    monkeypatch.setattr("interp_kit.graphs.attribution.EXPAND", 20)
+    n = len(features) // 4
+    some = ik.attribute(model, clt, PROMPT, max_features=n)
+    kept = features["id"].isin(some.nodes["id"])
+    best = features["influence"].nlargest(n).sum()
+    assert features.loc[kept, "influence"].sum() > 0.9 * best
+    assert features["influence"].head(n).sum() < 0.6 * best  # an arbitrary choice would not
+
+
+def test_more_max_features_than_there_are_is_the_whole_graph():
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    whole, same = ik.attribute(model, clt, PROMPT), ik.attribute(model, clt, PROMPT, max_features=10**6)
+    np.testing.assert_array_equal(same.adjacency, whole.adjacency)
+    assert "left_out" not in same.nodes
+
+
+@pytest.mark.parametrize("case", [{}, {"skip": True, "span": 1}, {"layers": [1, 3]}])
+def test_zero_first_leaves_out_features_and_errors_there_and_counts_them_as_bias(case):
+    model = tiny_model()
+    clt = tiny_transcoder(model, **case)
+    whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
+    without = ik.attribute(model, clt, PROMPT, zero_first=True, dtype=torch.float64)
+    first = (whole.nodes["position"] == 0) & whole.nodes["kind"].isin(["feature", "error"])
+    others = ~(first & (whole.nodes["kind"] == "feature")).to_numpy()
+    assert without.nodes["id"].tolist() == whole.nodes.loc[others, "id"].tolist()
+    wanted = np.where(first.to_numpy()[None], 0, whole.adjacency)[others][:, others]
+    wanted[first[others]] = 0
+    np.testing.assert_allclose(without.adjacency, wanted, rtol=1e-9, atol=1e-12)
+    targets = without.nodes["kind"].isin(["feature", "logit"])
+    total = without.adjacency.sum(1) + without.nodes["bias"]
+    np.testing.assert_allclose(total[targets], without.nodes.loc[targets, "activation"], rtol=1e-9)
+
+
+def test_decoders_gathered_anew_for_each_block_change_nothing(monkeypatch):
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    whole = ik.attribute(model, clt, PROMPT)
+    little = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, memory=1e6)
+    assert little.sweep._kept is not None
+    monkeypatch.setattr("interp_kit.graphs.sweep.KEEP", 0.0)
+    anew = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, memory=1e6)
+    assert anew.sweep._kept is None
+    np.testing.assert_allclose(anew.graph().adjacency, whole.adjacency, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("memory", "wanted"), [("2GB", 2e9), ("1.5 mb", 1.5e6), (5e5, 5e5), ("800", 800)])
+def test_amounts_of_memory(memory, wanted):
+    assert _bytes(memory) == wanted
+
+
+@pytest.mark.parametrize("memory", ["lots", "GB", "-1GB", 0, "2 gigs"])
+def test_what_is_no_amount_of_memory(memory):
+    with pytest.raises(ValueError, match="expected a number of bytes"):
+        _bytes(memory)
+
+
+def test_a_graph_over_budget_names_a_number_of_features_that_fits():
+    model = tiny_model()
+    clt = tiny_transcoder(model, n_features=400, activation="relu")
+    with pytest.raises(MemoryError, match=r"max_features=\d+") as error:
+        ik.attribute(model, clt, PROMPT, memory="40MB")
+    fits = int(str(error.value).split("max_features=")[1].split(",")[0])
+    graph = ik.attribute(model, clt, PROMPT, memory="40MB", max_features=fits)
+    assert (graph.nodes["kind"] == "feature").sum() == fits

@@ -23,14 +23,16 @@ def random_graph(n=40, seed=0):
 
 
 def test_influence_by_hand():
-    np.testing.assert_allclose(public.influence(ADJACENCY, WEIGHTS), [0.8 * (0.5 + 0.5 * 0.75), 0.4, 0.1, 0])
+    np.testing.assert_allclose(
+        public.influence(public.shares(ADJACENCY), WEIGHTS), [0.8 * (0.5 + 0.5 * 0.75), 0.4, 0.1, 0]
+    )
 
 
 def test_influence_is_the_sum_over_all_paths():
     adjacency, _, weights = random_graph()
     share = public.shares(adjacency)
     wanted = weights @ (np.linalg.inv(np.eye(len(share)) - share) - np.eye(len(share)))
-    np.testing.assert_allclose(public.influence(adjacency, weights), wanted, atol=1e-12)
+    np.testing.assert_allclose(public.influence(public.shares(adjacency), weights), wanted, atol=1e-12)
 
 
 def test_a_loop_is_refused():
@@ -39,7 +41,8 @@ def test_a_loop_is_refused():
 
 
 def test_scores_by_hand():
-    found = public.scores(ADJACENCY, KINDS, WEIGHTS)
+    share = public.shares(ADJACENCY)
+    found = public.scores(share, KINDS, WEIGHTS, public.influence(share, WEIGHTS))
     assert found["replacement"] == pytest.approx(0.7 / 0.8)
     # influence + weight: token .7, feature .4, error .1, logit .8; explained 1, .75, 1, 1
     assert found["completeness"] == pytest.approx((0.7 + 0.3 + 0.1 + 0.8) / 2.0)
@@ -58,7 +61,7 @@ def test_cumulative_share_and_threshold():
 def test_prune_keeps_the_asked_share_and_leaves_no_loose_ends(seed):
     adjacency, kinds, weights = random_graph(seed=seed)
     keep, edges = public.prune(adjacency, kinds, weights, 0.8, 0.98)
-    total = public.influence(adjacency, weights)
+    total = public.influence(public.shares(adjacency), weights)
     assert keep[(kinds == "embedding") | (kinds == "logit")].all()
     assert not (edges & ~(keep[:, None] & keep)).any() and not edges[adjacency == 0].any()
     inner = keep & (kinds == "feature")
