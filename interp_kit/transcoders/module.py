@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..models.anatomy import MLP_INPUT, READS
+from ..models.anatomy import MLP_INPUT, READS, anatomy
 
 ACTIVATIONS = ("topk", "threshold", "relu")
+WRITES = ("hook_mlp_out", "mlp.hook_out")  # circuit-tracer's names
 
 
 @dataclass
@@ -38,6 +39,8 @@ class TranscoderConfig:
     "topk: features on per token and layer; threshold: the average that training aims at"
     reads: str = MLP_INPUT
     "the encoder's input, by circuit-tracer's hook names"
+    writes: str = WRITES[0]
+    "what it rebuilds: what reaches the stream, or the MLP's own output; the same, but for a norm after the MLP"
     skip: bool = False
     "a linear map W_skip from the encoder's input to the output of its own layer, beside the features"
     skips_first: bool = False
@@ -52,6 +55,8 @@ class TranscoderConfig:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
         if self.reads not in READS:
             raise ValueError(f"reads {self.reads!r}: expected one of {', '.join(READS)}")
+        if self.writes not in WRITES:
+            raise ValueError(f"writes {self.writes!r}: expected one of {', '.join(WRITES)}")
         if not 1 <= self.span <= len(self.layers):
             raise ValueError(f"span {self.span} is not between 1 and the {len(self.layers)} layers transcoded")
         if self.activation == "topk" and not 1 <= self.k <= self.n_features:
@@ -172,7 +177,7 @@ class CrossLayerTranscoder(nn.Module):
         return smaller.eval().requires_grad_(False)
 
     def check_model(self, model) -> None:
-        """Raises ValueError when this transcoder was made for another model."""
+        """Raises ValueError when this transcoder was made for another model, or rebuilds what this one has not."""
         theirs = self.config.model.get("fingerprint")
         if self.config.d_model != model.d_model or self.layers[-1] >= model.n_layers:
             raise ValueError(
@@ -185,6 +190,11 @@ class CrossLayerTranscoder(nn.Module):
                 f"this transcoder was trained on {self.config.model.get('name', 'another model')!r} (fingerprint "
                 f"{theirs}), and {model.name!r} has other weights ({model.fingerprint}): its features would mean "
                 "nothing here. Load the transcoder of this model, or train one with ik.train_transcoder"
+            )
+        if self.config.writes == "mlp.hook_out" and any(b.writer is not b.mlp for b in anatomy(model.hf).blocks):
+            raise ValueError(
+                f"this transcoder rebuilds the MLP's own output (mlp.hook_out), and {model.name!r} has a norm between "
+                "that and the residual stream: load one that rebuilds what the norm writes (hook_mlp_out)"
             )
 
     def save(self, folder: str | Path) -> None:

@@ -19,7 +19,7 @@ def replaced_mlps(hf, clt):
 
     def overwrite(index, x, original):
         rebuilt = clt.b_dec[index] if clt.W_skip is None else clt.b_dec[index] + x @ clt.W_skip[index].T
-        wide = clt.encode_layer(index, x) @ clt.W_dec[index].flatten(1)
+        wide = clt.encode_layer(index, x) @ clt.W_dec[index].flatten(1).to(x.dtype)
         for j, part in enumerate(wide.split(clt.config.d_model, dim=-1)):
             written[index + j] = written.get(index + j, 0) + part
         out = written.pop(index) + rebuilt
