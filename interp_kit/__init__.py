@@ -20,6 +20,8 @@ _HOME = {
     "load_graph": "graphs",
     "intervene": "graphs",
     "Steer": "graphs",
+    "swap": "graphs",
+    "validate": "graphs",
     "collect_features": "features",
     "label_features": "features",
     "FeatureStore": "features",

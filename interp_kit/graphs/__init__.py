@@ -3,6 +3,7 @@
 from .attribution import attribute
 from .files import load_graph
 from .graph import AttributionGraph
-from .interventions import Steer, intervene
+from .interventions import Steer, intervene, swap
+from .validation import validate
 
-__all__ = ["AttributionGraph", "Steer", "attribute", "intervene", "load_graph"]
+__all__ = ["AttributionGraph", "Steer", "attribute", "intervene", "load_graph", "swap", "validate"]

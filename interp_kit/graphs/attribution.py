@@ -58,8 +58,7 @@ def attribute(
     budget = _bytes(memory)
     transcoder.check_model(model)
     frozen = FrozenModel(model, model.encode(prompt), dtype)
-    transcoder = transcoder if transcoder.W_enc.dtype == dtype else _copy(transcoder, dtype)
-    return Attribution(model, transcoder, frozen, prompt, zero_first, budget).graph(max_features)
+    return Attribution(model, in_same_dtype(transcoder, dtype), frozen, prompt, zero_first, budget).graph(max_features)
 
 
 def _bytes(memory):
@@ -77,7 +76,10 @@ def _bytes(memory):
     return min(amount, free)
 
 
-def _copy(transcoder, dtype):
+def in_same_dtype(transcoder, dtype: torch.dtype):
+    """The transcoder itself, or a copy in `dtype`."""
+    if transcoder.W_enc.dtype == dtype:
+        return transcoder
     copy = type(transcoder)(transcoder.config).to(dtype)
     copy.load_state_dict(transcoder.state_dict())
     return copy.requires_grad_(False)

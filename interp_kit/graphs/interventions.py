@@ -1,52 +1,158 @@
-"""Interventions: change a feature in the real model and see what its next token becomes.
+"""Interventions: change features in the real model and see what its next token becomes.
 
-A graph is a hypothesis; this is how to test it. The change is added to the real model's MLP outputs, which are
-never replaced: delta = (wanted activation - current one) times the feature's decoder rows, as in circuit-tracer.
-Attention patterns stay as they were on the prompt; MLPs and norms recompute, so later layers may react.
+A graph is a hypothesis; this is how to test it. `Steer` says what to change, `swap` makes the changes that put one
+concept in another's place, `intervene` runs the model with them; what reacts is said in `patching.py`.
 """
 
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 import torch
 
-from ..models.anatomy import anatomy
-from ..models.frozen import FrozenModel, frozen_attention
+from ..models.frozen import FrozenModel
+from .attribution import in_same_dtype
+from .patching import Change, Patching, Run
 
 
 @dataclass(frozen=True)
 class Steer:
-    """Multiply one feature's activation: 0 switches it off, -2 pushes twice as hard the other way, 3 amplifies.
+    """One change of a feature or of several together: Steer("3_127_8", factor=-2), Steer(graph.supernodes["Texas"], 0).
 
-    `node` is a feature's id in the graph, "layer_feature_position", as in `graph.nodes`.
+    node: a feature's id, "layer_feature_position" as in `graph.nodes`, or a list of ids. With `positions` the id may
+        end before the position: "3_127".
+    factor: multiplies the activation: 0 switches the feature off, -2 pushes twice as hard the other way.
+    value: sets the activation, whatever it was. add: is added to it. Exactly one of the three.
+    positions: an index (negative ones count from the end), or a slice or range of them, in place of the id's own;
+        an open slice, slice(5, None), goes on acting on the tokens that are generated.
     """
 
-    node: str
-    factor: float
+    node: str | Sequence[str]
+    factor: float | None = None
+    value: float | None = None
+    add: float | None = None
+    positions: int | slice | range | None = None
+
+    def __post_init__(self):
+        given = [name for name in ("factor", "value", "add") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"Steer takes exactly one of factor, value and add; got {', '.join(given) or 'none'}")
 
     @property
-    def place(self) -> tuple[int, int, int]:
-        """(layer, feature, position). Raises ValueError when `node` is not a feature's id."""
+    def nodes(self) -> list[str]:
+        return [self.node] if isinstance(self.node, str) else list(self.node)
+
+    def changes(self, patching: Patching) -> list[Change]:
+        """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
+        multiplies it."""
+        rule = next(name for name in ("factor", "value", "add") if getattr(self, name) is not None)
+        changes = []
+        for node in self.nodes:
+            layer, feature, positions = self._place(node, patching.frozen.n_positions)
+            index = _index(layer, feature, node, patching)
+            if rule == "factor" and not patching.activations[index, positions, feature].any():
+                raise ValueError(f"feature {node} is not active there on this prompt: there is nothing to multiply")
+            changes.append(Change(index, feature, positions, rule, float(getattr(self, rule))))
+        return changes
+
+    def _place(self, node, n_positions):
+        """Layer, feature and positions (a slice)."""
         try:
-            layer, feature, position = (int(part) for part in self.node.split("_"))
-            if feature < 0:
+            layer, feature, *position = (int(part) for part in node.split("_"))
+            if feature < 0 or len(position) > 1 or not (position or self.positions is not None):
                 raise ValueError
         except (ValueError, AttributeError):
             raise ValueError(
-                f"{self.node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
-                "like '3_127_8'"
+                f"{node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
+                "like '3_127_8', or 'layer_feature' with positions=..."
             ) from None
-        return layer, feature, position
+        return layer, feature, _slice(position[0] if self.positions is None else self.positions, n_positions, node)
+
+
+def _slice(positions, n, node):
+    """An index, slice or range as a slice of positions; an open end stays open."""
+    if isinstance(positions, int):
+        positions = positions + n if positions < 0 else positions
+        positions = range(positions, positions + 1)
+    if isinstance(positions, range):
+        positions = slice(positions.start, positions.stop, positions.step)
+    start, stop, step = positions.indices(n)
+    asked = positions.stop if positions.stop is not None else n
+    if not range(start, stop, step) or (asked > n):
+        raise ValueError(f"{node!r} lies outside: the prompt has positions 0 to {n - 1}")
+    return slice(start, None if positions.stop is None else stop, step)
+
+
+def _index(layer, feature, node, patching):
+    layers, n = patching.transcoder.layers, patching.transcoder.n_features
+    if layer not in layers or feature >= n:
+        raise ValueError(
+            f"{node!r} lies outside: the transcoder has layers {layers[0]} to {layers[-1]} and {n} features a layer"
+        )
+    return layers.index(layer)
+
+
+def swap(graph, off, other, on) -> list[Steer]:
+    """Changes that switch off some features of `graph` and switch on features of `other`, the graph of another prompt.
+
+    `off` and `on` are lists of node ids, or the name of a supernode. A feature that comes on gets the activation it has
+    in its own prompt; places are counted from the prompts' ends, so that prompts which end in the same words match. A
+    feature that is in both keeps the other prompt's activation.
+
+    Raises ValueError for a node that is no feature of its graph, or that has no place in this prompt.
+    """
+    shift = len(graph.tokens) - len(other.tokens)
+    switched_on = {}
+    for node in _features(other, on):
+        if node.position + shift < 0:
+            raise ValueError(f"{node.id!r} would lie before the beginning of {graph.prompt!r}")
+        switched_on[f"{node.layer}_{node.feature}_{node.position + shift}"] = float(node.activation)
+    switched_off = [node.id for node in _features(graph, off) if node.id not in switched_on]
+    return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
+
+
+def _features(graph, ids):
+    ids = graph.supernodes.get(ids, [ids]) if isinstance(ids, str) else list(ids)
+    table = graph.nodes[graph.nodes["kind"] == "feature"].set_index("id", drop=False)
+    missing = [i for i in ids if i not in table.index]
+    if missing:
+        raise ValueError(f"{missing[0]!r} is neither a feature nor a supernode of the graph of {graph.prompt!r}")
+    return list(table.loc[ids].itertuples())
 
 
 @dataclass
 class Intervention:
-    """`table`: token, probability before and after, change; the likeliest tokens of either run."""
+    """What a change did.
+
+    table: token, probability before and after, change; the likeliest tokens of either run. before and after: logits
+    [position, vocabulary] and preactivations, one [position, feature] a transcoded layer. text_before and text_after:
+    the continuations, where some were asked for.
+    """
 
     prompt: str
     steers: list[Steer]
     table: pd.DataFrame
+    before: Run
+    after: Run
+    text_before: str | None = None
+    text_after: str | None = None
+    _patching: Patching | None = None
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        """The features whose activation changed, most first: id, layer, position, feature, before, after, change."""
+        transcoder, rows = self._patching.transcoder, []
+        for index, (layer, pre) in enumerate(zip(transcoder.layers, self.after.preactivations, strict=True)):
+            before, after = self._patching.activations[index], transcoder.activate(pre, transcoder.threshold[index])
+            if transcoder.config.skips_first:
+                after[0] = 0
+            for position, feature in (before != after).nonzero().tolist():
+                values = before[position, feature].item(), after[position, feature].item()
+                rows.append((f"{layer}_{feature}_{position}", layer, position, feature, *values))
+        table = pd.DataFrame(rows, columns=["id", "layer", "position", "feature", "before", "after"])
+        table["change"] = table["after"] - table["before"]
+        return table.sort_values("change", key=abs, ascending=False, ignore_index=True)
 
     def show(self):
         """A plotly bar chart of the next token's probabilities before and after."""
@@ -67,72 +173,58 @@ class Intervention:
         return figure
 
     def _repr_html_(self):
-        return self.table.to_html(index=False, float_format="{:.3f}".format)
+        from html import escape
+
+        texts = (("before", self.text_before), ("after", self.text_after))
+        said = "".join(f"<p><b>{when}</b>: {escape(text)}</p>" for when, text in texts if text is not None)
+        return self.table.to_html(index=False, float_format="{:.3f}".format) + said
 
 
-@torch.no_grad()
-def intervene(model, transcoder, prompt: str, steers: list[Steer], k: int = 5) -> Intervention:
+def intervene(
+    model,
+    transcoder,
+    prompt: str,
+    steers: Steer | Sequence[Steer],
+    k: int = 5,
+    constrained_layers: range | None = None,
+    freeze_attention: bool = True,
+    generate: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Intervention:
     """Runs `prompt` with some features changed, and compares the k likeliest next tokens before and after.
 
-    Raises ValueError for a node that is no feature of this transcoder on this prompt, or that is not active there
-    (there is nothing to multiply).
+    By default attention patterns stay as they were and MLPs and norms react, so that later layers may answer.
+    freeze_attention: False lets attention react too. constrained_layers: MLPs in these layers do not react, and the
+    change acts in these layers only; over all layers norms are frozen as well, and the effect of a change is what the
+    graph's edges say. generate: so many tokens are written greedily after the prompt, before and after; a change at an
+    open-ended slice of positions keeps acting on them.
+
+    Raises ValueError for a node that is no feature of this transcoder on this prompt, or, with a factor, that is not
+    active there.
     """
     transcoder.check_model(model)
-    frozen = FrozenModel(model, model.encode(prompt))
-    features = transcoder.encode(frozen.transcoder_input(transcoder.config.reads)[transcoder.layers])
-    wanted = {}
-    for steer in [steers] if isinstance(steers, Steer) else steers:
-        index, feature, position = _locate(steer, transcoder, frozen)
-        activation = features[index, position, feature]
-        if activation == 0:
-            raise ValueError(f"feature {steer.node} is not active on this prompt: there is nothing to multiply")
-        wanted[index, feature, position] = steer.factor * activation
-    with frozen_attention(model.hf, frozen.patterns), _patched(model.hf, transcoder, wanted):
-        after = model.hf(input_ids=frozen.ids[None], use_cache=False).logits[0, -1].softmax(-1)
-    before = frozen.logits[-1].softmax(-1)
+    frozen = FrozenModel(model, model.encode(prompt), dtype)
+    patching = Patching(frozen, in_same_dtype(transcoder, dtype))
+    steers = [steers] if isinstance(steers, Steer) else list(steers)
+    changes = [change for steer in steers for change in steer.changes(patching)]
+    mode = {"constrained_layers": constrained_layers, "freeze_attention": freeze_attention}
+    before = Run(frozen.logits, list(patching.preactivations))
+    after = patching.run([changes], **mode)
+    after = Run(after.logits[0], [pre[0] for pre in after.preactivations])
+    result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, _patching=patching)
+    if generate:
+        stops = {model.tokenizer.eos_token_id}
+        result.text_before = model.decode(patching.generate([], generate, stops, freeze_attention=False))
+        result.text_after = model.decode(patching.generate(changes, generate, stops, **mode))
+    return result
+
+
+def _likeliest(model, before, after, k):
+    before, after = before.logits[-1].softmax(-1), after.logits[-1].softmax(-1)
     shown = torch.cat([after.topk(k).indices, before.topk(k).indices]).unique()
     shown = shown[after[shown].argsort(descending=True)]
     table = pd.DataFrame(
         {"token": model.tokens(shown), "before": before[shown].tolist(), "after": after[shown].tolist()}
     )
     table["change"] = table["after"] - table["before"]
-    return Intervention(prompt, list(steers) if not isinstance(steers, Steer) else [steers], table)
-
-
-def _locate(steer, transcoder, frozen):
-    layer, feature, position = steer.place
-    if layer not in transcoder.layers or feature >= transcoder.n_features or not 0 <= position < frozen.n_positions:
-        raise ValueError(
-            f"{steer.node!r} lies outside: the transcoder has layers {transcoder.layers[0]} to {transcoder.layers[-1]} "
-            f"and {transcoder.n_features} features a layer, the prompt positions 0 to {frozen.n_positions - 1}"
-        )
-    return transcoder.layers.index(layer), feature, position
-
-
-@contextmanager
-def _patched(hf, transcoder, wanted):
-    """Hooks that add each change to the MLP outputs of every layer its feature writes to."""
-    added, seen, handles = {}, {}, []
-
-    def write(index, out):
-        for (source, feature, position), value in wanted.items():
-            if source == index:
-                current = transcoder.encode_layer(index, seen["x"][0, position])[feature]
-                for j in range(transcoder.n_targets(index)):
-                    rows = (value - current) * transcoder.W_dec[index][feature, j]
-                    added.setdefault(index + j, []).append((position, rows))
-        out = out.clone()
-        for position, rows in added.get(index, []):
-            out[0, position] += rows
-        return out
-
-    for index, layer in enumerate(transcoder.layers):
-        block = anatomy(hf).blocks[layer]
-        reader = block.reader(transcoder.config.reads)
-        handles.append(reader.register_forward_pre_hook(lambda _, args: seen.update(x=args[0])))
-        handles.append(block.mlp.register_forward_hook(lambda _, args, out, i=index: write(i, out)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return table

@@ -8,7 +8,8 @@ This is the local replacement model of Ameisen et al. 2025 with nothing replaced
 """
 
 import copy
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 
 import torch
 from transformers import AttentionInterface
@@ -48,6 +49,23 @@ class FrozenModel:
             return self.residual_mid
         norms = [Norm.of(block.mlp_norm) for block in self.parts.blocks]
         return torch.stack([norm.normalised(x) for norm, x in zip(norms, self.residual_mid, strict=True)])
+
+    @cached_property
+    def norms(self) -> dict[torch.nn.Module, tuple[Norm, torch.Tensor]]:
+        """Every norm of the model (those inside attention too) and one over its denominators on this prompt."""
+        found, handles = {}, []
+        for module in self.hf.modules():
+            if "Norm" in type(module).__name__:
+                norm = Norm.of(module)
+                keep = lambda m, args, norm=norm: found.update({m: (norm, norm.scale(args[0]))})  # noqa: E731
+                handles.append(module.register_forward_pre_hook(keep))
+        try:
+            with torch.no_grad():
+                self.hf(input_ids=self.ids[None], use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
 
     def _run(self):
         caught = {key: [] for key in ("pre", "attention", "mid", "in", "out", "final", "positions")}
@@ -127,7 +145,7 @@ def in_dtype(hf, dtype: torch.dtype):
     return hf
 
 
-# ---------------------------------------------------------------- frozen attention
+# ---------------------------------------------------------------- frozen attention, frozen norms
 
 
 def _attend_by_pattern(module, query, key, value, attention_mask, **_):
@@ -154,3 +172,19 @@ def frozen_attention(hf, patterns: list[torch.Tensor]):
         hf.set_attn_implementation(before)
         for attention in attentions:
             del attention.frozen_pattern
+
+
+def frozen_norms(frozen: FrozenModel):
+    """Inside the block, every norm of `frozen.hf` divides by what it divided by on the prompt."""
+    return forwards({m: lambda x, f=norm, s=scale: f(x, s) for m, (norm, scale) in frozen.norms.items()})
+
+
+@contextmanager
+def forwards(changes):
+    """Inside the block, modules compute the given functions: {module: function of its first argument}."""
+    with ExitStack() as undo:
+        for module, function in changes.items():
+            own = vars(module).get("forward")
+            undo.callback(setattr, module, "forward", own) if own else undo.callback(delattr, module, "forward")
+            module.forward = lambda x, *_, f=function, **__: f(x)
+        yield

@@ -5,13 +5,10 @@ A layer runs with attention patterns given, norm denominators fixed and its MLP'
 it is then an affine function of the stream, so its value at zero is what its biases write.
 """
 
-from contextlib import ExitStack, contextmanager
-from functools import cache
-
 import torch
 
-from .anatomy import MLP_INPUT, NORMALIZED, Norm
-from .frozen import frozen_attention
+from .anatomy import MLP_INPUT, NORMALIZED
+from .frozen import forwards, frozen_attention, frozen_norms
 
 
 class Autograd:
@@ -19,7 +16,6 @@ class Autograd:
 
     def __init__(self, frozen, reads: str):
         self.frozen, self.reads = frozen, reads
-        self._norms = cache(self._norms)
 
     def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
         """The gradient at what MLP `layer` writes, given one [position, target, d_model] at the stream after it."""
@@ -54,51 +50,24 @@ class Autograd:
     def _run(self, layer, stream, written):
         """The frozen layer on stream [target, position, d_model], its MLP writing `written`: the stream after it, and
         what the transcoder reads."""
-        block, reader = self.frozen.parts.blocks[layer], []
-        norms = self._norms(layer)
+        frozen, block, reader = self.frozen, self.frozen.parts.blocks[layer], []
+        rest, named = frozen.block_arguments[layer]
+        norms = frozen_norms(frozen)  # before the hook: it may run the model
         at = block.mlp if self.reads == MLP_INPUT else block.mlp_norm
         keep = at.register_forward_pre_hook(lambda _, args: reader.append(args[0]))
-        changes = {module: lambda x, f=norm, s=scale: f(x, s) for module, (norm, scale) in norms.items()}
-        changes |= {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
+        no_mlp = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
         try:
-            with torch.enable_grad(), _forwards(changes):
-                out = self._layer(layer, stream)
+            with (
+                torch.enable_grad(),
+                frozen_attention(frozen.hf, frozen.patterns),
+                norms,
+                forwards(no_mlp),
+            ):
+                out = block.layer(stream, *rest, **named)
         finally:
             keep.remove()
+        out = out[0] if isinstance(out, tuple) else out
         if self.reads == NORMALIZED:
-            norm, scale = norms[block.mlp_norm]
+            norm, scale = frozen.norms[block.mlp_norm]
             return out, norm.centre(reader[0]) * scale[..., None]
         return out, reader[0]
-
-    def _layer(self, layer, stream):
-        rest, named = self.frozen.block_arguments[layer]
-        with frozen_attention(self.frozen.hf, self.frozen.patterns):
-            out = self.frozen.parts.blocks[layer].layer(stream, *rest, **named)
-        return out[0] if isinstance(out, tuple) else out
-
-    def _norms(self, layer):
-        """Every norm inside a layer and one over its denominators on this prompt."""
-        found, handles = {}, []
-        for module in self.frozen.parts.blocks[layer].layer.modules():
-            if "Norm" in type(module).__name__:
-                norm = Norm.of(module)
-                keep = lambda m, args, norm=norm: found.update({m: (norm, norm.scale(args[0]))})  # noqa: E731
-                handles.append(module.register_forward_pre_hook(keep))
-        try:
-            with torch.no_grad():
-                self._layer(layer, self.frozen.residual_pre[layer][None])
-        finally:
-            for handle in handles:
-                handle.remove()
-        return found
-
-
-@contextmanager
-def _forwards(changes):
-    """Inside the block, modules compute the given functions: {module: function of its first argument}."""
-    with ExitStack() as undo:
-        for module, function in changes.items():
-            own = vars(module).get("forward")
-            undo.callback(setattr, module, "forward", own) if own else undo.callback(delattr, module, "forward")
-            module.forward = lambda x, *_, f=function, **__: f(x)
-        yield

@@ -1,0 +1,152 @@
+"""Attribution against circuit-tracer 0.5.0: the same model (SmolLM2-135M-Instruct), transcoder and prompt, one run.
+
+    python benchmarks/attribution.py
+
+Makes an environment for the peer (build/peers/circuit-tracer, some minutes and 2 GB the first time), writes random
+transcoders in its format, runs each program in a process of its own, one after the other, with two threads, and
+compares the adjacency and the cost. The peer runs with batches of 64 targets: larger ones are slower and take
+gigabytes. Ours follows the peer's convention for the first position (`zero_first`), and its time includes the scores
+and the node table, which the peer computes later.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from common.measure import Measure
+from common.random_sets import random_transcoder
+
+import interp_kit as ik
+
+PROMPT = "The capital of California is Sacramento. The capital of Texas is"
+SETS = {
+    "per-layer": {"n_features": 512},
+    "skip": {"n_features": 512, "skip": True},
+    "cross-layer": {"n_features": 256, "span": 30, "threshold": True},
+}
+BACKENDS = ("transformerlens", "nnsight")
+PEER = Path("build/peers/circuit-tracer")
+HERE = Path(__file__).parent
+
+
+# ---------------------------------------------------------------- the two programs' inputs
+
+
+def make_peer():
+    """The order matters: torch's CPU build first, and the nnsight that this version of the peer works with last."""
+    if not (PEER / "done").exists():
+        subprocess.run([sys.executable, "-m", "venv", PEER / "env"], check=True)
+        for what in ("torch==2.13.0", "circuit-tracer==0.5.0", "nnsight==0.6.1"):
+            subprocess.run([PEER / "env/bin/pip", "install", "--quiet", what], check=True)
+        (PEER / "done").touch()
+
+
+def write_model(model, folder):
+    """The peer's transformers 4.57 reads an older config: without these keys it would use another rotary base."""
+    if (folder / "done").exists():
+        return
+    model.hf.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    theta = config.get("rope_parameters", {}).get("rope_theta", 10000.0)
+    config |= {"architectures": ["LlamaForCausalLM"], "rope_theta": theta, "torch_dtype": "float32"}
+    config.pop("rope_parameters", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (folder / "done").touch()
+
+
+# ---------------------------------------------------------------- ours, in a process of its own
+
+
+def products(attribution) -> float:
+    """Floating-point operations of the sweep's matrix products, in the least that causality allows: each target passes
+    the layers at or below its own, at its position and before it."""
+    frozen, sweep = attribution.frozen, attribution.sweep
+    layer, position = sweep._layer_and_position(torch.arange(sweep.n_features + attribution.n_logits))
+    passes = (layer + 1).clamp(max=frozen.n_layers) * (position + 1)
+    attention = frozen.parts.blocks[0].attention
+    through_weights = 2 * (attention.o_proj.weight.numel() + attention.v_proj.weight.numel())
+    if sweep.transcoder.W_skip is not None:
+        through_weights += 2 * frozen.embeddings.shape[1] ** 2
+    return float(passes.sum()) * through_weights
+
+
+def matmul_rate() -> float:
+    """Operations per CPU second of a product of the sweep's shape."""
+    a, b = torch.randn(2048, 576), torch.randn(576, 576)
+    for _ in range(20):
+        a @ b
+    with Measure() as measure:
+        for _ in range(200):
+            a @ b
+    return 200 * 2 * 2048 * 576 * 576 / measure.cpu
+
+
+def ours(transcoder, out):
+    torch.set_num_threads(2)
+    from interp_kit.graphs.attribution import Attribution
+    from interp_kit.models.frozen import FrozenModel
+
+    model, clt = ik.load_model("smollm2"), ik.load_transcoder(transcoder)
+    with Measure() as measure:
+        graph = ik.attribute(model, clt, PROMPT, zero_first=True)
+    n = int((graph.nodes["kind"] == "feature").sum())
+    features = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "position", "feature"]].to_numpy(int)
+    np.savez(out, adjacency=graph.adjacency, features=features, tokens=model.encode(PROMPT).numpy())
+    attribution = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, zero_first=True)
+    with Measure() as sweep:
+        attribution._everything()
+    rate = products(attribution) / sweep.cpu / matmul_rate()
+    print(json.dumps({"nodes": len(graph.nodes), "features": n, "rate": rate, **measure.numbers}))
+
+
+# ---------------------------------------------------------------- both, one after the other
+
+
+def run(python, *arguments):
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), str(HERE)])
+    done = subprocess.run([str(python), *map(str, arguments)], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{arguments[0]} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def difference(a, b):
+    """Relative Frobenius difference of two saved adjacencies over the same nodes."""
+    a, b = np.load(a), np.load(b)
+    if not (np.array_equal(a["tokens"], b["tokens"]) and np.array_equal(a["features"], b["features"])):
+        raise RuntimeError("the two graphs do not have the same nodes")
+    return float(np.linalg.norm(a["adjacency"] - b["adjacency"]) / np.linalg.norm(b["adjacency"]))
+
+
+def main():
+    make_peer()
+    model, folder = ik.load_model("smollm2"), PEER / "model"
+    write_model(model, folder)
+    rows = []
+    for name, shape in SETS.items():
+        path = (PEER / name).absolute()
+        random_transcoder(model, PROMPT, **shape).save(path)
+        result = run(sys.executable, __file__, "--ours", path, PEER / "ours.npz")
+        rows.append({"set": name, "program": "interp_kit", **result})
+        for backend in BACKENDS:
+            arguments = folder.absolute(), path, backend, 64, PROMPT, PEER / "peer.npz"
+            theirs = run(PEER / "env/bin/python", HERE / "peers/run_circuit_tracer.py", *arguments)
+            same = difference(PEER / "ours.npz", PEER / "peer.npz")
+            times = {"times our CPU": theirs["cpu"] / result["cpu"], "times our wall": theirs["wall"] / result["wall"]}
+            rows.append({"set": name, "program": backend, **theirs, **times, "difference": same})
+            print(f"{name}, {backend}: {times}, difference {same:.1e}", flush=True)
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep=""))
+
+
+if __name__ == "__main__":
+    ours(*sys.argv[2:]) if sys.argv[1:2] == ["--ours"] else main()

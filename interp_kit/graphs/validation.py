@@ -1,0 +1,228 @@
+"""Is the graph true? Switch its nodes off in the real model, one after another, and compare what happens with what the
+graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from ..models.frozen import FrozenModel
+from .interventions import Steer
+from .patching import Patching
+
+MOST_EFFECTS = 1_000_000  # rows of the table
+VERSIONS = 32  # prompts with one node off that run at once
+NOTABLE = 0.1  # an edge counts as a claim when it is this share of its target's absolute inputs
+
+
+@dataclass
+class Validation:
+    """Predictions of a graph beside measurements on the model.
+
+    effects: one row for each source and each target above it: distance (in layers), share (of the target's absolute
+    inputs), direct (the edge), predicted (over all the graph's paths) and measured (in the model): the change of the
+    target's pre-activation, or of a logit less the mean logit, when the source is switched off. Members of a supernode
+    go off together and their effects are added up.
+    nodes: one row a source: label, influence (the graph's), ablation (Kullback-Leibler divergence of the next token's
+    distribution from what it was, in nats).
+    """
+
+    effects: pd.DataFrame
+    nodes: pd.DataFrame
+    prompt: str = field(default="", repr=False)
+
+    @property
+    def by_distance(self) -> pd.DataFrame:
+        """For each distance in layers how well predicted and measured effects agree: pairs, spearman, cosine, nmse (the
+        squared difference as a share of the measured effects' square)."""
+        groups = self.effects.groupby("distance", sort=True)
+        rows = [{"distance": d, "pairs": len(g), **agreement(g["predicted"], g["measured"])} for d, g in groups]
+        everything = {"distance": "all", "pairs": len(self.effects)}
+        rows.append(everything | agreement(self.effects["predicted"], self.effects["measured"]))
+        return pd.DataFrame(rows)
+
+    @property
+    def spearman(self) -> float:
+        """Rank correlation of the nodes' influence in the graph with the effect of switching them off in the model. The
+        paper reports 0.72."""
+        return _spearman(self.nodes["influence"], self.nodes["ablation"])
+
+    def distrust(self, factor: float = 2.0) -> pd.DataFrame:
+        """The graph's notable edges (at least a tenth of their target's inputs) whose source, switched off, moved the
+        target the other way than predicted, or more than `factor` times as much or as little; worst first."""
+        claims = self.effects[self.effects["share"] >= NOTABLE].copy()
+        ratio = claims["measured"] / claims["predicted"].where(claims["predicted"] != 0)
+        claims["why"] = np.select(
+            [ratio <= 0, ratio > factor, ratio < 1 / factor],
+            ["the other way", f"more than {factor:g} times as much", f"less than 1/{factor:g} as much"],
+            default="",
+        )
+        claims["off_by"] = (claims["measured"] - claims["predicted"]).abs()
+        return claims[claims["why"] != ""].sort_values("off_by", ascending=False, ignore_index=True)
+
+    def show(self):
+        """A plotly scatter of measured over predicted effects; on the line the graph is right."""
+        import plotly.graph_objects as go
+
+        table = self.effects
+        reach = float(np.abs(table[["predicted", "measured"]].to_numpy()).max() or 1)
+        figure = go.Figure(
+            [
+                go.Scatter(x=[-reach, reach], y=[-reach, reach], mode="lines", name="measured = predicted",
+                           line={"color": "#999999", "dash": "dash"}),
+                go.Scatter(x=table["predicted"], y=table["measured"], mode="markers", name="source → target",
+                           text=table["source"] + " → " + table["target"],
+                           marker={"size": 5, "opacity": 0.6, "color": table["distance"], "colorscale": "Cividis",
+                                   "colorbar": {"title": "layers<br>apart"}}),
+            ]
+        )  # fmt: skip
+        figure.update_layout(
+            title=f"What switching a node off does to another, “{self.prompt}”", template="plotly_white", height=460,
+            xaxis_title="the graph predicts", yaxis_title="the model does", legend={"orientation": "h", "y": -0.2},
+        )  # fmt: skip
+        return figure
+
+    def _repr_html_(self):
+        n, rho = len(self.nodes), self.spearman
+        said = f"<p>{n} nodes switched off; influence against ablation effect: Spearman {rho:.2f} (paper: 0.72)</p>"
+        return said + self.by_distance.to_html(index=False, float_format="{:.2f}".format)
+
+
+def agreement(predicted, measured) -> dict[str, float]:
+    """spearman, cosine and nmse of two columns of numbers; NaN where a column has no spread."""
+    p, m = np.asarray(predicted, float), np.asarray(measured, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = p @ m / np.sqrt((p @ p) * (m @ m))
+        nmse = ((p - m) @ (p - m)) / (m @ m)
+    return {"spearman": _spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
+
+
+def _spearman(a, b):
+    return float(pd.Series(np.asarray(a)).rank().corr(pd.Series(np.asarray(b)).rank()))
+
+
+def validate(
+    graph,
+    model,
+    transcoder,
+    nodes: list[str] | None = None,
+    constrained_layers: range | None = None,
+    freeze_attention: bool = True,
+) -> Validation:
+    """Switches each feature of `graph` off in the real model and compares with what the graph predicts.
+
+    nodes: ids of features and names of supernodes; by default all supernodes and the features outside them. Use a
+    pruned graph, `ik.validate(graph.prune(), ...)`, to test what is drawn: predictions use the edges that are there.
+    The modes are those of `ik.intervene`; constrained to all layers, a measured effect is the graph's edge exactly.
+
+    Raises ValueError for a graph of another model, or a node that is no feature of the graph.
+    """
+    transcoder.check_model(model)
+    theirs = graph.about.get("fingerprint", model.fingerprint)
+    if theirs != model.fingerprint:
+        raise ValueError(f"this graph was made with another model (fingerprint {theirs}, not {model.fingerprint})")
+    targets = _steps(graph)
+    sources = targets if nodes is None else {name: _members(graph, name) for name in nodes}
+    if len(sources) * len(targets) > MOST_EFFECTS:
+        raise ValueError(
+            f"{len(sources):,} nodes with effects on {len(targets):,} are more than one can look at; validate a pruned "
+            "graph, ik.validate(graph.prune(), ...), or name some nodes"
+        )
+    patching = Patching(FrozenModel(model, model.encode(graph.prompt)), transcoder)
+    measured, divergence = _measure(graph, patching, sources, constrained_layers, freeze_attention)
+    effects = _effects(graph, sources, targets, measured)
+    return Validation(effects, _node_table(graph, sources, divergence), graph.prompt)
+
+
+def _steps(graph):
+    """{name: ids of features} of supernodes, and of the features outside them."""
+    grouped = {i for ids in graph.supernodes.values() for i in ids}
+    features = graph.nodes.loc[graph.nodes["kind"] == "feature", "id"]
+    steps = {name: _members(graph, name) for name in graph.supernodes}
+    steps = {name: ids for name, ids in steps.items() if ids}
+    return steps | {i: [i] for i in features if i not in grouped}
+
+
+def _members(graph, name):
+    features = set(graph.nodes.loc[graph.nodes["kind"] == "feature", "id"])
+    ids = [i for i in graph.supernodes.get(name, [name]) if i in features]
+    if not ids and name not in graph.supernodes:
+        raise ValueError(f"{name!r} is neither a feature nor a supernode of this graph")
+    return ids
+
+
+def _measure(graph, patching, steps, constrained_layers, freeze_attention):
+    """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
+    table, layers, frozen = graph.nodes, patching.transcoder.layers, patching.frozen
+    features, logits = table[table["kind"] == "feature"], table[table["kind"] == "logit"]
+    places = [(layers.index(n.layer), n.position, n.feature) for n in features.itertuples()]
+    ids = torch.tensor(logits["feature"].to_numpy(int))
+    before = torch.stack([patching.preactivations[place] for place in places])
+    value_before, log_before = _centred(frozen.logits[-1]), frozen.logits[-1].log_softmax(-1)
+    changes, divergence, names = [], [], list(steps)
+    for start in tqdm(range(0, len(names), VERSIONS), desc="switching nodes off", leave=False):
+        part = [Steer(steps[name], factor=0.0).changes(patching) for name in names[start : start + VERSIONS]]
+        run = patching.run(part, constrained_layers, freeze_attention)
+        now = torch.stack([run.preactivations[i][:, p, f] for i, p, f in places], 1)
+        last = run.logits[:, -1]
+        changes.append(torch.cat([now - before, (_centred(last) - value_before)[:, ids]], 1))
+        divergence.append((log_before.exp() * (log_before - last.log_softmax(-1))).sum(-1))
+    return torch.cat(changes).double().numpy(), torch.cat(divergence).double().numpy()
+
+
+def _centred(logits):
+    return logits - logits.mean(-1, keepdim=True)
+
+
+def _effects(graph, sources, targets, measured):
+    """The table of effects of sources on targets and logits; members' effects are added up."""
+    table = graph.nodes
+    rows = table["kind"].isin(["feature", "logit"]).to_numpy()
+    place = {node: i for i, node in enumerate(table.loc[rows, "id"])}
+    edges = graph.adjacency[np.ix_(rows, rows)].astype(float)
+    inputs = np.maximum(np.abs(graph.adjacency[rows]).sum(1), 1e-30)
+    layer = table.loc[rows, "layer"].to_numpy(float)
+    spread = _Spread(edges, table.loc[rows, "activation"].to_numpy(float))
+    logits = {i: [i] for i in table.loc[table["kind"] == "logit", "id"]}
+    found = []
+    for number, (source, ids) in enumerate(sources.items()):
+        off = [place[i] for i in ids]
+        predicted, direct = spread.without(off), -edges[:, off].sum(1)
+        for target, members in (targets | logits).items():
+            at = [place[i] for i in members]
+            distance = layer[at].mean() - layer[off].mean()
+            if distance <= 0 or set(ids) & set(members):
+                continue
+            share = np.abs(edges[at][:, off]).sum() / inputs[at].sum()
+            changes = (x[at].sum() for x in (direct, predicted, measured[number]))
+            found.append((source, target, round(distance), share, *changes))
+    return pd.DataFrame(found, columns=["source", "target", "distance", "share", "direct", "predicted", "measured"])
+
+
+class _Spread:
+    """How a change spreads through the graph: the change of a pre-activation is the sum over its sources of edge times
+    their relative change, and a feature that is on passes its change on whole."""
+
+    def __init__(self, edges, activation):
+        self.activation = activation
+        per_unit = edges / np.where(activation == 0, 1, activation)
+        self.total = np.linalg.inv(np.eye(len(edges)) - per_unit)  # over all paths
+
+    def without(self, off):
+        """The change of every node when those in `off` are held at zero, whatever else arrives at them."""
+        pushed = np.linalg.solve(self.total[np.ix_(off, off)], -self.activation[off])
+        return self.total[:, off] @ pushed
+
+
+def _node_table(graph, sources, divergence):
+    table = graph.nodes.set_index("id")
+    return pd.DataFrame(
+        {
+            "node": list(sources),
+            "label": [table.loc[ids[0], "label"] if len(ids) == 1 else name for name, ids in sources.items()],
+            "influence": [table.loc[ids, "influence"].sum() for ids in sources.values()],
+            "ablation": divergence,
+        }
+    ).sort_values("influence", ascending=False, ignore_index=True)
