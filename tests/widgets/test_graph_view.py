@@ -298,3 +298,47 @@ def test_page_has_no_addresses():
 def test_page_carries_the_twin_for_readers_without_script():
     page = graph_page(fake_graph(), 0.5)
     assert f"<noscript>{graph_svg(fake_graph(), 0.5)}</noscript>" in page
+
+
+# ---------------------------------------------------------------- from a stranger's file to the page
+
+
+def test_a_hostile_graph_file_stays_text(tmp_path):
+    """Every text of a valid public graph file is hostile; what is drawn of it is as harmless as a made-up graph."""
+    import interp_kit as ik
+
+    bad = "".join(HOSTILE).replace("\ud800", "")  # half a character is refused when the file is read
+    common = {"ctx_idx": 0, "jsNodeId": bad, "clerp": bad, bad: bad, "token": bad, "influence": 0.1}
+    nodes = [
+        common | {"node_id": f"E{bad}", "feature": 0, "layer": bad, "feature_type": "embedding"},
+        common | {"node_id": f"F{bad}", "feature": 5, "layer": "0", "feature_type": "cross layer transcoder"},
+        common | {"node_id": f"L{bad}", "feature": 1, "layer": "2", "feature_type": "logit", "token_prob": 0.5},
+    ]
+    ends = [node["node_id"] for node in nodes]
+    content = {
+        "metadata": {
+            "slug": bad,
+            "scan": bad,
+            "prompt": bad,
+            "prompt_tokens": [bad],
+            "interp_kit": {"about": {"model": bad}, "scores": {bad: 0.5}},
+        },
+        "qParams": {"pinnedIds": [bad], "supernodes": [[bad, *ends[:2]]], "clickedId": bad, "linkType": bad},
+        "nodes": nodes,
+        "links": [{"source": s, "target": t, "weight": 1.0} for s, t in zip(ends, ends[1:])],
+    }
+    (tmp_path / "graph.json").write_text(json.dumps(content))
+    graph = ik.load_graph(tmp_path / "graph.json")
+    graph.to_html(tmp_path / "graph.html")
+    page, outlines = (tmp_path / "graph.html").read_text(), []
+    for shown in (
+        page,
+        graph_page(fake_graph()),
+        graph._repr_html_(),
+        graph.show()._repr_mimebundle_()[0]["text/html"],
+    ):
+        outlines.append(Outline())
+        outlines[-1].feed(shown)
+    assert outlines[0].tags.count("script") == outlines[1].tags.count("script")
+    for outline in outlines[2:]:
+        assert not {"script", "img", "b", "noscript"} & set(outline.tags)

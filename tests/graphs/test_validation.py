@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from tiny import tiny_model, tiny_transcoder
+
+import interp_kit as ik
+from interp_kit.graphs.validation import Validation, agreement
+
+PROMPT = "the capital of Texas is"
+EVERYTHING = range(4)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    return model, clt, ik.attribute(model, clt, PROMPT)
+
+
+def test_with_everything_frozen_measured_is_the_edge(setting):
+    model, clt, graph = setting
+    found = ik.validate(graph, model, clt, constrained_layers=EVERYTHING)
+    place = {node: i for i, node in enumerate(graph.nodes["id"])}
+    for row in found.effects.sample(200, random_state=0).itertuples():
+        edge = graph.adjacency[place[row.target], place[row.source]]
+        assert row.direct == pytest.approx(-edge, rel=1e-5)
+        assert row.measured == pytest.approx(-edge, rel=1e-3, abs=1e-3)
+    logits = set(graph.nodes.loc[graph.nodes["kind"] == "logit", "id"])
+    assert logits <= set(found.effects["target"]) and not logits & set(found.effects["source"])
+    assert (found.effects["distance"] > 0).all()
+
+
+def test_in_a_model_that_is_its_own_transcoder_predictions_hold_over_all_paths():
+    """MLPs that are sparse linear features with all features on: ablation then spreads exactly as the graph says."""
+    model = tiny_model(rms_norm_eps=1e6)  # so large that the norms' denominators hardly change
+    for name, parameter in model.hf.named_parameters():
+        parameter.data *= 1e3 if "norm" in name else 1
+    clt = tiny_transcoder(model, activation="relu", span=1, n_features=6)
+    clt.b_enc += 60  # every feature far above zero, and small decoders: nothing switches off on the way
+    for decoder in clt.W_dec:
+        decoder *= 0.01
+    handles = []
+    for layer, block in enumerate(model.hf.model.layers):
+
+        def as_features(_, args, out, layer=layer):
+            return clt.encode_layer(layer, args[0]) @ clt.W_dec[layer][:, 0] + clt.b_dec[layer]
+
+        handles.append(block.mlp.register_forward_hook(as_features))
+    try:
+        graph = ik.attribute(model, clt, PROMPT)
+        assert np.abs(graph.adjacency[:, graph.kinds == "error"]).max() < 1e-3
+        names = graph.nodes.loc[graph.nodes["layer"] == 0, "id"].iloc[[0, 9, 20]].tolist()
+        found = ik.validate(graph, model, clt, nodes=names)
+    finally:
+        for handle in handles:
+            handle.remove()
+    far = found.effects[(found.effects["distance"] > 1) & (found.effects["predicted"].abs() > 1e-3)]
+    assert len(far) > 50
+    np.testing.assert_allclose(far["measured"], far["predicted"], rtol=2e-2, atol=2e-3)
+    assert (far["direct"] - far["predicted"]).abs().max() > 0.01  # the indirect paths matter
+
+
+def test_supernodes_go_off_together_and_count_together(setting):
+    model, clt, graph = setting
+    here = (graph.nodes["kind"] == "feature") & (graph.nodes["position"] == 4)
+    early = graph.nodes[here & (graph.nodes["layer"] == 0)]["id"].tolist()
+    late = graph.nodes[here & (graph.nodes["layer"] == 2)]["id"].tolist()
+    grouped = graph.group({"early": early, "late": late})
+    found = ik.validate(grouped, model, clt, constrained_layers=EVERYTHING)
+    assert not set(early + late) & set(found.nodes["node"])
+    row = found.effects.query("source == 'early' and target == 'late'").iloc[0]
+    place = {node: i for i, node in enumerate(graph.nodes["id"])}
+    edges = graph.adjacency[np.ix_([place[i] for i in late], [place[i] for i in early])]
+    assert row["measured"] == pytest.approx(-edges.sum(), rel=1e-3)
+    assert row["predicted"] != pytest.approx(row["direct"])  # layer 1 lies between
+
+
+def test_agreement_by_hand():
+    perfect = agreement([1.0, -2.0, 3.0], [1.0, -2.0, 3.0])
+    assert perfect == {"spearman": pytest.approx(1), "cosine": pytest.approx(1), "nmse": pytest.approx(0)}
+    half = agreement([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    assert half["cosine"] == pytest.approx(1) and half["nmse"] == pytest.approx(0.25)
+    assert agreement([1.0, 2.0, 3.0], [3.0, 2.0, 1.0])["spearman"] == pytest.approx(-1)
+
+
+def test_edges_not_to_trust():
+    import pandas as pd
+
+    columns = ["source", "target", "distance", "share", "direct", "predicted", "measured"]
+    rows = [
+        ("a", "b", 1, 0.5, -1.0, -1.0, -1.1),  # true
+        ("a", "c", 2, 0.5, -1.0, -1.0, 0.5),  # the other way
+        ("a", "d", 2, 0.5, -1.0, -1.0, -4.0),  # too much
+        ("a", "e", 2, 0.5, -1.0, -1.0, -0.1),  # too little
+        ("a", "f", 2, 0.01, -1.0, -1.0, 9.0),  # no claim
+    ]
+    found = Validation(pd.DataFrame(rows, columns=columns), pd.DataFrame()).distrust()
+    assert dict(zip(found["target"], found["why"], strict=True)) == {
+        "d": "more than 2 times as much",
+        "c": "the other way",
+        "e": "less than 1/2 as much",
+    }
+
+
+def test_ablation_is_the_divergence_of_the_next_token(setting):
+    model, clt, graph = setting
+    node = graph.nodes["id"].iloc[3]
+    found = ik.validate(graph, model, clt, nodes=[node])
+    after = ik.intervene(model, clt, PROMPT, ik.Steer(node, 0.0)).after.logits[-1].log_softmax(-1)
+    before = model.logits(PROMPT)[-1].log_softmax(-1)
+    wanted = (before.exp() * (before - after)).sum()
+    assert found.nodes["ablation"].iloc[0] == pytest.approx(wanted.item(), rel=1e-3)
+    assert found.nodes["influence"].iloc[0] == graph.nodes["influence"].iloc[3]
+
+
+def test_it_shows_itself(setting):
+    model, clt, graph = setting
+    found = ik.validate(graph.prune(), model, clt)
+    assert "Spearman" in found._repr_html_() and found.by_distance["distance"].iloc[-1] == "all"
+    assert len(found.show().data[1].x) == len(found.effects)
+    assert -1 <= found.spearman <= 1
+
+
+def test_bad_input(setting, monkeypatch):
+    model, clt, graph = setting
+    with pytest.raises(ValueError, match="neither a feature nor a supernode"):
+        ik.validate(graph, model, clt, nodes=["E_0_0"])
+    other = tiny_model(seed=5)
+    with pytest.raises(ValueError, match="another model"):
+        ik.validate(graph, other, tiny_transcoder(other))
+    monkeypatch.setattr("interp_kit.graphs.validation.MOST_EFFECTS", 100)
+    with pytest.raises(ValueError, match="pruned"):
+        ik.validate(graph, model, clt)
