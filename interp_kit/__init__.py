@@ -26,6 +26,7 @@ _HOME = {
     "label_features": "features",
     "FeatureStore": "features",
     "load_features": "features",
+    "load_public_features": "features",
     "load_world": "worlds",
 }
 

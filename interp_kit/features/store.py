@@ -70,6 +70,16 @@ class FeatureStore:
             self.features.to_parquet(temporary / "features.parquet", index=False, compression="zstd")
             self.examples.to_parquet(temporary / "examples.parquet", index=False, compression="zstd")
 
+    def save_public(self, folder: str | Path, only=None) -> None:
+        """One JSON file a feature, as the public graph viewer and Neuronpedia read them; `load_public_features` reads
+        them back. `only`: the (layer, feature) pairs to write, by default all.
+
+        Raises ValueError for a feature that the store does not have, and for a folder with other files in it.
+        """
+        from .public import save_public_features
+
+        save_public_features(self, folder, only)
+
     def __repr__(self):
         live = (self.features["density"] > 0).sum()
         return f"FeatureStore({len(self.features):,} features, {live:,} of them live, {len(self.examples):,} examples)"
@@ -177,7 +187,7 @@ def _feature_table(model, transcoder, density, highest):
     names = model.tokens(torch.arange(model.vocab_size))
     lines = []
     for i, layer in enumerate(transcoder.layers):
-        effect = transcoder.W_dec[i].sum(1) @ readout.T  # [feature, vocabulary]
+        effect = transcoder.W_dec[i].sum(1).to(readout.dtype) @ readout.T  # [feature, vocabulary]
         up, down = effect.topk(TOKENS_SHOWN, 1).indices, (-effect).topk(TOKENS_SHOWN, 1).indices
         for f in range(transcoder.counts[i]):
             promotes, suppresses = ([names[t] for t in side[f].tolist()] for side in (up, down))

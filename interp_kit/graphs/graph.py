@@ -29,6 +29,8 @@ class AttributionGraph:
     position; the predicted one for logits), activation (a logit's value less the mean), probability (logits), bias,
     label, influence (how much it feeds the logits over all paths), cumulative (the share of all influence that it
     and the more influential nodes make up: small means important).
+
+    `origin`, where the graph was loaded: its file, of which `save` writes back what these fields do not hold.
     """
 
     prompt: str
@@ -40,15 +42,18 @@ class AttributionGraph:
     supernodes: dict[str, list[str]] = field(default_factory=dict)
     cards: dict[tuple[int, int], dict] = field(default_factory=dict, repr=False)
     scores: dict[str, float] | None = None
+    origin: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
-        if "influence" not in self.nodes:  # a fresh graph; a pruned one keeps the full graph's numbers
-            self.nodes = self._with_influence(self.nodes.copy())
-        if self.scores is None:
-            self.scores = public.scores(self.adjacency, self.kinds, self._weights)
+        fresh = "influence" not in self.nodes  # a pruned graph keeps the full graph's numbers
+        if fresh or self.scores is None:
+            share = public.shares(self.adjacency)
+            total = public.influence(share, self._weights)
+            self.scores = self.scores or public.scores(share, self.kinds, self._weights, total)
+        if fresh:
+            self.nodes = self._with_influence(self.nodes.copy(), total)
 
-    def _with_influence(self, nodes):
-        values = public.influence(self.adjacency, nodes["probability"].fillna(0).to_numpy(float))
+    def _with_influence(self, nodes, values):
         nodes["id"] = [_node_id(n, self.n_layers) for n in nodes.itertuples()]
         nodes["label"] = [_plain_label(n) for n in nodes.itertuples()]
         nodes["influence"], nodes["cumulative"] = values, public.cumulative_share(values)
@@ -206,11 +211,18 @@ class AttributionGraph:
 
     # ------------------------------------------------------------------ files and views
 
-    def save(self, path: str | Path) -> None:
-        """Writes the public attribution-graph JSON (schema version 1), which Neuronpedia and the public viewer read."""
+    def save(self, path: str | Path, features=None, listed: bool = False) -> None:
+        """Writes the public attribution-graph JSON (schema version 1), which Neuronpedia and the public viewer read.
+
+        The file's name is the graph's name (slug) there: letters, digits and "-". With `features`, a FeatureStore, the
+        cards of the graph's features are written too, beside it in features/SLUG, where the viewer finds them. `listed`
+        enters the graph in graph-metadata.json beside it: the viewer shows the graphs of that list.
+
+        Raises ValueError for a feature that the store does not have, and where a file in the way is something else.
+        """
         from .files import save_graph
 
-        save_graph(self, path)
+        save_graph(self, path, features, listed)
 
     def view_data(self) -> dict:
         """The plain data that the view draws; see `interp_kit.widgets.GraphView`."""

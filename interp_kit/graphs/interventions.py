@@ -93,12 +93,12 @@ def _index(layer, feature, node, patching):
     return layers.index(layer)
 
 
-def swap(graph, off, other, on) -> list[Steer]:
+def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
     """Changes that switch off some features of `graph` and switch on features of `other`, the graph of another prompt.
 
-    `off` and `on` are lists of node ids, or the name of a supernode. A feature that comes on gets the activation it has
-    in its own prompt; places are counted from the prompts' ends, so that prompts which end in the same words match. A
-    feature that is in both keeps the other prompt's activation.
+    `off` and `on` are lists of node ids, or the name of a supernode. A feature that comes on gets `strength` times the
+    activation it has in its own prompt; places are counted from the prompts' ends, so that prompts which end in the
+    same words match. A feature that is in both is switched on.
 
     Raises ValueError for a node that is no feature of its graph, or that has no place in this prompt.
     """
@@ -107,7 +107,7 @@ def swap(graph, off, other, on) -> list[Steer]:
     for node in _features(other, on):
         if node.position + shift < 0:
             raise ValueError(f"{node.id!r} would lie before the beginning of {graph.prompt!r}")
-        switched_on[f"{node.layer}_{node.feature}_{node.position + shift}"] = float(node.activation)
+        switched_on[f"{node.layer}_{node.feature}_{node.position + shift}"] = strength * float(node.activation)
     switched_off = [node.id for node in _features(graph, off) if node.id not in switched_on]
     return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
 

@@ -127,7 +127,7 @@ class Sweep:
         """For blocks of targets: the block [target], its edges from all sources [target, source] in the graph's order,
         and the bias of each target."""
         blocks = list(self._blocks(targets))
-        for block, n_positions in tqdm(blocks, desc="attributing", disable=len(blocks) < 3, leave=False):
+        for block, n_positions in tqdm(blocks, desc="attributing", delay=1, leave=False):
             edges, bias = self._sweep(block, n_positions)
             yield block, edges.index_select(1, self.to_graph), bias
 

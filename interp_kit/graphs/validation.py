@@ -162,7 +162,7 @@ def _measure(graph, patching, steps, constrained_layers, freeze_attention):
     before = torch.stack([patching.preactivations[place] for place in places])
     value_before, log_before = _centred(frozen.logits[-1]), frozen.logits[-1].log_softmax(-1)
     changes, divergence, names = [], [], list(steps)
-    for start in tqdm(range(0, len(names), VERSIONS), desc="switching nodes off", leave=False):
+    for start in tqdm(range(0, len(names), VERSIONS), desc="switching nodes off", delay=1, leave=False):
         part = [Steer(steps[name], factor=0.0).changes(patching) for name in names[start : start + VERSIONS]]
         run = patching.run(part, constrained_layers, freeze_attention)
         now = torch.stack([run.preactivations[i][:, p, f] for i, p, f in places], 1)

@@ -134,6 +134,13 @@ def test_a_feature_that_the_store_does_not_have(store, tmp_path):
     assert not (tmp_path / "features").exists()
 
 
+def test_a_folder_of_something_else_stays(store, tmp_path):
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(ValueError, match="holds other files, such as 'thesis.txt'"):
+        store.save_public(tmp_path, only=[(1, 4)])
+    assert (tmp_path / "thesis.txt").exists()
+
+
 def test_a_folder_without_features(tmp_path):
     (tmp_path / "graph.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="expected files named {index}.json"):
@@ -144,8 +151,8 @@ def test_a_folder_without_features(tmp_path):
     ("place", "value", "message"),
     [
         (["index"], 19, "index should be 18, as the file is named, got 19"),
-        (["index"], True, "the file.index should be a whole number"),
-        (["examples_quantiles"], "x", "the file.examples_quantiles should be a list, got 'x'"),
+        (["index"], True, "index should be a whole number"),
+        (["examples_quantiles"], "x", "examples_quantiles should be a list, got 'x'"),
         (["examples_quantiles", 0], 1, r"examples_quantiles\[0\] should be an object, got 1"),
         (["examples_quantiles", 0, "quantile_name"], 1, r"examples_quantiles\[0\].quantile_name should be a text"),
         (["examples_quantiles", 0, "examples", 1, "tokens"], [], r"examples\[1\].tokens_acts_list should be 0 numbers"),
