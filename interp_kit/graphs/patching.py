@@ -136,7 +136,7 @@ class Patching:
                 handle.remove()
 
     def _on_read(self, layer, n_constrained, callback):
-        """With all layers constrained norms are frozen, and so is the one that a "normalised" transcoder sees undone."""
+        """With all layers constrained norms are frozen: also the one that a "normalised" transcoder reads behind."""
         block, reads = self.frozen.parts.blocks[layer], self.transcoder.config.reads
         if reads != NORMALIZED or n_constrained < self.frozen.n_layers:
             return block.on_read(reads, callback)
