@@ -90,6 +90,19 @@ def matmul_rate() -> float:
     return 200 * 2 * 2048 * 576 * 576 / measure.cpu
 
 
+def interventions(model, clt, graph):
+    """As in peers/run_circuit_tracer.py: logits with every 500th feature changed, in each mode."""
+    changed = graph.nodes[graph.nodes["kind"] == "feature"].iloc[::500]
+    steers = [ik.Steer(n.id, factor=0.0 if n.Index % 1000 == 0 else -2.0) for n in changed.itertuples()]
+    modes = {
+        "linear": {"constrained_layers": range(model.n_layers)},
+        "some layers": {"constrained_layers": range(4, 20)},
+        "frozen attention": {"freeze_attention": True},
+        "free": {"freeze_attention": False},
+    }
+    return {name: ik.intervene(model, clt, PROMPT, steers, **mode).after.logits for name, mode in modes.items()}
+
+
 def ours(transcoder, out):
     torch.set_num_threads(2)
     from interp_kit.graphs.attribution import Attribution
@@ -100,7 +113,8 @@ def ours(transcoder, out):
         graph = ik.attribute(model, clt, PROMPT, zero_first=True)
     n = int((graph.nodes["kind"] == "feature").sum())
     features = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "position", "feature"]].to_numpy(int)
-    np.savez(out, adjacency=graph.adjacency, features=features, tokens=model.encode(PROMPT).numpy())
+    tables = {"adjacency": graph.adjacency, "features": features, "tokens": model.encode(PROMPT).numpy()}
+    np.savez(out, **tables, **interventions(model, clt, graph))
     attribution = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, zero_first=True)
     with Measure() as sweep:
         attribution._everything()
@@ -121,11 +135,14 @@ def run(python, *arguments):
 
 
 def difference(a, b):
-    """Relative Frobenius difference of two saved adjacencies over the same nodes."""
+    """Relative Frobenius differences of two programs: of the adjacency over the same nodes, and of the logits after the
+    same interventions, for each mode."""
     a, b = np.load(a), np.load(b)
     if not (np.array_equal(a["tokens"], b["tokens"]) and np.array_equal(a["features"], b["features"])):
         raise RuntimeError("the two graphs do not have the same nodes")
-    return float(np.linalg.norm(a["adjacency"] - b["adjacency"]) / np.linalg.norm(b["adjacency"]))
+    relative = lambda key: float(np.linalg.norm(a[key] - b[key]) / np.linalg.norm(b[key]))  # noqa: E731
+    logits = {key: relative(key) for key in b.files if key not in ("adjacency", "features", "tokens")}
+    return relative("adjacency"), logits
 
 
 def main():
@@ -141,10 +158,11 @@ def main():
         for backend in BACKENDS:
             arguments = folder.absolute(), path, backend, 64, PROMPT, PEER / "peer.npz"
             theirs = run(PEER / "env/bin/python", HERE / "peers/run_circuit_tracer.py", *arguments)
-            same = difference(PEER / "ours.npz", PEER / "peer.npz")
+            same, logits = difference(PEER / "ours.npz", PEER / "peer.npz")
             times = {"times our CPU": theirs["cpu"] / result["cpu"], "times our wall": theirs["wall"] / result["wall"]}
             rows.append({"set": name, "program": backend, **theirs, **times, "difference": same})
-            print(f"{name}, {backend}: {times}, difference {same:.1e}", flush=True)
+            after = ", ".join(f"{mode} {value:.1e}" for mode, value in logits.items())
+            print(f"{name}, {backend}: adjacency differs by {same:.1e}; after interventions: {after}", flush=True)
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep=""))
 
 

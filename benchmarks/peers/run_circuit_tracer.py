@@ -50,6 +50,22 @@ def nnsight_model(folder, transcoders):
     )
 
 
+def interventions(model, tokens, features, activations):
+    """Logits [position, vocabulary] with every 500th feature switched off or pushed the other way, in each mode."""
+    change = [
+        (layer, position, feature, float(activations[number]) * (0.0 if number % 1000 == 0 else -2.0))
+        for number, (layer, position, feature) in list(enumerate(features.tolist()))[::500]
+    ]
+    modes = {
+        "linear": {"constrained_layers": range(model.cfg.n_layers)},
+        "some layers": {"constrained_layers": range(4, 20)},
+        "frozen attention": {"freeze_attention": True},
+        "free": {"freeze_attention": False},
+    }
+    found = {name: model.feature_intervention(tokens, change, **mode)[0] for name, mode in modes.items()}
+    return {name: logits.squeeze(0).detach().numpy() for name, logits in found.items()}
+
+
 def main(folder, transcoder, backend, batch, prompt, out):
     from circuit_tracer import attribute
     from circuit_tracer.utils.hf_utils import load_transcoder_from_hub
@@ -60,7 +76,9 @@ def main(folder, transcoder, backend, batch, prompt, out):
     with Measure() as measure:
         graph = attribute(prompt, model, batch_size=int(batch), verbose=False)
     features = graph.active_features[graph.selected_features].numpy()
-    np.savez(out, adjacency=graph.adjacency_matrix.numpy(), features=features, tokens=graph.input_tokens.numpy())
+    logits = interventions(model, graph.input_tokens, features, graph.activation_values)
+    tables = {"adjacency": graph.adjacency_matrix.numpy(), "features": features, "tokens": graph.input_tokens.numpy()}
+    np.savez(out, **tables, **logits)
     print(json.dumps({"nodes": len(graph.adjacency_matrix), "features": len(features), **measure.numbers}))
 
 

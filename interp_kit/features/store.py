@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..files import atomic_folder, data_folder
-from ..models.anatomy import anatomy, mlp_activations
+from ..models.anatomy import Norm, anatomy, mlp_activations
 from ..transcoders.activations import encode_texts, pad
 
 AT_ONCE = 4e7  # activation values held in memory at once
@@ -182,8 +182,8 @@ def _examples(model, transcoder, rows, chosen):
 
 def _feature_table(model, transcoder, density, highest):
     parts = anatomy(model.hf)
-    readout = parts.unembedding.weight * parts.final_norm.weight
-    readout = readout - readout.mean(0)
+    rows = parts.unembedding.weight
+    readout = Norm.of(parts.final_norm).pull(rows - rows.mean(0))
     names = model.tokens(torch.arange(model.vocab_size))
     lines = []
     for i, layer in enumerate(transcoder.layers):

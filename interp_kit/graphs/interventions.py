@@ -121,7 +121,7 @@ def _features(graph, ids):
     return list(table.loc[ids].itertuples())
 
 
-@dataclass
+@dataclass(repr=False)
 class Intervention:
     """What a change did.
 
@@ -171,6 +171,10 @@ class Intervention:
             title=f"Next token of “{self.prompt}”", xaxis_title="probability", template="plotly_white", height=360
         )
         return figure
+
+    def __repr__(self):
+        top = "; ".join(f"{r.token!r} {r.before:.3f} → {r.after:.3f}" for r in self.table.head(2).itertuples())
+        return f"Intervention({len(self.steers)} changes; {top})"
 
     def _repr_html_(self):
         from html import escape

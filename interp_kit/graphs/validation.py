@@ -1,6 +1,7 @@
 """Is the graph true? Switch its nodes off in the real model, one after another, and compare what happens with what the
 graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -197,7 +198,7 @@ def _effects(graph, sources, targets, measured):
                 continue
             share = np.abs(edges[at][:, off]).sum() / inputs[at].sum()
             changes = (x[at].sum() for x in (direct, predicted, measured[number]))
-            found.append((source, target, round(distance), share, *changes))
+            found.append((source, target, math.ceil(distance), share, *changes))
     return pd.DataFrame(found, columns=["source", "target", "distance", "share", "direct", "predicted", "measured"])
 
 

@@ -47,6 +47,21 @@ def test_density_and_promoted_tokens(setting):
     assert row["promotes"][0] == best
 
 
+@pytest.mark.parametrize(("family", "eps"), [("gemma2", "rms_norm_eps"), ("gpt2", "layer_norm_epsilon")])
+def test_promoted_tokens_go_through_the_final_norm_of_every_family(family, eps):
+    """With an epsilon so large that the denominator is constant, the model's last modules are linear."""
+    model = tiny_model(family, **{eps: 1e6})
+    clt = tiny_transcoder(model)
+    store = ik.collect_features(model, clt, TEXTS, n_examples=1)
+    final_norm = model.hf.model.norm if family == "gemma2" else model.hf.transformer.ln_f
+    zero = torch.zeros(model.d_model)
+    for layer, feature in ((0, 3), (1, 7), (2, 11), (3, 5)):
+        written = clt.W_dec[layer][feature].sum(0)
+        with_it, without = (model.hf.lm_head(final_norm(stream)) for stream in (written, zero))
+        row = store.features.query("layer == @layer and feature == @feature").iloc[0]
+        assert row["promotes"][0] == model.tokens((with_it - without).argmax()[None])[0]
+
+
 def test_a_card_shows_different_tokens_before_the_same_one_again(setting):
     _, _, store = setting
     rows = [
