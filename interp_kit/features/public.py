@@ -11,29 +11,40 @@ import numpy as np
 import pandas as pd
 
 from ..files import atomic_folder
-from ..graphs import files
+from ..json_files import (
+    LIST,
+    NUMBER,
+    TEXT,
+    TEXTS,
+    cantor,
+    check_keys,
+    is_number,
+    is_whole,
+    need,
+    read_json,
+    uncantor,
+    write_json,
+)
 from .store import FeatureStore
 
 QUANTILES = {"top": "Top activations", "sample": "Random sample of activations"}  # by group; others keep their name
 GROUPS = {name: group for group, name in QUANTILES.items()}
-NUMBERS = "a list of numbers", lambda v: isinstance(v, list) and all(map(files.is_number, v))
-TEXTS = "a list of texts", files.is_texts
-KEPT = {"transcoder_id": files.TEXT, "act_min": files.NUMBER, "quantile_values": NUMBERS, "histogram": NUMBERS}
-A_LIST = "a list", lambda v: isinstance(v, list)
+NUMBERS = "a list of numbers", lambda v: isinstance(v, list) and all(map(is_number, v))
+KEPT = {"transcoder_id": TEXT, "act_min": NUMBER, "quantile_values": NUMBERS, "histogram": NUMBERS}
 FEATURE = {
-    "index": ("a whole number of at least 0", lambda v: files.is_whole(v) and v >= 0),
-    "examples_quantiles": A_LIST,
+    "index": ("a whole number of at least 0", lambda v: is_whole(v) and v >= 0),
+    "examples_quantiles": LIST,
 }
 OF_A_FEATURE = KEPT | {  # may be missing or null
     "top_logits": TEXTS,
     "bottom_logits": TEXTS,
-    "act_max": files.NUMBER,
-    "activation_frequency": ("a share from 0 to 1", lambda v: files.is_number(v) and 0 <= v <= 1),
+    "act_max": NUMBER,
+    "activation_frequency": ("a share from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1),
 }
-QUANTILE = {"quantile_name": files.TEXT, "examples": A_LIST}
+QUANTILE = {"quantile_name": TEXT, "examples": LIST}
 EXAMPLE = {"tokens": TEXTS, "tokens_acts_list": NUMBERS}
 OF_AN_EXAMPLE = {  # likewise
-    "train_token_ind": ("a position", files.is_whole),
+    "train_token_ind": ("a position", is_whole),
     "is_repeated_datapoint": ("true or false", lambda v: isinstance(v, bool)),
 }
 
@@ -51,7 +62,7 @@ def save_public_features(store: FeatureStore, folder: str | Path, only=None) -> 
     with atomic_folder(folder) as temporary:
         for at in wanted:
             content = _public(rows[at], store.of(*at))
-            files.write_json(content, temporary / f"{content['index']}.json")
+            write_json(content, temporary / f"{content['index']}.json")
 
 
 def _is_ours(path):
@@ -64,7 +75,7 @@ def _public(row, examples):
         known["act_min"] = 0.0  # it is silent on some tokens
     known |= {key: row[key] for key in KEPT if key in row}
     return {
-        "index": files.cantor(row["layer"], row["feature"]),
+        "index": cantor(row["layer"], row["feature"]),
         "examples_quantiles": _quantiles(examples),
         "top_logits": list(row["promotes"]),
         "bottom_logits": list(row["suppresses"]),
@@ -106,7 +117,7 @@ def load_public_features(folder: str | Path) -> FeatureStore:
         raise FileNotFoundError(f"no feature files in {folder}: expected files named {{index}}.json, such as 7869.json")
     features, examples = [], []
     for path in paths:
-        content = files.read_json(path)
+        content = read_json(path)
         try:
             _check(content, int(path.stem))
         except ValueError as error:
@@ -118,24 +129,24 @@ def load_public_features(folder: str | Path) -> FeatureStore:
 
 
 def _check(content, index):
-    files.check_keys(content, "", FEATURE, OF_A_FEATURE)
-    files.need(content["index"] == index, "index", f"{index}, as the file is named", content["index"])
+    check_keys(content, "", FEATURE, OF_A_FEATURE)
+    need(content["index"] == index, "index", f"{index}, as the file is named", content["index"])
     for i, quantile in enumerate(content["examples_quantiles"]):
         place = f"examples_quantiles[{i}]"
-        files.check_keys(quantile, place, QUANTILE)
+        check_keys(quantile, place, QUANTILE)
         for k, example in enumerate(quantile["examples"]):
             _check_example(example, f"{place}.examples[{k}]")
 
 
 def _check_example(example, place):
-    files.check_keys(example, place, EXAMPLE, OF_AN_EXAMPLE)
+    check_keys(example, place, EXAMPLE, OF_AN_EXAMPLE)
     n, values, peak = len(example["tokens"]), example["tokens_acts_list"], example.get("train_token_ind")
-    files.need(0 < n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token, at least one", values)
-    files.need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
+    need(0 < n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token, at least one", values)
+    need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
 
 
 def _feature(content):
-    layer, feature = files.uncantor(content["index"])
+    layer, feature = uncantor(content["index"])
     strongest = [max(e["tokens_acts_list"]) for q in content["examples_quantiles"] for e in q["examples"]]
     highest, density = content.get("act_max"), content.get("activation_frequency")
     return {
@@ -150,7 +161,7 @@ def _feature(content):
 
 
 def _examples(content):
-    at = files.uncantor(content["index"])
+    at = uncantor(content["index"])
     for quantile in content["examples_quantiles"]:
         group = GROUPS.get(quantile["quantile_name"], quantile["quantile_name"])
         for rank, e in enumerate(quantile["examples"]):

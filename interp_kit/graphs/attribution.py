@@ -174,12 +174,11 @@ class Attribution:
         bias, chosen = np.zeros(len(edges)), np.zeros(0, dtype=int)
         logits = torch.arange(self.n_features, self.n_features + self.n_logits)
         self._fill(edges, bias, 0, logits)
-        weights = np.r_[self.logits.probabilities.numpy()]
+        weights, layer = self.logits.probabilities.numpy(), self.sweep.layer.numpy()
         while len(chosen) < n:
             done = self.n_logits + len(chosen)
-            order = np.argsort(
-                -scores.influence_so_far(edges[:done], chosen, weights)[: self.n_features], kind="stable"
-            )
+            influence = scores.influence_so_far(edges[:done], chosen, layer[chosen], weights)
+            order = np.argsort(-influence[: self.n_features], kind="stable")
             new = order[~np.isin(order, chosen)][: min(EXPAND, n - len(chosen))]
             self._fill(edges, bias, done, torch.from_numpy(new))
             chosen = np.r_[chosen, new]
@@ -199,10 +198,11 @@ class Attribution:
         n_nodes = len(columns) + self.n_logits
         rows = np.r_[len(columns) : n_nodes, np.argsort(order)]  # where each row of `edges` belongs
         adjacency = np.zeros((n_nodes, n_nodes), dtype=edges.dtype)
-        adjacency[rows, : len(columns)] = edges[:, columns]
-        all_bias, left_out = np.zeros(n_nodes), np.zeros(n_nodes)
-        dropped = np.setdiff1d(np.arange(self.n_features), kept)
-        all_bias[rows], left_out[rows] = bias, edges[:, dropped].sum(1)
+        for i, row in enumerate(rows):  # one by one: a copy of all would be large
+            adjacency[row, : len(columns)] = edges[i, columns]
+        all_bias, left_out, dropped = np.zeros(n_nodes), np.zeros(n_nodes), np.zeros(self.n_sources, edges.dtype)
+        dropped[np.setdiff1d(np.arange(self.n_features), kept)] = 1
+        all_bias[rows], left_out[rows] = bias, edges @ dropped
         return torch.from_numpy(kept), adjacency, all_bias, left_out
 
     # ------------------------------------------------------------------ the table

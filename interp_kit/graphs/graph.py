@@ -55,7 +55,7 @@ class AttributionGraph:
 
     def _with_influence(self, nodes, values):
         nodes["id"] = [_node_id(n, self.n_layers) for n in nodes.itertuples()]
-        nodes["label"] = [_plain_label(n) for n in nodes.itertuples()]
+        nodes["label"] = [plain_label(n) for n in nodes.itertuples()]
         nodes["influence"], nodes["cumulative"] = values, public.cumulative_share(values)
         return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
 
@@ -304,7 +304,7 @@ def _node_id(n, n_layers):
     return f"{n_layers + 1}_{n.feature}_{n.position}"
 
 
-def _plain_label(n):
+def plain_label(n):
     if n.kind == "feature":
         return f"feature {n.layer}/{n.feature}"
     if n.kind == "error":

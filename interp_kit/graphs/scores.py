@@ -30,17 +30,17 @@ def influence(share: np.ndarray, weights: np.ndarray) -> np.ndarray:
     raise ValueError("the adjacency has a loop: the influence of its nodes does not add up")
 
 
-def influence_so_far(edges: np.ndarray, features: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def influence_so_far(edges: np.ndarray, features: np.ndarray, layers: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The influence [source] of all sources while only some rows are known: edges [row, source], the logits' rows and
-    then those of `features` (indices of sources). An unknown row passes nothing on."""
-    share, k = shares(edges), len(probabilities)
-    total, step = np.zeros(edges.shape[1], edges.dtype), np.r_[probabilities, np.zeros(len(features))]
-    for _ in range(MAX_ROUNDS):
-        if not step.any():
-            break
-        reached = step.astype(edges.dtype) @ share
-        total += reached
-        step = np.r_[np.zeros(k), reached[features]]
+    then those of `features` (indices of sources), which lie in `layers` [feature]. An unknown row passes nothing on.
+
+    The sum over all paths in one pass, from the last layer down, with one layer's rows in memory at a time.
+    """
+    total, k = np.zeros(edges.shape[1], edges.dtype), len(weights)
+    total += weights.astype(edges.dtype) @ shares(edges[:k])
+    for layer in np.unique(layers)[::-1]:
+        here = np.flatnonzero(layers == layer)
+        total += total[features[here]] @ shares(edges[k + here])
     return total
 
 

@@ -18,7 +18,7 @@ from ..models.frozen import linear_maps
 
 BLOCK_BYTES = 32e6  # of one block's gradient: large enough for efficient products, small enough for the caches
 FEW_TARGETS = 128  # a block with fewer goes on into the next position: products of a few rows are slow
-KEEP = 0.25  # the share of the memory for what features write, and another for the blocks
+KEEP = 0.25  # the share of the memory for what features write
 SCRATCH = 4  # copies of the gradient alive while it passes through attention
 
 
@@ -33,7 +33,7 @@ class Sweep:
     def __init__(self, frozen, transcoder, logit_ids, zero_first: bool, memory: float):
         self.frozen, self.transcoder = frozen, transcoder
         self.maps = linear_maps(frozen, transcoder.config.reads)
-        self.block_bytes = min(BLOCK_BYTES, KEEP * memory / SCRATCH)
+        self.block_bytes = min(BLOCK_BYTES, memory / 64)
         self.logit_values, self.logit_gradients, self.logit_bias = frozen.readout(logit_ids)
         self._find_features(zero_first)
         self._order_columns()

@@ -6,7 +6,7 @@ from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.features import load_public_features
-from interp_kit.graphs.files import cantor, uncantor
+from interp_kit.json_files import cantor, uncantor
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state", "a city is a state ."]
 FULL = {  # every key of the public format, as circuit-tracer's viewer reads it; feature 3 of layer 2

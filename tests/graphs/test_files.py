@@ -40,6 +40,25 @@ def test_round_trip(graph, tmp_path):
     assert first == again
 
 
+def test_a_capped_graph_keeps_what_its_left_out_features_write(content, tmp_path):
+    model = tiny_model()
+    capped = ik.attribute(model, tiny_transcoder(model), PROMPT, max_features=5)
+    for some in (capped, capped.prune()):
+        some.save(tmp_path / "capped.json")
+        back = ik.load_graph(tmp_path / "capped.json")
+        assert back.nodes.columns.tolist() == some.nodes.columns.tolist()
+        pd.testing.assert_series_equal(back.nodes["left_out"], some.nodes["left_out"], check_exact=True)
+    before = json.loads((tmp_path / "capped.json").read_text())
+    back.save(tmp_path / "capped.json")
+    assert json.loads((tmp_path / "capped.json").read_text()) == before
+    # Without the column, nothing is written, also where the file had it.
+    assert not any("left_out" in node for node in content["nodes"])
+    del back.nodes["left_out"]
+    back.save(tmp_path / "capped.json")
+    assert "left_out" not in ik.load_graph(tmp_path / "capped.json").nodes
+    assert "left_out" not in ik.load_graph(tmp_path / "graph.json").nodes
+
+
 def test_the_public_schema(content):
     metadata = content["metadata"]
     assert {"slug", "scan", "prompt_tokens", "prompt"} <= metadata.keys() and metadata["schema_version"] == 1
@@ -375,6 +394,7 @@ def put(*place):
         (put("nodes", 0, "layer", "abc"), r"nodes\[0\].layer should be a layer from 0 to 999, got 'abc'"),
         (put("nodes", 0, "layer", 10**9), r"nodes\[0\].layer"),
         (put("nodes", 0, "influence", "x"), r"nodes\[0\].influence should be a number"),
+        (put("nodes", 0, "left_out", "x"), r"nodes\[0\].left_out should be a number"),
         (put("nodes", 0, "token_prob", -1), r"nodes\[0\].token_prob should be a probability, got -1"),
         (put("nodes", 0, "feature", 1.5), r"nodes\[0\].feature should be a whole number or null"),
         (put("nodes", 0, "ctx_idx", 99), r"nodes\[0\].ctx_idx should be from 0 to 2, a token, got 99"),
