@@ -51,9 +51,11 @@ def third_party_imports(folder: Path) -> dict[str, str]:
     distributions = importlib.metadata.packages_distributions()
     ours = {PROJECT["name"]}
     if folder.name != PROJECT["name"]:  # scripts and tests import their neighbours by bare name
-        ours |= {path.stem for path in folder.rglob("*.py")}
+        ours |= {path.stem for path in folder.rglob("*.py")} | {path.name for path in folder.iterdir()}
     found = {}
     for path in sorted(folder.rglob("*.py")):
+        if path.parent.name == "peers":  # these run in a peer's environment
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

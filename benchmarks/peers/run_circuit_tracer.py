@@ -76,7 +76,9 @@ def main(folder, transcoder, backend, batch, prompt, out):
     with Measure() as measure:
         graph = attribute(prompt, model, batch_size=int(batch), verbose=False)
     features = graph.active_features[graph.selected_features].numpy()
-    logits = interventions(model, graph.input_tokens, features, graph.activation_values)
+    logits = {}
+    if backend == "transformerlens":  # the other back end of 0.5.0 fails where attention is free
+        logits = interventions(model, graph.input_tokens, features, graph.activation_values)
     tables = {"adjacency": graph.adjacency_matrix.numpy(), "features": features, "tokens": graph.input_tokens.numpy()}
     np.savez(out, **tables, **logits)
     print(json.dumps({"nodes": len(graph.adjacency_matrix), "features": len(features), **measure.numbers}))

@@ -7,9 +7,12 @@ starts the layer's own targets at their encoder rows, then goes through the laye
 What makes it fast: a target at position p has no gradient at later positions, so targets are grouped by position and
 a block holds only the positions that it needs; a block's targets are sorted by layer, so those already started are a
 slice; and what MLP l writes, gathered once, is sorted by position, so that the edges of one position are one product.
+Blocks are independent: each core takes its own, which scales better than sharing out every small product.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from tqdm.auto import tqdm
@@ -33,7 +36,8 @@ class Sweep:
     def __init__(self, frozen, transcoder, logit_ids, zero_first: bool, memory: float):
         self.frozen, self.transcoder = frozen, transcoder
         self.maps = linear_maps(frozen, transcoder.config.reads)
-        self.block_bytes = min(BLOCK_BYTES, memory / 64)
+        self.workers = torch.get_num_threads() if self.maps.thread_safe else 1
+        self.block_bytes = min(BLOCK_BYTES, memory / 32 / self.workers)
         self.logit_values, self.logit_gradients, self.logit_bias = frozen.readout(logit_ids)
         self._find_features(zero_first)
         self._order_columns()
@@ -104,7 +108,7 @@ class Sweep:
         reach = (last - self.source).clamp(max=span)
         size = int(reach.sum()) * self.frozen.embeddings.shape[1] * self.bytes_per_number
         self._kept = {} if size <= most_bytes else None
-        self.bytes = (size if self._kept is not None else size // last) + SCRATCH * self.block_bytes
+        self.bytes = (size if self._kept is not None else size // last) + SCRATCH * self.block_bytes * self.workers
 
     def _written(self, index):
         """What features write to the index-th transcoded layer: nodes [writer], by position; rows [writer, d_model]."""
@@ -127,9 +131,10 @@ class Sweep:
         """For blocks of targets: the block [target], its edges from all sources [target, source] in the graph's order,
         and the bias of each target."""
         blocks = list(self._blocks(targets))
-        for block, n_positions in tqdm(blocks, desc="attributing", delay=1, leave=False):
-            edges, bias = self._sweep(block, n_positions)
-            yield block, edges.index_select(1, self.to_graph), bias
+        with _in_parallel(lambda block: self._sweep(*block), blocks, self.workers) as sweeps:
+            sweeps = tqdm(sweeps, desc="attributing", total=len(blocks), delay=1, leave=False)
+            for (block, _), (edges, bias) in zip(blocks, sweeps, strict=True):
+                yield block, edges.index_select(1, self.to_graph), bias
 
     def _layer_and_position(self, targets):
         """A logit counts as a layer above the last, at the last position."""
@@ -216,3 +221,18 @@ class Sweep:
         if self.transcoder.config.skips_first:
             back[0] = 0
         return back
+
+
+@contextmanager
+def _in_parallel(function, items, workers):
+    """The results of `function` for the items, in order; each of several workers computes on one core."""
+    if workers == 1:
+        yield map(function, items)
+        return
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)

@@ -20,6 +20,8 @@ from .anatomy import MLP_INPUT, RESIDUAL, Norm
 class Algebra:
     """For one prompt and what a transcoder reads (one of anatomy.READS)."""
 
+    thread_safe = True
+
     def __init__(self, frozen, reads: str):
         self.frozen, self.reads = frozen, reads
 

@@ -14,6 +14,8 @@ from .frozen import forwards, frozen_attention, frozen_norms
 class Autograd:
     """The same two methods as `frozen_algebra.Algebra`."""
 
+    thread_safe = False  # the model's modules are changed while they run
+
     def __init__(self, frozen, reads: str):
         self.frozen, self.reads = frozen, reads
 

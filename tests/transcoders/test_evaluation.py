@@ -1,3 +1,4 @@
+import pytest
 import torch
 from tiny import tiny_model, tiny_transcoder
 
@@ -46,22 +47,24 @@ def test_numbers_against_their_definitions():
     assert abs(report.summary["loss"] + own.item()) < 1e-4
 
 
-def test_the_replacement_computes_features_from_its_own_stream():
+@pytest.mark.parametrize("case", [{}, {"skip": True}, {"span": 1, "skip": True}])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+def test_the_replacement_computes_features_from_its_own_stream(family, case):
     """Layer by layer by hand: errors of one layer reach the next layer's features."""
-    model = tiny_model()
-    clt = tiny_transcoder(model)
-    ids = model.encode("the capital of Texas is")[None]
-    seen = []
-    handles = [b.mlp.register_forward_pre_hook(lambda _, a: seen.append(a[0][0])) for b in anatomy(model.hf).blocks]
+    model = tiny_model(family)
+    clt = tiny_transcoder(model, **case)
+    ids, blocks = model.encode("the capital of Texas is")[None], anatomy(model.hf).blocks
+    seen, outputs = [], []
+    handles = [b.mlp.register_forward_pre_hook(lambda _, a: seen.append(a[0][0])) for b in blocks]
     with torch.no_grad(), replaced_mlps(model.hf, clt):
-        outputs = []
-        handles += [
-            b.mlp.register_forward_hook(lambda _, a, out: outputs.append(out[0])) for b in anatomy(model.hf).blocks
-        ]
+        for block in blocks:
+            last = block.layer.post_feedforward_layernorm if family == "gemma2" else block.mlp
+            handles.append(last.register_forward_hook(lambda _, a, out: outputs.append(out[0])))
         model.hf(input_ids=ids)
     for handle in handles:
         handle.remove()
-    wanted = clt.decode(clt.encode(torch.stack(seen)))
+    x = torch.stack(seen)
+    wanted = clt.decode(clt.encode(x), x)
     torch.testing.assert_close(torch.stack(outputs), wanted, rtol=1e-4, atol=1e-4)
 
 
