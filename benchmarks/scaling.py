@@ -4,8 +4,8 @@
 
 Each point is a process of its own: SmolLM2-135M-Instruct with a random per-layer transcoder of 512 features a layer, of
 which a given share is active (2 % are 10 at each position and layer), or, for the layers, models of its width with
-random weights. Memory is what the process holds at its peak, model and libraries included. Graphs of more than 3,000
-features keep the 3,000 most influential (max_features), as one does on a laptop.
+random weights. Memory is what the process holds at its peak, model and libraries included. Graphs of more than 2,500
+features keep the 2,500 most influential (max_features), as one does on a laptop.
 """
 
 import json
@@ -27,7 +27,7 @@ in the book, with no flag and no lights, and nobody on the pier. She ran down th
 the harbour was empty again; only the ropes were still swinging. The next day she wrote a single line, and closed the
 book, and went to bed without counting. In the morning"""
 LENGTHS, SHARES, LAYERS = (13, 25, 50, 100), (0.005, 0.01, 0.02, 0.04), (6, 12, 24, 30)
-MOST = 3000
+MOST = 2500
 
 
 def model_with(layers):

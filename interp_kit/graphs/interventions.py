@@ -65,7 +65,7 @@ class Steer:
         except (ValueError, AttributeError):
             raise ValueError(
                 f"{node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
-                "like '3_127_8', or 'layer_feature' with positions=..."
+                "like '3_127_8' (for a label: graph.find(label)['id']), or 'layer_feature' with positions=..."
             ) from None
         return layer, feature, _slice(position[0] if self.positions is None else self.positions, n_positions, node)
 
@@ -96,7 +96,7 @@ def _index(layer, feature, node, patching):
 def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
     """Changes that switch off some features of `graph` and switch on features of `other`, the graph of another prompt.
 
-    `off` and `on` are lists of node ids, or the name of a supernode. A feature that comes on gets `strength` times the
+    `off` and `on` are node ids or names of supernodes. A feature that comes on gets `strength` times the
     activation it has in its own prompt; places are counted from the prompts' ends, so that prompts which end in the
     same words match. A feature that is in both is switched on.
 
@@ -112,12 +112,16 @@ def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
     return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
 
 
-def _features(graph, ids):
-    ids = graph.supernodes.get(ids, [ids]) if isinstance(ids, str) else list(ids)
+def _features(graph, names):
+    names = [names] if isinstance(names, str) else list(names)
+    ids = [i for name in names for i in graph.supernodes.get(name, [name])]
     table = graph.nodes[graph.nodes["kind"] == "feature"].set_index("id", drop=False)
     missing = [i for i in ids if i not in table.index]
     if missing:
-        raise ValueError(f"{missing[0]!r} is neither a feature nor a supernode of the graph of {graph.prompt!r}")
+        raise ValueError(
+            f"{missing[0]!r} is neither a feature nor a supernode of the graph of {graph.prompt!r}; for the ids of all "
+            "features with a label: graph.find(label)['id']"
+        )
     return list(table.loc[ids].itertuples())
 
 
@@ -174,7 +178,7 @@ class Intervention:
 
     def __repr__(self):
         top = "; ".join(f"{r.token!r} {r.before:.3f} → {r.after:.3f}" for r in self.table.head(2).itertuples())
-        return f"Intervention({len(self.steers)} changes; {top})"
+        return f"Intervention({sum(len(steer.nodes) for steer in self.steers)} features changed; {top})"
 
     def _repr_html_(self):
         from html import escape
@@ -210,6 +214,8 @@ def intervene(
     frozen = FrozenModel(model, model.encode(prompt), dtype)
     patching = Patching(frozen, in_same_dtype(transcoder, dtype))
     steers = [steers] if isinstance(steers, Steer) else list(steers)
+    if not all(isinstance(steer, Steer) for steer in steers):
+        raise TypeError("steers should be ik.Steer, or a list of them, such as ik.Steer('3_127_8', factor=0)")
     changes = [change for steer in steers for change in steer.changes(patching)]
     mode = {"constrained_layers": constrained_layers, "freeze_attention": freeze_attention}
     before = Run(frozen.logits, list(patching.preactivations))

@@ -73,10 +73,7 @@ class Patching:
     ) -> Run:
         """The prompt with the changes of each version. Raises ValueError for constrained layers that are none."""
         hf, ids = self.frozen.hf, self.frozen.ids.expand(len(versions), -1)
-        if constrained_layers is not None and not set(constrained_layers) <= set(range(self.frozen.n_layers)):
-            last = self.frozen.n_layers - 1
-            raise ValueError(f"constrained_layers {constrained_layers}: the model has layers 0 to {last}")
-        constrained = set(constrained_layers or ())
+        constrained = self._constrained(constrained_layers)
         with ExitStack() as stack:
             if freeze_attention or constrained:
                 stack.enter_context(frozen_attention(hf, self.frozen.patterns))
@@ -99,6 +96,14 @@ class Patching:
                 out = hf(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
             token = int(out.logits[0, -1].argmax())
         return tokens
+
+    def _constrained(self, layers):
+        if layers is None:
+            return set()
+        last = self.frozen.n_layers - 1
+        if isinstance(layers, int) or not layers or not set(layers) <= set(range(last + 1)):
+            raise ValueError(f"constrained_layers {layers}: expected a range of layers, from 0 to {last}")
+        return set(layers)
 
     # ------------------------------------------------------------------ what happens inside
 

@@ -37,7 +37,7 @@ class Sweep:
         self.frozen, self.transcoder = frozen, transcoder
         self.maps = linear_maps(frozen, transcoder.config.reads)
         self.workers = torch.get_num_threads() if self.maps.thread_safe else 1
-        self.block_bytes = min(BLOCK_BYTES, memory / 32 / self.workers)
+        self.block_bytes = min(BLOCK_BYTES, memory / 64 / self.workers)
         self.logit_values, self.logit_gradients, self.logit_bias = frozen.readout(logit_ids)
         self._find_features(zero_first)
         self._order_columns()

@@ -2,7 +2,7 @@
 graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ VERSIONS = 32  # prompts with one node off that run at once
 NOTABLE = 0.1  # an edge counts as a claim when it is this share of its target's absolute inputs
 
 
-@dataclass
+@dataclass(repr=False)
 class Validation:
     """Predictions of a graph beside measurements on the model.
 
@@ -32,7 +32,7 @@ class Validation:
 
     effects: pd.DataFrame
     nodes: pd.DataFrame
-    prompt: str = field(default="", repr=False)
+    prompt: str = ""
 
     @property
     def by_distance(self) -> pd.DataFrame:
@@ -85,6 +85,10 @@ class Validation:
         )  # fmt: skip
         return figure
 
+    def __repr__(self):
+        n, effects = len(self.nodes), len(self.effects)
+        return f"Validation({n} nodes switched off, {effects:,} effects; spearman {self.spearman:.2f})"
+
     def _repr_html_(self):
         n, rho = len(self.nodes), self.spearman
         said = f"<p>{n} nodes switched off; influence against ablation effect: Spearman {rho:.2f} (paper: 0.72)</p>"
@@ -126,6 +130,8 @@ def validate(
         raise ValueError(f"this graph was made with another model (fingerprint {theirs}, not {model.fingerprint})")
     targets = _steps(graph)
     sources = targets if nodes is None else {name: _members(graph, name) for name in nodes}
+    if not all(sources.values()) or not sources:
+        raise ValueError("there is nothing to switch off: the graph, or a supernode named, has no feature left")
     if len(sources) * len(targets) > MOST_EFFECTS:
         raise ValueError(
             f"{len(sources):,} nodes with effects on {len(targets):,} are more than one can look at; validate a pruned "

@@ -75,8 +75,6 @@ def test_over_some_layers_mlps_stay_and_the_change_acts_there_only(setting):
     everything = ik.intervene(model, clt, PROMPT, ik.Steer(node["id"], 0.0), constrained_layers=EVERYTHING)
     torch.testing.assert_close(some.after.preactivations[0], everything.after.preactivations[0])
     assert (some.after.logits - everything.after.logits).abs().max() > 1e-3
-    with pytest.raises(ValueError, match="layers 0 to 3"):
-        ik.intervene(model, clt, PROMPT, ik.Steer(node["id"], 0.0), constrained_layers=range(2, 9))
 
 
 def test_attention_reacts_only_when_it_is_free(setting):
@@ -286,6 +284,19 @@ def test_bad_positions(setting, positions):
 def test_a_steer_is_one_change(how):
     with pytest.raises(ValueError, match="exactly one of factor, value and add"):
         ik.Steer("1_7_2", **how)
+
+
+@pytest.mark.parametrize("layers", [3, range(0), range(2, 9)])
+def test_bad_layers(setting, layers):
+    model, clt, graph = setting
+    with pytest.raises(ValueError, match="expected a range of layers, from 0 to 3"):
+        ik.intervene(model, clt, PROMPT, ik.Steer(graph.nodes["id"][0], 0.0), constrained_layers=layers)
+
+
+def test_what_is_no_steer(setting):
+    model, clt, graph = setting
+    with pytest.raises(TypeError, match="should be ik.Steer"):
+        ik.intervene(model, clt, PROMPT, graph.nodes["id"].head(2).tolist())
 
 
 def test_an_inactive_feature(setting):

@@ -124,6 +124,8 @@ def test_bad_input(setting, monkeypatch):
     model, clt, graph = setting
     with pytest.raises(ValueError, match="neither a feature nor a supernode"):
         ik.validate(graph, model, clt, nodes=["E_0_0"])
+    with pytest.raises(ValueError, match="nothing to switch off"):
+        ik.validate(graph.prune(0.0), model, clt)
     other = tiny_model(seed=5)
     with pytest.raises(ValueError, match="another model"):
         ik.validate(graph, other, tiny_transcoder(other))
