@@ -9,7 +9,9 @@ The sweep (`sweep.py`) does the arithmetic. Here: which nodes there are, how muc
 graph that comes out.
 """
 
+import copy
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -51,11 +53,13 @@ def attribute(
         counts as bias.
     dtype: float32, or float64 where an identity should hold to the last digits.
 
-    Raises TypeError or ValueError for a prompt that is empty, too long or no string, ValueError for a
-    transcoder of another model or a `memory` that is no amount, MemoryError, before computing, when the graph
-    would not fit.
+    Raises TypeError or ValueError for a prompt that is empty, too long or no string, ValueError for a transcoder of
+    another model, an option that makes no sense, or a model whose attention cannot be frozen; MemoryError, before
+    computing, when the graph would not fit.
     """
     budget = _bytes(memory)
+    if max_features is not None and not (isinstance(max_features, Integral) and max_features >= 0):
+        raise ValueError(f"max_features should be a whole number of at least 0, got {max_features!r}")
     transcoder.check_model(model)
     frozen = FrozenModel(model, model.encode(prompt), dtype)
     return Attribution(model, in_same_dtype(transcoder, dtype), frozen, prompt, zero_first, budget).graph(max_features)
@@ -80,9 +84,7 @@ def in_same_dtype(transcoder, dtype: torch.dtype):
     """The transcoder itself, or a copy in `dtype`."""
     if transcoder.W_enc.dtype == dtype:
         return transcoder
-    copy = type(transcoder)(transcoder.config).to(dtype)
-    copy.load_state_dict(transcoder.state_dict())
-    return copy.requires_grad_(False)
+    return copy.deepcopy(transcoder).to(dtype).requires_grad_(False)
 
 
 @dataclass

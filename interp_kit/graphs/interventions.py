@@ -4,6 +4,8 @@ A graph is a hypothesis; this is how to test it. `Steer` says what to change, `s
 concept in another's place, `intervene` runs the model with them; what reacts is said in `patching.py`.
 """
 
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +25,8 @@ class Steer:
     node: a feature's id, "layer_feature_position" as in `graph.nodes`, or a list of ids. With `positions` the id may
         end before the position: "3_127".
     factor: multiplies the activation: 0 switches the feature off, -2 pushes twice as hard the other way.
-    value: sets the activation, whatever it was. add: is added to it. Exactly one of the three.
+    value: sets the activation, whatever it was. add: is added to it. Exactly one of the three. factor and add start
+        from the prompt's own activation (on generated tokens from the current one): factor=1 holds a feature still.
     positions: an index (negative ones count from the end), or a slice or range of them, in place of the id's own;
         an open slice, slice(5, None), goes on acting on the tokens that are generated.
     """
@@ -60,7 +63,13 @@ class Steer:
         """Layer, feature and positions (a slice)."""
         try:
             layer, feature, *position = (int(part) for part in node.split("_"))
-            if feature < 0 or len(position) > 1 or not (position or self.positions is not None):
+            if (
+                feature < 0
+                or len(position) > 1
+                or position
+                and position[0] < 0
+                or not (position or self.positions is not None)
+            ):
                 raise ValueError
         except (ValueError, AttributeError):
             raise ValueError(
@@ -72,16 +81,22 @@ class Steer:
 
 def _slice(positions, n, node):
     """An index, slice or range as a slice of positions; an open end stays open."""
-    if isinstance(positions, int):
-        positions = positions + n if positions < 0 else positions
-        positions = range(positions, positions + 1)
-    if isinstance(positions, range):
-        positions = slice(positions.start, positions.stop, positions.step)
-    start, stop, step = positions.indices(n)
-    asked = positions.stop if positions.stop is not None else n
-    if not range(start, stop, step) or (asked > n):
-        raise ValueError(f"{node!r} lies outside: the prompt has positions 0 to {n - 1}")
-    return slice(start, None if positions.stop is None else stop, step)
+    outside = ValueError(f"{node!r} lies outside: the prompt has positions 0 to {n - 1}")
+    if not isinstance(positions, slice | range):
+        try:
+            positions = operator.index(positions)
+        except TypeError:
+            raise ValueError(f"positions {positions!r}: expected an index, a slice or a range") from None
+        if not -n <= positions < n:
+            raise outside
+        positions = range(positions % n, positions % n + 1)
+    first, last, step = positions.start or 0, positions.stop, positions.step or 1
+    if step < 1 or (last is None and step > 1):
+        raise ValueError(f"positions {positions}: expected a step of 1 or more, and of 1 without an end")
+    start, stop, _ = slice(first, last).indices(n)
+    if first < -n or (last is not None and not -n <= last <= n) or start >= stop:
+        raise outside
+    return slice(start, None if last is None else stop, step)
 
 
 def _index(layer, feature, node, patching):
@@ -114,7 +129,7 @@ def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
 
 def _features(graph, names):
     names = [names] if isinstance(names, str) else list(names)
-    ids = [i for name in names for i in graph.supernodes.get(name, [name])]
+    ids = list(dict.fromkeys(i for name in names for i in graph.supernodes.get(name, [name])))
     table = graph.nodes[graph.nodes["kind"] == "feature"].set_index("id", drop=False)
     missing = [i for i in ids if i not in table.index]
     if missing:
@@ -130,8 +145,8 @@ class Intervention:
     """What a change did.
 
     table: token, probability before and after, change; the likeliest tokens of either run. before and after: logits
-    [position, vocabulary] and preactivations, one [position, feature] a transcoded layer. text_before and text_after:
-    the continuations, where some were asked for.
+    and uncapped [position, vocabulary], preactivations, one [position, feature] a transcoded layer (see `Run`).
+    text_before and text_after: the continuations, where some were asked for.
     """
 
     prompt: str
@@ -145,7 +160,8 @@ class Intervention:
 
     @cached_property
     def features(self) -> pd.DataFrame:
-        """The features whose activation changed, most first: id, layer, position, feature, before, after, change."""
+        """The features that reacted, most first: id, layer, position, feature, before, after, change. What is said of
+        a feature that was changed itself is what it would have been, not what it was changed to."""
         transcoder, rows = self._patching.transcoder, []
         for index, (layer, pre) in enumerate(zip(transcoder.layers, self.after.preactivations, strict=True)):
             before, after = self._patching.activations[index], transcoder.activate(pre, transcoder.threshold[index])
@@ -218,19 +234,21 @@ def intervene(
         raise TypeError("steers should be ik.Steer, or a list of them, such as ik.Steer('3_127_8', factor=0)")
     changes = [change for steer in steers for change in steer.changes(patching)]
     mode = {"constrained_layers": constrained_layers, "freeze_attention": freeze_attention}
-    before = Run(frozen.logits, list(patching.preactivations))
+    before = Run(frozen.logits, frozen.uncapped, list(patching.preactivations))
     after = patching.run([changes], **mode)
-    after = Run(after.logits[0], [pre[0] for pre in after.preactivations])
+    after = Run(after.logits[0], after.uncapped[0], [pre[0] for pre in after.preactivations])
     result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, _patching=patching)
     if generate:
-        stops = {model.tokenizer.eos_token_id}
-        result.text_before = model.decode(patching.generate([], generate, stops, freeze_attention=False))
-        result.text_after = model.decode(patching.generate(changes, generate, stops, **mode))
+        room = min(generate, (model.context_length or math.inf) - len(frozen.ids) + 1)
+        text = lambda *how, **mode: model.continuation(frozen.ids, patching.generate(*how, **mode))  # noqa: E731
+        result.text_before = text([], room, model.end_ids, freeze_attention=False)
+        result.text_after = text(changes, room, model.end_ids, **mode)
     return result
 
 
 def _likeliest(model, before, after, k):
     before, after = before.logits[-1].softmax(-1), after.logits[-1].softmax(-1)
+    k = min(k, len(before))
     shown = torch.cat([after.topk(k).indices, before.topk(k).indices]).unique()
     shown = shown[after[shown].argsort(descending=True)]
     table = pd.DataFrame(

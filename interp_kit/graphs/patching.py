@@ -12,7 +12,7 @@ circuit-tracer's names:
   own linear model, and an effect is an edge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -45,9 +45,12 @@ class Change:
 
 @dataclass
 class Run:
-    """logits [version, position, vocabulary]; preactivations, one [version, position, feature] a transcoded layer."""
+    """logits [version, position, vocabulary]; uncapped, the same as the unembedding writes them, which is what a graph
+    explains (Gemma 2 caps them, Granite scales them); preactivations, one [version, position, feature] a transcoded
+    layer."""
 
     logits: torch.Tensor
+    uncapped: torch.Tensor
     preactivations: list[torch.Tensor]
 
 
@@ -71,8 +74,13 @@ class Patching:
         freeze_attention: bool = True,
         cache: DynamicCache | None = None,
     ) -> Run:
-        """The prompt with the changes of each version. Raises ValueError for constrained layers that are none."""
-        hf, ids = self.frozen.hf, self.frozen.ids.expand(len(versions), -1)
+        """The prompt with the changes of each version.
+
+        Raises ValueError for constrained layers that are none, and for a feature changed twice at one position.
+        """
+        hf, ids, uncapped = self.frozen.hf, self.frozen.ids.expand(len(versions), -1), []
+        for changes in versions:
+            self._check_once(changes)
         constrained = self._constrained(constrained_layers)
         with ExitStack() as stack:
             if freeze_attention or constrained:
@@ -80,8 +88,20 @@ class Patching:
             if len(constrained) == self.frozen.n_layers:
                 stack.enter_context(frozen_norms(self.frozen))
             seen = stack.enter_context(self._hooks(versions, constrained))
+            unembedding = self.frozen.parts.unembedding
+            stack.callback(unembedding.register_forward_hook(lambda _, args, out: uncapped.append(out)).remove)
             logits = hf(input_ids=ids, past_key_values=cache, use_cache=cache is not None).logits
-        return Run(logits, seen)
+        return Run(logits, uncapped[0], seen)
+
+    def _check_once(self, changes):
+        """Each change goes from the current activation to the wanted one: two of them would overshoot."""
+        taken = set()
+        for c in changes:
+            here = {(c.index, c.feature, p) for p in range(self.frozen.n_positions)[c.positions]}
+            if here & taken:
+                name = f"{self.transcoder.layers[c.index]}_{c.feature}"
+                raise ValueError(f"feature {name} is changed twice at one position: give one Steer for it there")
+            taken |= here
 
     @torch.no_grad()
     def generate(self, changes: Sequence[Change], n: int, stops: set[int], **mode) -> list[int]:
@@ -90,8 +110,10 @@ class Patching:
         cache, hf = DynamicCache(config=self.frozen.hf.config), self.frozen.hf
         token = int(self.run([changes], cache=cache, **mode).logits[0, -1].argmax())
         tokens, lasting = [], [change for change in changes if change.open_ended]
-        while token not in stops and len(tokens) < n:
+        while token not in stops:
             tokens.append(token)
+            if len(tokens) == n:
+                break
             with self._hooks([lasting], set(), new_token=True) if lasting else nullcontext():
                 out = hf(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
             token = int(out.logits[0, -1].argmax())
@@ -101,9 +123,10 @@ class Patching:
         if layers is None:
             return set()
         last = self.frozen.n_layers - 1
-        if isinstance(layers, int) or not layers or not set(layers) <= set(range(last + 1)):
+        chosen = set(layers) if isinstance(layers, Iterable) else set()
+        if not chosen or not chosen <= set(range(last + 1)):
             raise ValueError(f"constrained_layers {layers}: expected a range of layers, from 0 to {last}")
-        return set(layers)
+        return chosen
 
     # ------------------------------------------------------------------ what happens inside
 
@@ -115,14 +138,17 @@ class Patching:
         def read(index, x):
             inputs[index] = x
             seen.append(x @ transcoder.W_enc[index].T + transcoder.b_enc[index])
-            self._add_changes(index, x, versions, constrained, new_token, added)
+            self._add_changes(index, seen[-1], versions, constrained, new_token, added)
 
         def write(layer, out):
             index = transcoder.layers.index(layer) if layer in transcoder.layers else None
             if layer in constrained:
                 out = self.frozen.mlp_out[layer].expand_as(out)
                 if transcoder.W_skip is not None and index is not None:  # the graph's skip paths stay open
-                    out = out + (inputs[index] - self.x[index]) @ transcoder.W_skip[index].T
+                    moved = inputs[index] - self.x[index]
+                    if transcoder.config.skips_first:
+                        moved[:, 0] = 0
+                    out = out + moved @ transcoder.W_skip[index].T
             elif constrained:
                 return out
             out = out.clone()
@@ -148,17 +174,18 @@ class Patching:
         norm, scale = self.frozen.norms[block.mlp_norm]
         return block.on_read(RESIDUAL, lambda x: callback(norm.centre(x) * scale[..., None]))
 
-    def _add_changes(self, index, x, versions, constrained, new_token, added):
-        """What the changed features of one layer add, to each layer that they write to."""
+    def _add_changes(self, index, seen, versions, constrained, new_token, added):
+        """What the changed features of one layer, with pre-activations `seen`, add to each layer that they write to."""
         transcoder = self.transcoder
         for version, changes in enumerate(versions):
             for change in changes:
                 if change.index != index:
                     continue
                 positions = slice(None) if new_token else change.positions
-                current = transcoder.encode_layer(index, x[version, positions])[:, change.feature]
+                pre = seen[version, positions]
+                current = transcoder.activate(pre, transcoder.threshold[index])[:, change.feature]
                 if transcoder.config.skips_first and not new_token:
-                    current = torch.where(torch.arange(len(x[version]))[positions] == 0, 0, current)
+                    current = torch.where(torch.arange(seen.shape[1])[positions] == 0, 0, current)
                 start = current
                 if not new_token:
                     start = self.activations[index, positions, change.feature]

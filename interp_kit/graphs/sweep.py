@@ -33,6 +33,7 @@ class Sweep:
     rest of it.
     """
 
+    @torch.no_grad()
     def __init__(self, frozen, transcoder, logit_ids, zero_first: bool, memory: float):
         self.frozen, self.transcoder = frozen, transcoder
         self.maps = linear_maps(frozen, transcoder.config.reads)
@@ -104,11 +105,13 @@ class Sweep:
 
     def _keep_what_is_written(self, most_bytes):
         """What features write takes [(feature, layer), d_model]: gathered once where that fits, else anew each time."""
-        span, last = self.transcoder.config.span, len(self.transcoder.layers)
-        reach = (last - self.source).clamp(max=span)
-        size = int(reach.sum()) * self.frozen.embeddings.shape[1] * self.bytes_per_number
-        self._kept = {} if size <= most_bytes else None
-        self.bytes = (size if self._kept is not None else size // last) + SCRATCH * self.block_bytes * self.workers
+        span = self.transcoder.config.span
+        near = [(self.source <= i) & (i - self.source < span) for i in range(len(self.transcoder.layers))]
+        row = self.frozen.embeddings.shape[1] * self.bytes_per_number
+        writers = [int(n.sum()) for n in near]
+        self._kept = {} if sum(writers) * row <= most_bytes else None
+        held = sum(writers) if self._kept is not None else max(writers) * self.workers
+        self.bytes = held * row + SCRATCH * self.block_bytes * self.workers
 
     def _written(self, index):
         """What features write to the index-th transcoded layer: nodes [writer], by position; rows [writer, d_model]."""
@@ -163,6 +166,7 @@ class Sweep:
                 yield targets[part][layer[part].argsort(descending=True, stable=True)], q
                 start = part.stop
 
+    @torch.no_grad()  # here, since the workers' threads do not inherit it
     def _sweep(self, targets, n_positions):
         frozen = self.frozen
         layer_of, position_of = self._layer_and_position(targets)

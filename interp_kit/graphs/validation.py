@@ -10,11 +10,12 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models.frozen import FrozenModel
+from .attribution import in_same_dtype
 from .interventions import Steer
 from .patching import Patching
 
 MOST_EFFECTS = 1_000_000  # rows of the table
-VERSIONS = 32  # prompts with one node off that run at once
+VERSIONS, VERSION_BYTES = 32, 5e8  # at most so many prompts with one node off run at once, and hold so much
 NOTABLE = 0.1  # an edge counts as a claim when it is this share of its target's absolute inputs
 
 
@@ -128,7 +129,7 @@ def validate(
     theirs = graph.about.get("fingerprint", model.fingerprint)
     if theirs != model.fingerprint:
         raise ValueError(f"this graph was made with another model (fingerprint {theirs}, not {model.fingerprint})")
-    targets = _steps(graph)
+    targets, nodes = _steps(graph), [nodes] if isinstance(nodes, str) else nodes
     sources = targets if nodes is None else {name: _members(graph, name) for name in nodes}
     if not all(sources.values()) or not sources:
         raise ValueError("there is nothing to switch off: the graph, or a supernode named, has no feature left")
@@ -137,10 +138,19 @@ def validate(
             f"{len(sources):,} nodes with effects on {len(targets):,} are more than one can look at; validate a pruned "
             "graph, ik.validate(graph.prune(), ...), or name some nodes"
         )
-    patching = Patching(FrozenModel(model, model.encode(graph.prompt)), transcoder)
+    patching = Patching(FrozenModel(model, model.encode(graph.prompt)), in_same_dtype(transcoder, torch.float32))
+    _check_transcoder(graph, patching)
     measured, divergence = _measure(graph, patching, sources, constrained_layers, freeze_attention)
     effects = _effects(graph, sources, targets, measured)
     return Validation(effects, _node_table(graph, sources, divergence), graph.prompt)
+
+
+def _check_transcoder(graph, patching):
+    layers, active = patching.transcoder.layers, patching.activations
+    for n in graph.nodes[graph.nodes["kind"] == "feature"].itertuples():
+        inside = n.layer in layers and n.position < active.shape[1] and n.feature < active.shape[2]
+        if not inside or active[layers.index(n.layer), n.position, n.feature] == 0:
+            raise ValueError(f"feature {n.id} of the graph is not active here: it was made with another transcoder")
 
 
 def _steps(graph):
@@ -167,16 +177,24 @@ def _measure(graph, patching, steps, constrained_layers, freeze_attention):
     places = [(layers.index(n.layer), n.position, n.feature) for n in features.itertuples()]
     ids = torch.tensor(logits["feature"].to_numpy(int))
     before = torch.stack([patching.preactivations[place] for place in places])
-    value_before, log_before = _centred(frozen.logits[-1]), frozen.logits[-1].log_softmax(-1)
+    value_before, log_before = _centred(frozen.uncapped[-1]), frozen.logits[-1].log_softmax(-1)
+    n_at_once = _versions(patching)
     changes, divergence, names = [], [], list(steps)
-    for start in tqdm(range(0, len(names), VERSIONS), desc="switching nodes off", delay=1, leave=False):
-        part = [Steer(steps[name], factor=0.0).changes(patching) for name in names[start : start + VERSIONS]]
+    for start in tqdm(range(0, len(names), n_at_once), desc="switching nodes off", delay=1, leave=False):
+        part = [Steer(steps[name], factor=0.0).changes(patching) for name in names[start : start + n_at_once]]
         run = patching.run(part, constrained_layers, freeze_attention)
         now = torch.stack([run.preactivations[i][:, p, f] for i, p, f in places], 1)
-        last = run.logits[:, -1]
-        changes.append(torch.cat([now - before, (_centred(last) - value_before)[:, ids]], 1))
-        divergence.append((log_before.exp() * (log_before - last.log_softmax(-1))).sum(-1))
+        value = _centred(run.uncapped[:, -1])
+        changes.append(torch.cat([now - before, (value - value_before)[:, ids]], 1))
+        divergence.append((log_before.exp() * (log_before - run.logits[:, -1].log_softmax(-1))).sum(-1))
     return torch.cat(changes).double().numpy(), torch.cat(divergence).double().numpy()
+
+
+def _versions(patching):
+    """How many versions of the prompt run at once: what they hold should fit in half a gigabyte."""
+    t, n_layers, n_features = patching.frozen.n_positions, *patching.transcoder.threshold.shape
+    numbers = t * (n_layers * n_features + 2 * patching.frozen.logits.shape[-1])
+    return int(min(VERSIONS, max(1, VERSION_BYTES / (4 * numbers))))
 
 
 def _centred(logits):

@@ -23,7 +23,8 @@ class FrozenModel:
     ids [position]; embeddings [position, d_model], what the tokens write, and position_embeddings, the same shape,
     what learnt positions add (zeros in most families); patterns, one [head, query, key] a layer; residual_pre,
     residual_mid, mlp_in, mlp_out [layer, position, d_model]: the stream that attention reads, that the MLP's norm
-    reads, what the MLP reads and what it (or the norm after it) writes; logits [position, vocabulary].
+    reads, what the MLP reads and what it (or the norm after it) writes; logits [position, vocabulary], and uncapped,
+    the same as the unembedding writes them, before Gemma 2's cap.
     """
 
     def __init__(self, model, prompt, dtype: torch.dtype = torch.float32):
@@ -68,7 +69,7 @@ class FrozenModel:
         return found
 
     def _run(self):
-        caught = {key: [] for key in ("pre", "attention", "mid", "in", "out", "final", "positions")}
+        caught = {key: [] for key in ("pre", "attention", "mid", "in", "out", "final", "positions", "uncapped")}
         self.block_arguments, handles = [], []  # what each layer is called with beside the stream
 
         def before(module, key):
@@ -86,6 +87,8 @@ class FrozenModel:
             before(block.mlp, "in")
             handles.append(block.on_write(lambda out: caught["out"].append(out[0])))
         before(self.parts.final_norm, "final")
+        keep = lambda _, args, out: caught["uncapped"].append(out[0])  # noqa: E731
+        handles.append(self.parts.unembedding.register_forward_hook(keep))
         if self.parts.positions is not None:
             keep = lambda _, args, out: caught["positions"].append(out[0])  # noqa: E731
             handles.append(self.parts.positions.register_forward_hook(keep))
@@ -99,7 +102,7 @@ class FrozenModel:
             torch.stack(caught[key]) for key in ("pre", "mid", "in", "out")
         )
         self.attention_out = caught["attention"]
-        self.residual_final = caught["final"][0]
+        self.residual_final, self.uncapped = caught["final"][0], caught["uncapped"][0]
         self.position_embeddings = sum(caught["positions"], torch.zeros_like(self.residual_pre[0]))
         self.embeddings = self.residual_pre[0] - self.position_embeddings
         self.patterns = [a[0] for a in out.attentions]
@@ -111,7 +114,7 @@ class FrozenModel:
         """The last position's (logit - mean logit) as a function of the residual stream there.
 
         Values [target]; gradients [target, d_model]; the part of the values that biases make up [target]. A cap on
-        the logits (Gemma 2) comes after these values, as in circuit-tracer.
+        the logits (Gemma 2), or a scale (Granite), comes after these values, as in circuit-tracer.
         """
         rows, bias = self.parts.unembedding.weight, self.parts.unembedding.bias
         centred = rows[vocabulary_ids] - rows.mean(0)
@@ -135,8 +138,13 @@ def linear_maps(frozen: FrozenModel, reads: str):
 
 
 def in_dtype(hf, dtype: torch.dtype):
-    """The model itself, or a copy in `dtype` whose norms really compute in it (transformers' use float32)."""
-    if hf.dtype == dtype:
+    """The model itself, or a copy in `dtype` whose norms really compute in it (transformers' use float32).
+
+    Raises ValueError for a dtype other than float32 and float64: half precision is too coarse for edges.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype should be torch.float32 or torch.float64, got {dtype!r}")
+    if hf.dtype == dtype == torch.float32:
         return hf
     hf = copy.deepcopy(hf).to(dtype)
     for module in hf.modules():
@@ -162,11 +170,16 @@ AttentionInterface.register("interp_kit_frozen", _attend_by_pattern)
 def frozen_attention(hf, patterns: list[torch.Tensor]):
     """Inside the block, `hf` attends by the given patterns, one [head, query, key] a layer, whatever it reads."""
     attentions = [block.attention for block in anatomy(hf).blocks]
-    before = hf.config._attn_implementation
+    config, before = getattr(attentions[0], "config", hf.config), hf.config._attn_implementation
     for attention, pattern in zip(attentions, patterns, strict=True):
         attention.frozen_pattern = pattern
     hf.set_attn_implementation("interp_kit_frozen")
     try:
+        if config._attn_implementation != "interp_kit_frozen":  # transformers only logs that it could not
+            raise ValueError(
+                f"the attention of {hf.config.model_type!r} models cannot be frozen: transformers does not let it be "
+                "exchanged there"
+            )
         yield hf
     finally:
         hf.set_attn_implementation(before)

@@ -49,6 +49,7 @@ class Autograd:
         full[:, : len(gradient)] = gradient.transpose(0, 1)
         return full
 
+    @torch.enable_grad()
     def _run(self, layer, stream, written):
         """The frozen layer on stream [target, position, d_model], its MLP writing `written`: the stream after it, and
         what the transcoder reads."""
@@ -60,7 +61,6 @@ class Autograd:
         no_mlp = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
         try:
             with (
-                torch.enable_grad(),
                 frozen_attention(frozen.hf, frozen.patterns),
                 norms,
                 forwards(no_mlp),

@@ -219,7 +219,7 @@ class LanguageModel:
         new, text = [], ""
         for token in self._greedy(prompt_ids, max_new_tokens):
             new.append(token)
-            text = self._continuation(prompt_ids, new)
+            text = self.continuation(prompt_ids, new)
             if stop is not None and stop in text:
                 return text.partition(stop)[0]
         return text
@@ -232,12 +232,15 @@ class LanguageModel:
         for _ in range(room):
             out = self.hf(input_ids=step, past_key_values=cache, use_cache=True)
             step, cache = out.logits[:, -1:].argmax(-1), out.past_key_values
-            if step.item() in self._end_ids:
+            if step.item() in self.end_ids:
                 return
             yield step.item()
 
-    def _continuation(self, prompt_ids, new):
-        # Decoded together with the prompt: SentencePiece decoders drop the leading space of what they get.
+    def continuation(self, prompt_ids, new):
+        """The text of new ids (a list) after a prompt's `LongTensor [position]`.
+
+        Decoded together with the prompt: SentencePiece decoders drop the leading space of what they get.
+        """
         before, both = self.decode(prompt_ids), self.decode(prompt_ids.tolist() + new)
         return both[len(before) :] if both.startswith(before) else self.decode(new)
 
@@ -281,7 +284,8 @@ class LanguageModel:
         return set(self.tokenizer.all_special_ids) | {token for token, about in added if about.special}
 
     @cached_property
-    def _end_ids(self):
+    def end_ids(self):
+        """The ids that end a text: a set, of the generation settings and the tokenizer."""
         generation = getattr(self.hf, "generation_config", None)
         ends = generation.eos_token_id if generation is not None else None
         ends = set(ends if isinstance(ends, (list, tuple)) else [ends])

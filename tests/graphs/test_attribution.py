@@ -292,6 +292,41 @@ def test_an_unsupported_family_is_named():
         ik.attribute(model, tiny_transcoder(model), PROMPT)
 
 
+def test_a_family_whose_attention_cannot_be_frozen_is_refused():
+    model = tiny_model("gpt_neo", attention_types=[[["global"], 4]])
+    with pytest.raises(ValueError, match="cannot be frozen"):
+        ik.attribute(model, tiny_transcoder(model), PROMPT)
+
+
+@pytest.mark.parametrize("wrong", [{"max_features": -1}, {"max_features": 2.5}, {"dtype": torch.bfloat16}])
+def test_options_that_make_no_sense(wrong):
+    model = tiny_model()
+    with pytest.raises(ValueError, match="should be"):
+        ik.attribute(model, tiny_transcoder(model), PROMPT, **wrong)
+
+
+def test_a_transcoder_that_is_being_trained():
+    model = tiny_model()
+    clt = tiny_transcoder(model).requires_grad_()
+    graph = ik.attribute(model, clt, PROMPT)
+    np.testing.assert_array_equal(graph.adjacency, ik.attribute(model, tiny_transcoder(model), PROMPT).adjacency)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_half_precision_model_is_computed_in_float32(family):
+    model = tiny_model(family)
+    clt = tiny_transcoder(model, reads="ln2.hook_normalized")
+    clt.config.model = {}
+    wanted = ik.attribute(model, clt, PROMPT)
+    model.hf.to(torch.bfloat16)
+    graph = ik.attribute(model, clt, PROMPT)
+    assert graph.adjacency.dtype == np.float32
+    targets = graph.nodes["kind"].isin(["feature", "logit"])
+    total = (graph.adjacency.sum(1) + graph.nodes["bias"])[targets]
+    np.testing.assert_allclose(total, graph.nodes.loc[targets, "activation"], rtol=1e-3, atol=1e-3)
+    assert len(graph.nodes) > 0.5 * len(wanted.nodes)
+
+
 # ------------------------------------------------------------------ fewer features, less memory, the peer's convention
 
 

@@ -33,14 +33,16 @@ CASES = {
     "skip, cross-layer, normalised": {"skip": True, "reads": "ln2.hook_normalized"},
     "threshold, raw residual": {"activation": "threshold", "reads": "hook_resid_mid"},
     "some layers": {"layers": [1, 3]},
+    "skip, first position left out": {"skip": True, "skips_first": True},
 }
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2", "gpt_neox", "granite"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
 def test_with_everything_frozen_ablation_changes_all_by_exactly_the_edge(family, case, dtype, precision):
-    model = tiny_model(family)
+    changes = {"logits_scaling": 8.0} if family == "granite" else {}
+    model = tiny_model(family, **changes)
     clt = tiny_transcoder(model, **CASES[case])
     graph = ik.attribute(model, clt, PROMPT, dtype=dtype)
     features, logits = (graph.nodes[graph.nodes["kind"] == kind] for kind in ("feature", "logit"))
@@ -55,9 +57,7 @@ def test_with_everything_frozen_ablation_changes_all_by_exactly_the_edge(family,
             change = result.after.preactivations[place][at] - result.before.preactivations[place][at]
             wanted = -float(graph.adjacency[target.Index, node.Index])
             assert change.item() == pytest.approx(wanted, rel=precision, abs=precision * scale)
-        if family == "gemma2":  # its cap on logits comes after what the graph explains
-            continue
-        change = (result.after.logits - result.before.logits)[-1]
+        change = (result.after.uncapped - result.before.uncapped)[-1]
         change = change[torch.tensor(logits["feature"].to_numpy(int))] - change.mean()
         wanted = -graph.adjacency[logits.index, node.Index]
         np.testing.assert_allclose(change, wanted, rtol=10 * precision, atol=10 * precision * scale)
@@ -163,7 +163,9 @@ def test_ranges_and_lists(setting):
     for positions in (slice(2, None), range(2, 6), slice(-4, None)):
         found = ik.intervene(model, clt, PROMPT, ik.Steer("1_7", value=1.5, positions=positions)).after.logits
         torch.testing.assert_close(found, wanted)
-    one = ik.intervene(model, clt, PROMPT, ik.Steer("1_7", value=1.5, positions=-1)).after.logits
+    every_other = ik.intervene(model, clt, PROMPT, ik.Steer("1_7", value=1.5, positions=range(3, 6, 2))).after.logits
+    torch.testing.assert_close(every_other, ik.intervene(model, clt, PROMPT, steers[1::2]).after.logits)
+    one = ik.intervene(model, clt, PROMPT, ik.Steer("1_7", value=1.5, positions=np.int64(-1))).after.logits
     torch.testing.assert_close(one, ik.intervene(model, clt, PROMPT, steers[-1]).after.logits)
     ids = [s.node for s in steers]
     several = ik.intervene(model, clt, PROMPT, ik.Steer(ids, value=1.5)).after.logits
@@ -273,10 +275,14 @@ def test_bad_nodes(setting, node, message):
         ik.intervene(model, clt, PROMPT, [ik.Steer(node, 0.0)])
 
 
-@pytest.mark.parametrize("positions", [slice(4, 9), 6, -7, range(3, 3), slice(5, 2)])
+@pytest.mark.parametrize(
+    "positions",
+    [slice(4, 9), 6, -7, -8, -12, range(3, 3), slice(5, 2), slice(-20, None), slice(None, None, -1), slice(2, None, 2),
+     "3", [1, 2], 2.0],
+)  # fmt: skip
 def test_bad_positions(setting, positions):
     model, clt, _ = setting
-    with pytest.raises(ValueError, match="positions 0 to 5"):
+    with pytest.raises(ValueError, match="positions"):
         ik.intervene(model, clt, PROMPT, ik.Steer("1_7", value=1.0, positions=positions))
 
 
@@ -297,6 +303,31 @@ def test_what_is_no_steer(setting):
     model, clt, graph = setting
     with pytest.raises(TypeError, match="should be ik.Steer"):
         ik.intervene(model, clt, PROMPT, graph.nodes["id"].head(2).tolist())
+
+
+def test_a_feature_changed_twice(setting):
+    model, clt, graph = setting
+    node = graph.nodes["id"][0]
+    for twice in ([ik.Steer(node, 0.0)] * 2, ik.Steer([node, node], 0.0)):
+        with pytest.raises(ValueError, match="changed twice"):
+            ik.intervene(model, clt, PROMPT, twice)
+    other = ik.attribute(model, clt, "is the capital of Dallas is")
+    assert ik.swap(graph, [node, node], other, []) == [ik.Steer(node, value=0.0)]
+
+
+def test_generation_ends_where_the_model_ends(setting):
+    model, clt, graph = setting
+    steer = ik.Steer(graph.nodes["id"][0], 1.0)
+    plain = model.complete(PROMPT, max_new_tokens=8)
+    model.hf.generation_config.eos_token_id = [1, model.token_id("Texas")]  # a word of that text ends it now
+    del model.end_ids
+    result = ik.intervene(model, clt, PROMPT, steer, generate=8)
+    assert result.text_before == result.text_after == model.complete(PROMPT, max_new_tokens=8) != plain
+    gpt2 = tiny_model("gpt2")  # learnt positions: there are 32
+    clt = tiny_transcoder(gpt2)
+    node = ik.attribute(gpt2, clt, "the " * 30).nodes["id"][0]
+    found = ik.intervene(gpt2, clt, "the " * 30, ik.Steer(node, 1.0), generate=9)
+    assert found.text_before == found.text_after == gpt2.complete("the " * 30, max_new_tokens=9)
 
 
 def test_an_inactive_feature(setting):

@@ -126,6 +126,8 @@ def test_bad_input(setting, monkeypatch):
         ik.validate(graph, model, clt, nodes=["E_0_0"])
     with pytest.raises(ValueError, match="nothing to switch off"):
         ik.validate(graph.prune(0.0), model, clt)
+    with pytest.raises(ValueError, match="another transcoder"):
+        ik.validate(graph, model, tiny_transcoder(model, seed=9))
     other = tiny_model(seed=5)
     with pytest.raises(ValueError, match="another model"):
         ik.validate(graph, other, tiny_transcoder(other))
