@@ -44,10 +44,13 @@ class Norm:
         probe = torch.linspace(-1, 2, len(weight), dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
             found = module(probe).double()
-        for gain in (weight.detach(), 1 + weight.detach()):
-            norm = cls(gain, getattr(module, "bias", None), centred, eps)
-            if torch.allclose(norm(probe).double(), found, rtol=3e-2, atol=3e-2):  # half precision is coarse
-                return norm
+        bias, gains = getattr(module, "bias", None), (weight.detach(), 1 + weight.detach())
+        norms = [cls(gain, bias, centred, eps) for gain in gains]
+        off = [(norm(probe).double() - found).abs().max() for norm in norms]
+        norm = norms[off[1] < off[0]]
+        size = norm.normalised(probe).abs().max() * (1 + norm.gain.abs().max())
+        if min(off) < 2e-2 * size:  # half precision is coarse
+            return norm
         raise ValueError(f"{type(module).__name__} does not compute an RMSNorm or LayerNorm as interp_kit knows them")
 
     def scale(self, x: torch.Tensor) -> torch.Tensor:
