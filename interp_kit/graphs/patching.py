@@ -172,7 +172,7 @@ class Patching:
         if reads != NORMALIZED or n_constrained < self.frozen.n_layers:
             return block.on_read(reads, callback)
         norm, scale = self.frozen.norms[block.mlp_norm]
-        return block.on_read(RESIDUAL, lambda x: callback(norm.centre(x) * scale[..., None]))
+        return block.on_read(RESIDUAL, lambda x: callback(norm.normalised(x, scale)))
 
     def _add_changes(self, index, seen, versions, constrained, new_token, added):
         """What the changed features of one layer, with pre-activations `seen`, add to each layer that they write to."""

@@ -60,9 +60,10 @@ class Norm:
     def centre(self, x: torch.Tensor) -> torch.Tensor:
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
-    def normalised(self, x: torch.Tensor) -> torch.Tensor:
-        """x / denominator, before gain and bias."""
-        return self.centre(x) * self.scale(x)[..., None]
+    def normalised(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """x [..., d_model] / denominator, before gain and bias; with `scale` [...] in place of its own where that is
+        frozen."""
+        return self.centre(x) * (self.scale(x) if scale is None else scale)[..., None]
 
     def push(self, x: torch.Tensor) -> torch.Tensor:
         """The norm without denominator and bias: a linear map of x [..., d_model]."""
@@ -73,9 +74,8 @@ class Norm:
         return self.centre(gradient * self.gain)
 
     def __call__(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
-        """The whole norm of x [..., d_model]; with `scale` [...] in place of its own where that is frozen."""
-        scale = self.scale(x) if scale is None else scale
-        y = self.push(x) * scale[..., None]
+        """The whole norm; see `normalised`."""
+        y = self.normalised(x, scale) * self.gain
         return y if self.bias is None else y + self.bias
 
 

@@ -75,6 +75,9 @@ class FrozenModel:
         def before(module, key):
             handles.append(module.register_forward_pre_hook(lambda _, args: caught[key].append(args[0][0])))
 
+        def after(module, key):
+            handles.append(module.register_forward_hook(lambda _, args, out: caught[key].append(out[0])))
+
         def keep_arguments(_, args, kwargs):
             self.block_arguments.append((args[1:], kwargs))
 
@@ -87,11 +90,9 @@ class FrozenModel:
             before(block.mlp, "in")
             handles.append(block.on_write(lambda out: caught["out"].append(out[0])))
         before(self.parts.final_norm, "final")
-        keep = lambda _, args, out: caught["uncapped"].append(out[0])  # noqa: E731
-        handles.append(self.parts.unembedding.register_forward_hook(keep))
+        after(self.parts.unembedding, "uncapped")
         if self.parts.positions is not None:
-            keep = lambda _, args, out: caught["positions"].append(out[0])  # noqa: E731
-            handles.append(self.parts.positions.register_forward_hook(keep))
+            after(self.parts.positions, "positions")
         try:
             with torch.no_grad():
                 out = self.hf(input_ids=self.ids[None], use_cache=False, output_attentions=True)

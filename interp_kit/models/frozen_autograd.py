@@ -71,5 +71,5 @@ class Autograd:
         out = out[0] if isinstance(out, tuple) else out
         if self.reads == NORMALIZED:
             norm, scale = frozen.norms[block.mlp_norm]
-            return out, norm.centre(reader[0]) * scale[..., None]
+            return out, norm.normalised(reader[0], scale)
         return out, reader[0]
