@@ -9,7 +9,8 @@ from tqdm.auto import tqdm
 
 from ..files import atomic_folder, data_folder
 from ..models.anatomy import Norm, anatomy, mlp_activations
-from ..transcoders.activations import encode_texts, pad
+from ..transcoders.activations import pad
+from ..transcoders.texts import encode_texts
 
 AT_ONCE = 4e7  # activation values held in memory at once
 TOKENS_SHOWN = 6

@@ -15,9 +15,9 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 
+from ..memory import bytes_of
 from ..models.frozen import FrozenModel
 from . import scores
 from .graph import AttributionGraph
@@ -26,7 +26,6 @@ from .sweep import Sweep
 MAX_LOGITS = 10
 LOGIT_SHARE = 0.95
 EXPAND = 512  # with max_features: rows computed between two rankings of the features
-UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
 def attribute(
@@ -57,27 +56,12 @@ def attribute(
     another model, an option that makes no sense, or a model whose attention cannot be frozen; MemoryError, before
     computing, when the graph would not fit.
     """
-    budget = _bytes(memory)
+    budget = bytes_of(memory)
     if max_features is not None and not (isinstance(max_features, Integral) and max_features >= 0):
         raise ValueError(f"max_features should be a whole number of at least 0, got {max_features!r}")
     transcoder.check_model(model)
     frozen = FrozenModel(model, model.encode(prompt), dtype)
     return Attribution(model, in_same_dtype(transcoder, dtype), frozen, prompt, zero_first, budget).graph(max_features)
-
-
-def _bytes(memory):
-    """ "2GB" -> 2e9; None -> what is free."""
-    free = psutil.virtual_memory().available
-    if memory is None:
-        return free
-    try:
-        text = str(memory).strip().upper()
-        amount = float(text[:-2]) * UNITS[text[-2:]] if text[-2:] in UNITS else float(text)
-        if not amount > 0:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"memory {memory!r} is no amount: expected a number of bytes, or one like '2GB'") from None
-    return min(amount, free)
 
 
 def in_same_dtype(transcoder, dtype: torch.dtype):
@@ -107,7 +91,7 @@ class Attribution:
 
     def __init__(self, model, transcoder, frozen, prompt, zero_first=False, memory=None):
         self.model, self.frozen, self.prompt = model, frozen, prompt
-        self.memory = _bytes(memory)
+        self.memory = bytes_of(memory)
         self.logits = Logits.choose(frozen.logits[-1])
         self.sweep = Sweep(frozen, transcoder, self.logits.ids, zero_first, self.memory)
         self.n_logits, self.n_features = len(self.logits.ids), self.sweep.n_features

@@ -1,61 +1,136 @@
-"""Texts in, shuffled MLP inputs and outputs out, a bounded block at a time."""
+"""Rows of token ids in, shuffled MLP inputs and outputs out, a bounded block at a time."""
 
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from ..models.anatomy import mlp_activations
+from .texts import NOTHING, TextRows
 
-BLOCK_BYTES = 192e6  # activations held at once; a block is shuffled as a whole
 ROWS_AT_ONCE = 64
+TOKENS_AT_ONCE = 2048  # of a forward pass: more would leave the processor's cache
+MASSIVE = 5.0  # a first position whose MLP outputs are this many times the others' is left out
 
 
-@dataclass
+class Batch(NamedTuple):
+    """Tokens of one training step: x and y [layer, token, d_model], and their places in the batch [token]; a process
+    that shares the work with others has only some of them."""
+
+    step: int
+    x: torch.Tensor
+    y: torch.Tensor
+    places: torch.Tensor
+
+
 class ActivationStream:
-    """The activations of `rows` (token ids of one text each), in an order that `seed` fixes.
+    """What the MLPs of `layers` read and write on rows of text, in batches of shuffled tokens.
 
-    A block is a stretch of that order; it is a function of (seed, block number), so a resumed run can
-    go straight to the block it stopped in. Padding is left out, and with `skip_first` position 0 too.
+    Rows fill a buffer of at most `memory` bytes; all tokens of the buffer are shuffled together, used once and
+    forgotten. Which tokens make up a batch depends on the seed and its number alone, so that a resumed run passes over
+    what it has seen without running the model, and processes that share the work agree without a word. Where all the
+    text fits into the buffer it is read once. Padding is left out, and position 0 where its activations are massive.
     """
 
-    hf: torch.nn.Module
-    rows: list[list[int]]
-    layers: list[int]
-    reads: str
-    skip_first: bool
-    seed: int
+    def __init__(self, hf, rows: TextRows, layers, reads, batch: int, memory: float, share: tuple[int, int] = (0, 1)):
+        """`share`: (i, n) takes every n-th row of a block, from the i-th on."""
+        self.hf, self.rows, self.layers, self.reads = hf, rows, layers, reads
+        self.batch, self.share = batch, share
+        self.d_model = hf.config.get_text_config().hidden_size
+        per_token = 2 * len(layers) * self.d_model * hf.dtype.itemsize
+        self.size = max(1, int(memory / per_token / batch)) * batch  # tokens of a block
+        self.skip_first = False
+        self.skip_first = self._first_is_massive()
+        self.held = None  # the buffer: rows, x, y, and each token's place in x and y
 
     def blocks(self) -> Iterator[list[list[int]]]:
-        """Rows of successive blocks, without end: every epoch is a new permutation."""
-        size = int(BLOCK_BYTES / (8 * len(self.layers) * self.hf.config.hidden_size))
-        rng, block, tokens = random.Random(f"activations-{self.seed}"), [], 0
+        """Rows of successive blocks, as long as there is text: without end where it can be read again."""
+        block, tokens, epoch = [], 0, 0
         while True:
-            for i in rng.sample(range(len(self.rows)), len(self.rows)):
-                block.append(self.rows[i])
-                tokens += len(self.rows[i])
-                if tokens >= size:
+            before = (len(block), tokens)
+            for row in self.rows.epoch(epoch):
+                block.append(row)
+                tokens += len(row) - self.skip_first
+                if tokens >= self.size:
                     yield block
                     block, tokens = [], 0
+                    before = None
+            if before == (len(block), tokens):
+                raise ValueError(NOTHING)
+            if tokens >= self.batch:
+                yield block
+                block, tokens = [], 0
+            if not self.rows.restarts:
+                return
+            epoch += 1
 
-    def count(self, block) -> int:
-        """How many tokens `activations(block)` will give."""
-        return sum(len(row) - self.skip_first for row in block)
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Batches from the `start`-th on."""
+        step = 0
+        for number, block in enumerate(self.blocks()):
+            n = min(self.size, self._count(block)) // self.batch
+            if step + n > start:
+                yield from self._shuffled(block, number, step, n, start)
+            step += n
 
-    def activations(self, block, shuffle: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """MLP inputs and outputs [layer, token, d_model] of a block, shuffled by the seed `shuffle`."""
-        block = sorted(block, key=len)  # rows of like length together: little padding
-        parts = []
-        for i in range(0, len(block), ROWS_AT_ONCE):
-            ids, real = pad(block[i : i + ROWS_AT_ONCE])
+    def _shuffled(self, block, number, step, n, start):
+        x, y, places = self._held_or_read(sorted(block, key=lambda row: (len(row), row)))
+        generator = torch.Generator().manual_seed(number)
+        order = torch.randperm(len(places), generator=generator).to(x.device)
+        for i in range(max(0, start - step), n):
+            here = places[order[i * self.batch : (i + 1) * self.batch]]  # -1: another process has that token
+            mine = (here >= 0).nonzero()[:, 0]
+            yield Batch(step + i, x[:, here[mine]].float(), y[:, here[mine]].float(), mine)
+
+    def _held_or_read(self, rows):
+        """Activations of the block's rows, and for each of its tokens its place among them, -1 where there is none."""
+        if self.held is None or self.held[0] != rows:
+            self.held = None  # lets go of the last block before the next one is made
+            mine = rows[self.share[0] :: self.share[1]]
+            x, y = self.activations(mine)
+            owner = torch.arange(len(rows)) % self.share[1] == self.share[0]
+            tokens = owner.repeat_interleave(torch.tensor([self._count([row]) for row in rows]))
+            places = torch.where(tokens, tokens.cumsum(0) - 1, -1)
+            self.held = rows, x, y, places.to(x.device)
+        return self.held[1:]
+
+    def activations(self, rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """MLP inputs and outputs [layer, token, d_model] of all tokens of `rows`, in order, in the model's dtype."""
+        x, y = torch.empty(2, len(self.layers), self._count(rows), self.d_model, dtype=self.hf.dtype).to(self.hf.device)
+        done = 0
+        for some in _of_similar_size(rows):
+            ids, real = pad(some)
             real[:, 0] &= not self.skip_first
-            parts.append([t[:, real] for t in mlp_activations(self.hf, ids, self.reads, self.layers)])
-        x, y = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-        if shuffle is not None:
-            order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(shuffle))
-            x, y = x[:, order], y[:, order]
+            parts = mlp_activations(self.hf, ids.to(self.hf.device), self.reads, self.layers)
+            here = slice(done, done := done + self._count(some))
+            for whole, part in zip((x, y), parts, strict=True):
+                whole[:, here] = part[:, real.to(part.device)]
         return x, y
+
+    def _count(self, rows):
+        return sum(len(row) - self.skip_first for row in rows)
+
+    def _first_is_massive(self):
+        """Whether MLP outputs at position 0 dwarf the others, as a begin-of-text token's do in most large models."""
+        some = [row[:16] for row, _ in zip(self.rows.epoch(), range(ROWS_AT_ONCE), strict=False)]
+        if not some:
+            raise ValueError(NOTHING)
+        _, y = self.activations(some)
+        _, first = self.activations([row[:1] for row in some])
+        usual = y.float().norm(dim=-1).median(1).values
+        return bool((first.float().norm(dim=-1).mean(1) > MASSIVE * usual).any())
+
+
+def _of_similar_size(rows):
+    """Slices of `rows` of at most `TOKENS_AT_ONCE` tokens, padding included."""
+    start = 0
+    while start < len(rows):
+        end, width = start + 1, len(rows[start])
+        while end < len(rows) and max(width, len(rows[end])) * (end + 1 - start) <= TOKENS_AT_ONCE:
+            width = max(width, len(rows[end]))
+            end += 1
+        yield rows[start:end]
+        start = end
 
 
 def pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,20 +139,3 @@ def pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
     real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
     return ids, real
-
-
-def encode_texts(model, texts) -> list[list[int]]:
-    """Token ids of every text, cut at the model's context. Raises ValueError when there is nothing to read."""
-    if isinstance(texts, str):
-        raise TypeError("texts should be a list of strings, got one string; wrap it in a list")
-    limit = model.context_length or 1024
-    first = model.encode("a").tolist()[:-1]  # the begin-of-text token that this model's prompts get, if any
-    special = set(model.tokenizer.all_special_ids)
-    rows = []
-    for text in texts:
-        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-        rows.append((ids if ids and ids[0] in special else first + ids)[:limit])
-    rows = [row for row in rows if len(row) > 1]
-    if not rows:
-        raise ValueError("there is no text to read: give a list of strings, each of at least one token")
-    return rows

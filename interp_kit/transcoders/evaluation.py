@@ -7,7 +7,8 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models.anatomy import mlp_activations
-from .activations import ROWS_AT_ONCE, encode_texts, pad
+from .activations import ROWS_AT_ONCE, pad
+from .texts import encode_texts
 from .replacement import replaced_mlps
 
 

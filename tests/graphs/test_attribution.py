@@ -5,7 +5,8 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.graphs.attribution import Attribution, Logits, _bytes
+from interp_kit.graphs.attribution import Attribution, Logits
+from interp_kit.memory import bytes_of
 from interp_kit.models.frozen import FrozenModel, frozen_attention, in_dtype
 from interp_kit.models.frozen_autograd import Autograd
 
@@ -400,13 +401,13 @@ def test_decoders_gathered_anew_for_each_block_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize(("memory", "wanted"), [("2GB", 2e9), ("1.5 mb", 1.5e6), (5e5, 5e5), ("800", 800)])
 def test_amounts_of_memory(memory, wanted):
-    assert _bytes(memory) == wanted
+    assert bytes_of(memory) == wanted
 
 
 @pytest.mark.parametrize("memory", ["lots", "GB", "-1GB", 0, "2 gigs"])
 def test_what_is_no_amount_of_memory(memory):
     with pytest.raises(ValueError, match="expected a number of bytes"):
-        _bytes(memory)
+        bytes_of(memory)
 
 
 def test_a_graph_over_budget_names_a_number_of_features_that_fits():

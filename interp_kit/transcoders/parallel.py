@@ -1,0 +1,79 @@
+"""One training run on several processes or GPUs.
+
+Launched by `accelerate launch` (or torchrun), every process calls `train_transcoder` with the same arguments:
+
+    parallel="data"      each reads its share of the text; gradients are summed. Needs the whole transcoder in each.
+    parallel="features"  each holds its share of every layer's features; reconstructions are summed. For a transcoder
+                         that outgrows one device (as Ameisen et al. 2025 shard theirs).
+
+Both end with the weights that a single process gives, but for the order of floating-point sums.
+"""
+
+import os
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+
+SPLITS = ("data", "features")
+
+
+class Processes:
+    """What the processes of a run tell each other; all of it is nothing where there is one process."""
+
+    def __init__(self, split: str, device: torch.device):
+        if split not in SPLITS:
+            raise ValueError(f"parallel {split!r} is not one of {', '.join(SPLITS)}")
+        launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
+        state = PartialState(cpu=device.type == "cpu" and not torch.cuda.is_available()) if launched else None
+        self.rank, self.size = (state.process_index, state.num_processes) if launched else (0, 1)
+        self.device = state.device if launched else device
+        self.by_tokens = self.size > 1 and split == "data"
+        self.by_features = self.size > 1 and split == "features"
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """This process's share of the rows of text: (which, of how many)."""
+        return (self.rank, self.size) if self.by_tokens else (0, 1)
+
+    def features(self, n: int) -> slice:
+        """This process's features of each layer's n."""
+        if not self.by_features:
+            return slice(0, n)
+        if n % self.size:
+            raise ValueError(f"{n} features a layer cannot be shared equally by {self.size} processes")
+        share = n // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def sum_over_tokens(self, *tensors: torch.Tensor) -> None:
+        """In place: sums of what each process adds up over its own tokens."""
+        for tensor in tensors if self.by_tokens else ():
+            dist.all_reduce(tensor)
+
+    def latest(self, steps: torch.Tensor) -> None:
+        """In place: the largest of the processes' values."""
+        if self.by_tokens:
+            dist.all_reduce(steps, op=dist.ReduceOp.MAX)
+
+    def sum_over_features(self, tensor: torch.Tensor) -> torch.Tensor:
+        """In place: sums of what each process adds up over its own features."""
+        if self.by_features:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def all_values(self, values: torch.Tensor) -> torch.Tensor:
+        """[..., n] of each process side by side: [..., n * processes]."""
+        if self.size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts, dim=-1)
+
+    def whole(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
+        """The tensor of which each process holds a share along `dim`."""
+        if not self.by_features:
+            return tensor
+        mesh = init_device_mesh(self.device.type, (self.size,))
+        return DTensor.from_local(tensor, mesh, [Shard(dim)]).full_tensor()

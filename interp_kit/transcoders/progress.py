@@ -1,0 +1,59 @@
+"""How a run is going: a progress bar, and in a notebook a chart that is redrawn while it trains."""
+
+import time
+
+import pandas as pd
+from IPython import get_ipython
+from IPython.display import display
+from tqdm.auto import tqdm
+
+REDRAW = 2.0  # seconds
+CURVES = {"NMSE": "#0072B2", "L0": "#D55E00", "dead": "#555555"}  # told apart by colour-blind readers too
+
+
+class Progress:
+    """Shows the lines of a run's history as they come; silent where `shown` is False."""
+
+    def __init__(self, steps: int, done: int, shown: bool = True):
+        self.bar = tqdm(total=steps, initial=done, desc="transcoder", mininterval=1, disable=not shown)
+        self.chart = None
+        self.live = shown and hasattr(get_ipython(), "kernel")
+        self.drawn = time.monotonic()
+
+    def update(self, history: list[dict]) -> None:
+        line = history[-1]
+        self.bar.n = line["step"]
+        self.bar.set_postfix(loss=f"{line['loss']:.4f}", L0=f"{line['L0']:.1f}", dead=f"{line['dead']:.0%}")
+        if self.live and time.monotonic() - self.drawn > REDRAW:
+            self.draw(history)
+
+    def draw(self, history) -> None:
+        figure = curves(pd.DataFrame(history))
+        if self.chart is None:
+            self.chart = display(figure, display_id=True)
+        else:
+            self.chart.update(figure)
+        self.drawn = time.monotonic()
+
+    def close(self, history, message: str | None = None) -> None:
+        if self.chart is not None:
+            self.draw(history)
+        if message:
+            self.bar.write(message)
+        self.bar.close()
+
+
+def curves(history: pd.DataFrame):
+    """A plotly figure of NMSE, L0 and dead share over the steps."""
+    from plotly.subplots import make_subplots
+
+    titles = ("unexplained (NMSE)", "features on (L0, a layer)", "dead features")
+    figure = make_subplots(rows=1, cols=3, subplot_titles=titles)
+    for column, (name, colour) in enumerate(CURVES.items(), 1):
+        figure.add_scatter(
+            x=history["step"], y=history[name], mode="lines", line={"color": colour}, showlegend=False, row=1, col=column
+        )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(tickformat=".0%", row=1, col=3)
+    figure.update_xaxes(title="step")
+    return figure.update_layout(template="plotly_white", height=300, margin={"t": 40, "b": 40})

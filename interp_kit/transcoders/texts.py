@@ -1,0 +1,111 @@
+"""Text from anywhere, as rows of token ids: a list, a file, or a stream that is never held as a whole."""
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+WINDOW = 256  # tokens a row; longer texts are cut into several
+AT_ONCE = 256  # texts tokenised in one call
+PIECE = 2000  # characters of a text file read as one document, more or less
+
+
+class TextRows:
+    """Token ids of a source of text, an epoch at a time.
+
+    `texts` is a list of strings, a path of a .txt or .jsonl file, or anything that gives strings or dictionaries with
+    a "text" when iterated, as a Hugging Face data set does, streaming or not. A list is read in an order of its own
+    in each epoch, anything else from front to back. Raises TypeError for what is none of these.
+    """
+
+    def __init__(self, model, texts, seed: int = 0):
+        self.texts = _source(texts)
+        self.seed = seed
+        self.restarts = not isinstance(self.texts, Iterator)  # a generator can be read only once
+        self.tokenizer = model.tokenizer
+        self.first = model.encode("a").tolist()[:-1]  # the begin-of-text token that this model's prompts get, if any
+        self.special = set(model.tokenizer.all_special_ids)
+        self.window = min(model.context_length or WINDOW, WINDOW)
+
+    def epoch(self, number: int | None = None) -> Iterator[list[int]]:
+        """Rows of one pass, each of at least two tokens; `number` fixes the order of a list, None keeps its own."""
+        texts = self.texts
+        if number is not None and isinstance(texts, Sequence):
+            order = random.Random(f"texts-{self.seed}-{number}").sample(range(len(texts)), len(texts))
+            texts = map(texts.__getitem__, order)
+        strings = map(_text, texts)
+        while some := list(islice(strings, AT_ONCE)):
+            for ids in self.tokenizer(some, add_special_tokens=False)["input_ids"]:
+                yield from self._windows(ids)
+
+    def _windows(self, ids):
+        first = [] if ids and ids[0] in self.special else self.first
+        step = self.window - len(first)
+        for start in range(0, len(ids), step):
+            row = first + ids[start : start + step]
+            if len(row) > 1:
+                yield row
+
+
+def encode_texts(model, texts) -> list[list[int]]:
+    """All rows of `texts`, in their order. Raises ValueError when there is nothing to read."""
+    rows = list(TextRows(model, texts).epoch())
+    if not rows:
+        raise ValueError(NOTHING)
+    return rows
+
+
+NOTHING = "there is no text to read: give a list of strings, each of at least one token"
+
+
+def _source(texts):
+    if isinstance(texts, (str, Path)):
+        path = Path(texts)
+        if path.suffix in (".txt", ".jsonl") and path.is_file():
+            return _Documents(path) if path.suffix == ".txt" else _Lines(path)
+        if isinstance(texts, Path) or path.suffix in (".txt", ".jsonl"):
+            raise FileNotFoundError(f"{path} is no file of text: expected a .txt or a .jsonl with a 'text' in each line")
+        raise TypeError("texts should be a list of strings, got one string; wrap it in a list")
+    if isinstance(texts, Iterable) and not isinstance(texts, (dict, bytes)):
+        return texts
+    raise TypeError(f"texts should be a list of strings, a file or a data set, got {type(texts).__name__}")
+
+
+def _text(item) -> str:
+    if isinstance(item, dict):
+        if not isinstance(item.get("text"), str):
+            raise TypeError(f"a row of the data set has no 'text', only {', '.join(map(repr, item))}: rename the column")
+        return item["text"]
+    if not isinstance(item, str):
+        raise TypeError(f"texts should give strings, or rows with a 'text', got {type(item).__name__}")
+    return item
+
+
+class _Documents:
+    """A text file, in documents of some `PIECE` characters that end at an empty line."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __iter__(self):
+        with open(self.path, encoding="utf-8") as file:
+            lines, size = [], 0
+            for line in file:
+                if not line.strip() and size >= PIECE:
+                    yield "".join(lines)
+                    lines, size = [], 0
+                lines.append(line)
+                size += len(line)
+            yield "".join(lines)
+
+
+class _Lines:
+    """A file of JSON lines."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __iter__(self):
+        with open(self.path, encoding="utf-8") as file:
+            yield from map(json.loads, file)
