@@ -98,7 +98,7 @@ class ActivationStream:
         """MLP inputs and outputs [layer, token, d_model] of all tokens of `rows`, in order, in the model's dtype."""
         x, y = torch.empty(2, len(self.layers), self._count(rows), self.d_model, dtype=self.hf.dtype).to(self.hf.device)
         done = 0
-        for some in _of_similar_size(rows):
+        for some in of_similar_size(rows):
             ids, real = pad(some)
             real[:, 0] &= not self.skip_first
             parts = mlp_activations(self.hf, ids.to(self.hf.device), self.reads, self.layers)
@@ -121,7 +121,7 @@ class ActivationStream:
         return bool((first.float().norm(dim=-1).mean(1) > MASSIVE * usual).any())
 
 
-def _of_similar_size(rows):
+def of_similar_size(rows):
     """Slices of `rows` of at most `TOKENS_AT_ONCE` tokens, padding included."""
     start = 0
     while start < len(rows):

@@ -7,30 +7,35 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models.anatomy import mlp_activations
-from .activations import ROWS_AT_ONCE, pad
-from .texts import encode_texts
+from .activations import of_similar_size, pad
+from .baselines import LeastSquares, featureless
 from .replacement import replaced_mlps
+from .texts import encode_texts
+
+OURS, AFFINE, MEAN = "transcoder", "affine map", "mean output"
 
 
 @dataclass
 class Evaluation:
-    """`summary`: one number each. `layers`: NMSE, L0 and dead share per transcoded layer. `density` [layer, feature]:
-    the share of tokens each feature fires on."""
+    """`summary`: one number each. `layers`: NMSE, L0 and dead share per transcoded layer, and the affine map's NMSE.
+    `baselines`: NMSE, top-1, KL and loss of the transcoder, of an affine map and of the mean output in its place.
+    `density` [layer, feature]: the share of tokens each feature fires on."""
 
     summary: pd.Series
     layers: pd.DataFrame
+    baselines: pd.DataFrame
     density: torch.Tensor
 
     def _repr_html_(self):
-        return self.summary.to_frame("all layers").to_html() + self.layers.to_html()
+        return self.summary.to_frame("all layers").to_html() + self.baselines.to_html() + self.layers.to_html()
 
     def __repr__(self):
-        return f"{self.summary.to_string()}\n\n{self.layers.to_string()}"
+        return f"{self.summary.to_string()}\n\n{self.baselines.to_string()}\n\n{self.layers.to_string()}"
 
 
 @torch.no_grad()
 def evaluate_transcoder(model, clt, texts) -> Evaluation:
-    """Reads `texts` (a list of strings, held out from training) and reports, over their tokens:
+    """Reads `texts` (held out from training; a list of strings, a file, a stream) and reports, over their tokens:
 
     NMSE        sum |y - y_hat|^2 / sum |y - mean y|^2, per layer and their mean; y are the MLP outputs
     L0          features on per token and layer
@@ -39,73 +44,124 @@ def evaluate_transcoder(model, clt, texts) -> Evaluation:
     KL          mean KL(model || replacement) of the next token, in nats
     loss        mean next-token cross entropy of the model and of the replacement model, in nats
 
-    The replacement model has every transcoded MLP overwritten and nothing frozen. Position 0 is left out where
-    the transcoder leaves it out. Raises ValueError for a transcoder of another model.
+    The replacement model has every transcoded MLP overwritten and nothing frozen. Two baselines stand in the
+    transcoder's place on the same tokens: an affine map from each MLP's input to its output, and its mean output. They
+    are fitted on the half of the texts that they are not measured on. Position 0 is left out where the transcoder
+    leaves it out. Raises ValueError for a transcoder of another model.
     """
     clt.check_model(model)
     rows = sorted(encode_texts(model, texts), key=len)
-    sums = _Sums(len(clt.layers), clt)
-    for i in tqdm(range(0, len(rows), ROWS_AT_ONCE), desc="evaluating", leave=False):
-        ids, real = pad(rows[i : i + ROWS_AT_ONCE])
+    halves = [rows[0::2], rows[1::2] or rows]
+    fits = [_fit(model, clt, half).fit() for half in halves]
+    sums = _Sums(clt)
+    for half, (a, b, mean) in zip([halves[0], rows[1::2]], reversed(fits), strict=True):
+        stand_ins = {OURS: clt, AFFINE: featureless(clt, a, b), MEAN: featureless(clt, None, mean)}
+        for ids, real, x, y in _activations(model, clt, half, "evaluating"):
+            sums.add_features(clt.encode_tokens(x), y)
+            logits = model.hf(input_ids=ids, use_cache=False).logits
+            sums.add_model(logits, ids, real)
+            for name, stand_in in stand_ins.items():
+                sums.scores[name].add_reconstruction(y, stand_in.decode(stand_in.encode_tokens(x), x))
+                with replaced_mlps(model.hf, stand_in):
+                    theirs = model.hf(input_ids=ids, use_cache=False).logits
+                sums.scores[name].add_predictions(logits, theirs, ids, real)
+    return sums.result()
+
+
+def _fit(model, clt, rows) -> LeastSquares:
+    sums = LeastSquares(len(clt.layers), clt.config.d_model)
+    for _, _, x, y in _activations(model, clt, rows, "fitting the baselines"):
+        sums.add(x, y)
+    return sums
+
+
+def _activations(model, clt, rows, what):
+    """Batches of `rows`: ids, which of them are real, and the MLPs' inputs and outputs there [layer, token, d_model]."""
+    for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False):
+        ids, real = pad(some)
         keep = real.clone()
         keep[:, 0] &= not clt.config.skips_first
         x, y = (t[:, keep] for t in mlp_activations(model.hf, ids, clt.config.reads, clt.layers))
-        sums.add_reconstruction(x, y)
-        logits = model.hf(input_ids=ids, use_cache=False).logits
-        with replaced_mlps(model.hf, clt):
-            theirs = model.hf(input_ids=ids, use_cache=False).logits
-        sums.add_predictions(logits, theirs, ids, real)
-    return sums.result()
+        yield ids, real, x, y
+
+
+class _Fidelity:
+    """Running totals of one stand-in for the MLPs."""
+
+    def __init__(self, n_layers):
+        self.agree = 0
+        self.kl = self.loss = 0.0
+        self.error = torch.zeros(n_layers, dtype=torch.float64)
+
+    def add_reconstruction(self, y, rebuilt):
+        self.error += (y - rebuilt).pow(2).sum((1, 2))
+
+    def add_predictions(self, logits, theirs, ids, real):
+        a, following = _next_tokens(logits, ids, real)
+        b, _ = _next_tokens(theirs, ids, real)
+        self.agree += (a.argmax(-1) == b.argmax(-1)).sum().item()
+        self.kl += (a.exp() * (a - b)).sum().item()
+        self.loss -= b.gather(1, following).sum().item()
 
 
 class _Sums:
     """Running totals, in float64, over tokens."""
 
-    def __init__(self, n_layers, clt):
-        self.clt = clt
-        self.tokens = self.positions = self.agree = 0
-        self.kl = self.loss = self.replaced_loss = 0.0
-        self.error, self.square = torch.zeros(2, n_layers, dtype=torch.float64)
-        self.total = torch.zeros(n_layers, clt.config.d_model, dtype=torch.float64)
-        self.fired = torch.zeros(n_layers, clt.n_features, dtype=torch.float64)
+    def __init__(self, clt):
+        self.clt, n = clt, len(clt.layers)
+        self.scores = {name: _Fidelity(n) for name in (OURS, AFFINE, MEAN)}
+        self.tokens = self.positions = 0
+        self.loss = 0.0
+        self.square = torch.zeros(n, dtype=torch.float64)
+        self.total = torch.zeros(n, clt.config.d_model, dtype=torch.float64)
+        self.fired = torch.zeros(n, clt.n_features, dtype=torch.float64)
 
-    def add_reconstruction(self, x, y):
-        clt = self.clt
-        features = clt.encode_tokens(x)
+    def add_features(self, features, y):
         self.fired += (features != 0).sum(1)
-        self.error += (y - clt.decode(features, x)).pow(2).sum((1, 2))
         self.square += y.pow(2).sum((1, 2))
         self.total += y.sum(1)
-        self.tokens += x.shape[1]
+        self.tokens += y.shape[1]
 
-    def add_predictions(self, logits, theirs, ids, real):
-        here = real[:, 1:]  # every position whose next token is real
-        a, b = (t[:, :-1][here].log_softmax(-1) for t in (logits, theirs))
-        following = ids[:, 1:][here][:, None]
-        self.agree += (a.argmax(-1) == b.argmax(-1)).sum().item()
-        self.kl += (a.exp() * (a - b)).sum().item()
+    def add_model(self, logits, ids, real):
+        a, following = _next_tokens(logits, ids, real)
         self.loss -= a.gather(1, following).sum().item()
-        self.replaced_loss -= b.gather(1, following).sum().item()
         self.positions += len(a)
 
     def result(self) -> Evaluation:
         variance = self.square - self.total.pow(2).sum(1) / self.tokens
         density = self.fired / self.tokens
         dead = [float((d[:n] == 0).double().mean()) for d, n in zip(density, self.clt.counts, strict=True)]
+        nmse = {name: sums.error / variance for name, sums in self.scores.items()}
         layers = pd.DataFrame(
-            {"NMSE": self.error / variance, "L0": density.sum(1), "dead": dead},
+            {"NMSE": nmse[OURS], "L0": density.sum(1), "dead": dead, "NMSE of an affine map": nmse[AFFINE]},
             index=pd.Index(self.clt.layers, name="layer"),
         )
-        features = pd.Series(self.clt.counts, index=layers.index)
-        summary = pd.Series(
+        baselines = pd.DataFrame(
             {
-                **layers.mean().to_dict(),
-                "dead": (layers["dead"] * features).sum() / features.sum(),
-                "top-1": self.agree / self.positions,
-                "KL": self.kl / self.positions,
-                "loss": self.loss / self.positions,
-                "replacement loss": self.replaced_loss / self.positions,
-                "tokens": self.tokens,
+                name: {
+                    "NMSE": nmse[name].mean().item(),
+                    "top-1": sums.agree / self.positions,
+                    "KL": sums.kl / self.positions,
+                    "loss": sums.loss / self.positions,
+                }
+                for name, sums in self.scores.items()
             }
-        )
-        return Evaluation(summary, layers, density.float())
+        ).T
+        features, ours = pd.Series(self.clt.counts, index=layers.index), baselines.loc[OURS]
+        summary = {
+            "NMSE": ours["NMSE"],
+            "L0": layers["L0"].mean(),
+            "dead": (layers["dead"] * features).sum() / features.sum(),
+            "top-1": ours["top-1"],
+            "KL": ours["KL"],
+            "loss": self.loss / self.positions,
+            "replacement loss": ours["loss"],
+            "tokens": self.tokens,
+        }
+        return Evaluation(pd.Series(summary), layers, baselines, density.float())
+
+
+def _next_tokens(logits, ids, real):
+    """Log-probabilities [position, vocabulary] wherever the next token is real, and that token [position, 1]."""
+    here = real[:, 1:]
+    return logits[:, :-1][here].log_softmax(-1), ids[:, 1:][here][:, None]

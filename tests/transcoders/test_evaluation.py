@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import pytest
 import torch
 from tiny import tiny_model, tiny_transcoder
@@ -73,3 +75,48 @@ def test_hooks_are_gone_after():
     before = model.logits("Dallas is")
     ik.evaluate_transcoder(model, tiny_transcoder(model), TEXTS)
     assert torch.equal(before, model.logits("Dallas is"))
+
+
+def linear(model):
+    """The model with MLPs that are affine maps of their own."""
+    maps = torch.randn(4, 16, 16) / 8
+    for block, weights in zip(anatomy(model.hf).blocks, maps, strict=True):
+        block.mlp.forward = lambda x, weights=weights: x @ weights + 0.1
+    return model
+
+
+def test_the_affine_map_is_perfect_where_mlps_are_affine():
+    model = linear(tiny_model())
+    texts = [" ".join(words) for words in permutations("Texas Ohio is a city".split(), 4)]
+    baselines = ik.evaluate_transcoder(model, tiny_transcoder(model), texts).baselines
+    assert baselines.loc["affine map", "NMSE"] < 1e-4 and baselines.loc["affine map", "top-1"] > 0.99
+    assert baselines.loc["mean output", "NMSE"] == pytest.approx(1, abs=0.1)
+    assert baselines.loc["transcoder", "NMSE"] > 0.1
+
+
+def test_baselines_are_measured_on_texts_they_were_not_fitted_on():
+    """Two texts without a common word: a map fitted on one says nothing of the other."""
+    model = tiny_model()
+    report = ik.evaluate_transcoder(model, tiny_transcoder(model), ["Texas Austin Texas", "Ohio city Dallas"])
+    assert report.layers["NMSE of an affine map"].min() > 0.3
+
+
+def test_a_single_text_can_be_evaluated():
+    model = tiny_model()
+    baselines = ik.evaluate_transcoder(model, tiny_transcoder(model), ["the capital of Texas is"]).baselines
+    assert baselines.notna().all(axis=None)
+
+
+def test_features_on_add_up_over_layers():
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    report = ik.evaluate_transcoder(model, clt, TEXTS)
+    on = sum((clt.encode(x) != 0).sum().item() for x in inputs(model, TEXTS))
+    assert report.layers["L0"].sum() * report.summary["tokens"] == pytest.approx(on)
+    assert report.summary["L0"] == pytest.approx(report.layers["L0"].mean())
+
+
+def inputs(model, texts):
+    from interp_kit.models.frozen import FrozenModel
+
+    return [FrozenModel(model, text).mlp_in for text in texts]
