@@ -8,7 +8,7 @@ import torch
 from ..models.anatomy import mlp_activations
 from .texts import NOTHING, TextRows
 
-ROWS_AT_ONCE = 64
+PEEKED = 64  # rows that tell how the model begins
 TOKENS_AT_ONCE = 2048  # of a forward pass: more would leave the processor's cache
 MASSIVE = 5.0  # a first position whose MLP outputs are this many times the others' is left out
 
@@ -112,7 +112,7 @@ class ActivationStream:
 
     def _first_is_massive(self):
         """Whether MLP outputs at position 0 dwarf the others, as a begin-of-text token's do in most large models."""
-        some = [row[:16] for row, _ in zip(self.rows.epoch(), range(ROWS_AT_ONCE), strict=False)]
+        some = [row[:16] for row in self.rows.peek(PEEKED)[:PEEKED]]
         if not some:
             raise ValueError(NOTHING)
         _, y = self.activations(some)

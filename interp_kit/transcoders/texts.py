@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 WINDOW = 256  # tokens a row; longer texts are cut into several
@@ -36,8 +36,18 @@ class TextRows:
             texts = map(texts.__getitem__, order)
         strings = map(_text, texts)
         while some := list(islice(strings, AT_ONCE)):
-            for ids in self.tokenizer(some, add_special_tokens=False)["input_ids"]:
-                yield from self._windows(ids)
+            yield from self._rows(some)
+
+    def peek(self, n: int) -> list[list[int]]:
+        """Rows of the first n texts, which are not used up by this."""
+        texts = list(islice(self.texts, n))
+        if not self.restarts:
+            self.texts = chain(texts, self.texts)
+        return list(self._rows(list(map(_text, texts))))
+
+    def _rows(self, texts):
+        for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ():
+            yield from self._windows(ids)
 
     def _windows(self, ids):
         first = [] if ids and ids[0] in self.special else self.first

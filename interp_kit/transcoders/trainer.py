@@ -250,7 +250,7 @@ class Trainer:
         if not self.processes.by_features:
             return top_features(pre, self.config.k)
         best = self.processes.all_values(_largest(pre, self.config.k))
-        least = best.topk(self.config.k).values[:, -1:]
+        least = best.topk(self.config.k).values[:, -1:]  # where two tie for the last place, both are on
         return features_where((pre >= least) & (pre > 0))
 
     def _usual(self, pre, places):

@@ -1,0 +1,178 @@
+"""Sparse products against dense ones, and the training step against autograd through the module itself."""
+
+import pytest
+import torch
+from tiny import tiny_model
+
+from interp_kit.transcoders import TranscoderConfig, jumprelu
+from interp_kit.transcoders.activations import ActivationStream, Batch
+from interp_kit.transcoders.parallel import Processes
+from interp_kit.transcoders.sparse import features_where, top_features
+from interp_kit.transcoders.texts import TextRows
+from interp_kit.transcoders.trainer import Trainer
+
+TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
+
+
+@pytest.mark.parametrize("on", [torch.rand(7, 5) > 0.6, torch.zeros(7, 5) > 0, torch.rand(1, 1) >= 0])
+def test_products_equal_the_dense_ones(on):
+    active = features_where(on)
+    n, f = on.shape
+    a, b, values = torch.randn(n, 3), torch.randn(f, 3), torch.randn(len(active))
+    dense = torch.zeros(n, f)
+    dense[on] = values  # row by row, as the pairs are
+    torch.testing.assert_close(active.dots(a, b), (a @ b.T)[on])
+    torch.testing.assert_close(active.decode(values, b), dense @ b)
+    torch.testing.assert_close(active.gather(values, a), dense.T @ a)
+
+
+def test_top_features_are_the_largest_positive_ones():
+    pre = torch.tensor([[1.0, -1.0, 3.0, 2.0], [-1.0, -2.0, 0.5, -3.0], [-1.0, -1.0, -1.0, -1.0]])
+    active = top_features(pre, 2)
+    assert set(zip(active.tokens.tolist(), active.features.tolist(), strict=True)) == {(0, 2), (0, 3), (1, 2)}
+
+
+@pytest.fixture(scope="module")
+def stream():
+    model = tiny_model()
+    return ActivationStream(model.hf, TextRows(model, TEXTS), [0, 1, 2, 3], "mlp.hook_in", 32, 1e6)
+
+
+def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
+    config = TranscoderConfig(16, 48, [0, 1, 2, 3], span, "threshold" if activation == "jumprelu" else activation, k=5)
+    processes = Processes("data", torch.device("cpu"))
+    about = {"steps": 10, "learning_rate": 1e-3, "seed": 0}
+    made = Trainer(config, stream, processes, jump=activation == "jumprelu", sparsity=sparsity, **about)
+    made.fast = fast
+    made.normalise()
+    for weights in made.clt.W_dec:
+        weights.data.normal_(generator=torch.Generator().manual_seed(1))
+    return made
+
+
+@pytest.mark.parametrize("span", [1, 2, 4])
+@pytest.mark.parametrize("activation", ["topk", "threshold", "jumprelu"])
+def test_a_step_equals_autograd_through_the_module(stream, activation, span, monkeypatch):
+    """Gradients of the loss, 1 / (tokens * d_model) times the squared error summed over layers."""
+    made = trainer(stream, activation, span)
+    monkeypatch.setattr("interp_kit.transcoders.trainer.FOLLOW", 0.0)
+    monkeypatch.setattr("interp_kit.transcoders.trainer.CLIP", 1e9)
+    grads = {}
+    monkeypatch.setattr(made.optimizer, "step", lambda: grads.update({n: p.grad.clone() for n, p in parameters(made)}))
+    batch = next(stream.batches())
+    made.step(batch)
+    for _, weights in parameters(made):
+        weights.requires_grad_(True)
+    x, y = batch.x * made.scales["x"], (batch.y - made.scales["mean"]) * made.scales["y"]
+    features = made.clt.encode(x)
+    if activation == "jumprelu":
+        features = jumprelu.JumpReLU.apply(made.clt.preactivations(x), made.clt.threshold)
+    loss = (made.clt.decode(features) - y).pow(2).sum() / (32 * 16)
+    loss.backward()
+    for name, weights in parameters(made):
+        torch.testing.assert_close(grads[name], weights.grad, rtol=1e-3, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def parameters(made):
+    names = [*made.clt.named_parameters()]
+    return names + ([("threshold", made.clt.threshold)] if made.jump else [])
+
+
+def test_selecting_in_bfloat16_changes_little(stream):
+    batch = next(stream.batches())
+    chosen = []
+    for fast in (False, True):
+        made = trainer(stream, fast=fast)
+        pairs = made._select(0, batch.x[0] * made.scales["x"][0], batch)
+        chosen.append(set(zip(pairs.tokens.tolist(), pairs.features.tolist(), strict=True)))
+    assert len(chosen[0] & chosen[1]) > 0.95 * len(chosen[0])
+
+
+@pytest.mark.parametrize("activation", ["topk", "threshold", "jumprelu"])
+def test_folding_the_scales_changes_no_output(stream, activation):
+    made = trainer(stream, activation)
+    made.clt.threshold *= 1.01  # off the very pre-activation at which it starts, where rounding decides
+    x, _ = stream.activations(stream.held[0])
+    normalised = made.clt(x * made.scales["x"]) / made.scales["y"] + made.scales["mean"]
+    torch.testing.assert_close(made.finished()(x), normalised, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", ["topk", "jumprelu"])
+def test_loss_and_penalty_do_not_depend_on_the_size_of_the_batch(stream, activation):
+    """The same tokens twice over are the same mean: the same gradients, the same line of history."""
+    batch = next(stream.batches())
+    twice = Batch(9, batch.x.repeat(1, 2, 1), batch.y.repeat(1, 2, 1), torch.arange(64))
+    results = []
+    for some, size in ((batch._replace(step=9), 32), (twice, 64)):
+        made = trainer(stream, activation, sparsity=3.0)
+        grads = {}
+        made.optimizer.step = lambda made=made, grads=grads: grads.update({n: p.grad.clone() for n, p in parameters(made)})
+        stream.batch = size
+        made.step(some)
+        stream.batch = 32
+        results.append((grads, made.history[-1]))
+    for name in results[0][0]:
+        torch.testing.assert_close(results[0][0][name], results[1][0][name], rtol=1e-3, atol=1e-5)
+    for name in ("loss", "NMSE", "L0"):
+        assert results[0][1][name] == pytest.approx(results[1][1][name], rel=1e-4)
+
+
+def test_thresholds_let_k_features_through_on_average(stream):
+    made = trainer(stream, "threshold")
+    batch = next(stream.batches())
+    x = batch.x * made.scales["x"]
+    for i in range(4):
+        on = (made._preactivations(i, x[i]) > made.clt.threshold[i]).sum() / x.shape[1]
+        assert 4 <= on <= 5
+
+
+def test_scales_bring_norms_to_the_root_of_d_model(stream):
+    made = trainer(stream)
+    x, y = stream.activations(stream.held[0])
+    norms = (x * made.scales["x"]).norm(dim=-1).mean(1)
+    spread = ((y - made.scales["mean"]) * made.scales["y"]).pow(2).sum(-1).mean(1)
+    torch.testing.assert_close(norms, torch.full((4,), 4.0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(spread, torch.full((4,), 16.0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(y.mean(1), made.scales["mean"][:, 0], rtol=1e-3, atol=1e-5)
+
+
+# ---------------------------------------------------------------- JumpReLU
+
+
+def test_the_gradient_of_the_threshold_is_the_written_formula():
+    """-theta / width within the window around theta where pre is positive, 0 outside; as a ramp would give pre."""
+    pre = torch.tensor([[[-0.3, 0.05, 0.4, 0.69, 0.8, 3.0]]], requires_grad=True)
+    threshold = torch.full((1, 6), 0.2, requires_grad=True)
+    out = jumprelu.JumpReLU.apply(pre, threshold)
+    torch.testing.assert_close(out, torch.tensor([[[0, 0, 0.4, 0.69, 0.8, 3.0]]]))
+    upstream = torch.tensor([[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]])
+    out.backward(upstream)
+    window = torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0, 0.0])  # width 1: |pre - 0.2| < 0.5 and pre > 0
+    torch.testing.assert_close(threshold.grad, -0.2 * (window * upstream[0]))
+    on = torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    torch.testing.assert_close(pre.grad, upstream * (on + 0.2 * window))
+
+
+def test_the_penalty_is_the_papers_formula():
+    """Sum over features of tanh(c * norm of all decoder rows together * activation), mean over tokens."""
+    activations = torch.rand(2, 3, 4) * (torch.rand(2, 3, 4) > 0.5)
+    decoders = [torch.randn(4, 2, 5), torch.randn(4, 1, 5)]
+    wanted = 0.0
+    for layer in range(2):
+        for token in range(3):
+            for feature in range(4):
+                norm = sum(row.pow(2).sum() for row in decoders[layer][feature]) ** 0.5
+                wanted += torch.tanh(4.0 * norm * activations[layer, token, feature]) / 3
+    torch.testing.assert_close(jumprelu.penalty(activations, decoders), wanted)
+
+
+def test_the_penalty_shrinks_decoders_too():
+    activations, decoders = torch.ones(1, 1, 1) * 0.1, [torch.ones(1, 1, 3, requires_grad=True)]
+    jumprelu.penalty(activations, decoders).backward()
+    assert (decoders[0].grad > 0).all()
+
+
+def test_the_penalty_has_a_gradient_where_decoders_are_zero():
+    activations, decoders = torch.ones(1, 2, 3, requires_grad=True), [torch.zeros(3, 1, 5, requires_grad=True)]
+    jumprelu.penalty(activations, decoders).backward()
+    assert decoders[0].grad.isfinite().all() and activations.grad.isfinite().all()
