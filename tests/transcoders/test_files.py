@@ -293,6 +293,31 @@ def test_a_local_folder_comes_before_the_hub(hub, tmp_path, monkeypatch):
     assert ik.load_transcoder("owner/repository").n_features == 12 and not hub.downloads
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_files_take_a_byte_a_weight_and_stay_close(kind, tmp_path):
+    clt = tiny_transcoder(tiny_model(), **KINDS[kind])
+    clt.W_enc.data[1, 2] = 0  # a row of zeros has no scale of its own
+    save_transcoder(clt, tmp_path / "t", torch.int8)
+    back = ik.load_transcoder(tmp_path / "t")
+    assert back.config == clt.config and back.W_enc.dtype == torch.float32
+    for ours, theirs in zip([clt.W_enc, *clt.W_dec], [back.W_enc, *back.W_dec], strict=True):
+        largest = ours.abs().amax(-1, keepdim=True)
+        assert ((ours - theirs).abs() <= largest / 254 + 1e-9).all()
+    file = load_file(tmp_path / "t" / ("layer_3.safetensors" if clt.config.span == 1 else "W_dec_3.safetensors"))
+    decoder = next(tensor for name, tensor in file.items() if name in ("W_dec", "W_dec_3"))
+    assert decoder.dtype == torch.int8
+
+
+def test_scales_that_do_not_fit_are_refused(tmp_path):
+    save_transcoder(tiny_transcoder(tiny_model(), span=1), tmp_path / "t", torch.int8)
+    path = tmp_path / "t" / "layer_2.safetensors"
+    tensors = load_file(path)
+    tensors["W_dec_scale"] = tensors["W_dec_scale"][:-1].clone()
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match="W_dec_scale should have one number for each row"):
+        ik.load_transcoder(tmp_path / "t")
+
+
 # ------------------------------------------------------------------ damaged files
 
 
