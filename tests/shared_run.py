@@ -6,7 +6,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-
 from tiny import tiny_model
 
 import interp_kit as ik
@@ -20,7 +19,7 @@ def run(folder, activation, parallel, killed_at=None):
     if killed_at:
         trainer.SAVE_SECONDS = 0
         step = trainer.Trainer.step
-        trainer.Trainer.step = lambda self, b: step(self, b) if b.step < killed_at else (_ for _ in ()).throw(SystemExit)
+        trainer.Trainer.step = lambda self, batch: step(self, batch) if batch.step < killed_at else sys.exit()
     with patch.object(trainer, "multiplies_bfloat16", lambda device: False):
         return ik.train_transcoder(
             tiny_model(), TEXTS, n_features=48, activation=activation, k=5, steps=60, batch=64, dtype=torch.float32,

@@ -76,7 +76,7 @@ def _fit(model, clt, rows) -> LeastSquares:
 
 
 def _activations(model, clt, rows, what):
-    """Batches of `rows`: ids, which of them are real, and the MLPs' inputs and outputs there [layer, token, d_model]."""
+    """Batches of `rows`: ids, which of them are real, and what MLPs read and write there [layer, token, d_model]."""
     for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False):
         ids, real = pad(some)
         keep = real.clone()

@@ -51,7 +51,7 @@ def curves(history: pd.DataFrame):
     figure = make_subplots(rows=1, cols=3, subplot_titles=titles)
     for column, (name, colour) in enumerate(CURVES.items(), 1):
         figure.add_scatter(
-            x=history["step"], y=history[name], mode="lines", line={"color": colour}, showlegend=False, row=1, col=column
+            x=history["step"], y=history[name], mode="lines", line_color=colour, showlegend=False, row=1, col=column
         )
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(tickformat=".0%", row=1, col=3)

@@ -75,7 +75,7 @@ def _source(texts):
         if path.suffix in (".txt", ".jsonl") and path.is_file():
             return _Documents(path) if path.suffix == ".txt" else _Lines(path)
         if isinstance(texts, Path) or path.suffix in (".txt", ".jsonl"):
-            raise FileNotFoundError(f"{path} is no file of text: expected a .txt or a .jsonl with a 'text' in each line")
+            raise FileNotFoundError(f"{path} is no file: expected a .txt, or a .jsonl with a 'text' in each line")
         raise TypeError("texts should be a list of strings, got one string; wrap it in a list")
     if isinstance(texts, Iterable) and not isinstance(texts, (dict, bytes)):
         return texts
@@ -85,7 +85,7 @@ def _source(texts):
 def _text(item) -> str:
     if isinstance(item, dict):
         if not isinstance(item.get("text"), str):
-            raise TypeError(f"a row of the data set has no 'text', only {', '.join(map(repr, item))}: rename the column")
+            raise TypeError(f"a row has no 'text', only {', '.join(map(repr, item))}: rename the column")
         return item["text"]
     if not isinstance(item, str):
         raise TypeError(f"texts should give strings, or rows with a 'text', got {type(item).__name__}")

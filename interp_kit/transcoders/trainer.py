@@ -1,9 +1,9 @@
 """One training run's arithmetic: steps, scales, thresholds, what has died; resumable to the last bit.
 
 The step is sparse where it can be (`sparse.py`). Which features are on is decided by a product in bfloat16 where the
-processor multiplies it natively, four times as fast; the values of the few that are on are computed in float32. The loss
-is quadratic, so its gradient by the reconstruction is known, and there is no graph to record: a forward pass returns
-what it rebuilt and a function that takes that gradient to the weights.
+processor multiplies it natively, four times as fast; the values of the few that are on are computed in float32. The
+loss is quadratic, so its gradient by the reconstruction is known, and there is no graph to record: a forward pass
+returns what it rebuilt and a function that takes that gradient to the weights.
 """
 
 import math
@@ -283,7 +283,9 @@ class Trainer:
         processes.sum_over_tokens(penalty, on, unexplained)
         line = {"step": step + 1, "tokens": (step + 1) * self.stream.batch}
         line |= {"loss": unexplained + penalty / len(self.config.layers), "NMSE": unexplained, "L0": on, "dead": dead}
-        self.history.append({name: float(number) if torch.is_tensor(number) else number for name, number in line.items()})
+        self.history.append(
+            {name: number.item() if torch.is_tensor(number) else number for name, number in line.items()}
+        )
 
     # ---------------------------------------------------------------- the result
 

@@ -1,8 +1,8 @@
 """Training a transcoder: stream activations, keep few features on, rebuild what the MLPs wrote.
 
 Recipe, after EleutherAI's clt-training and Ameisen et al. 2025: inputs and centred outputs scaled to norm sqrt(d_model)
-per layer, zero decoders, encoder biases centred on the data, Adam with a warm-up and a linear end, mean squared error per
-layer as a share of its variance. Scales are folded into the weights on return.
+per layer, zero decoders, encoder biases centred on the data, Adam with a warm-up and a linear end, mean squared error
+per layer as a share of its variance. Scales are folded into the weights on return.
 """
 
 import copy
@@ -83,7 +83,7 @@ def train_transcoder(
     parallel: how processes share the work that `accelerate launch` starts: "data" or "features" (see `parallel.py`).
 
     Interrupting (the stop button) returns the transcoder so far. Raises ValueError for an unknown kind, activation or
-    split, sizes that do not fit, texts without tokens, a checkpoint of another run; TypeError for texts of no known kind.
+    split, sizes that do not fit, texts without tokens, a checkpoint of another run; TypeError for what is no text.
     """
     config = _config(model, n_features, activation, kind, k, span, layers)
     processes = Processes(parallel, model.device)

@@ -16,8 +16,8 @@ SCRIPT = Path(__file__).parents[1] / "shared_run.py"
 
 
 def launched(folder, *arguments):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1",
-               "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", str(SCRIPT)]  # fmt: skip
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
+               "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", str(SCRIPT)]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([*command, str(folder), *arguments], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -34,7 +34,7 @@ def test_two_processes_give_the_result_of_one(tmp_path, activation, parallel):
     assert {path.name for path in tmp_path.glob("process-*")} == {"process-0-of-2", "process-1-of-2"}
     together = ik.load_transcoder(tmp_path / "transcoder")
     for name, weights in alone.transcoder.state_dict().items():
-        torch.testing.assert_close(together.state_dict()[name], weights, rtol=2e-3, atol=2e-3, msg=lambda m, n=name: f"{n} {m}")
+        torch.testing.assert_close(together.state_dict()[name], weights, rtol=2e-3, atol=2e-3)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "history.csv"), alone.history, rtol=2e-3)
 
 

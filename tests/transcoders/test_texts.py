@@ -77,7 +77,7 @@ def test_a_generator_can_be_read_once(model):
     ("source", "error", "message"),
     [
         ("a string", TypeError, "wrap it in a list"),
-        ("missing.txt", FileNotFoundError, "no file of text"),
+        ("missing.txt", FileNotFoundError, "missing.txt is no file"),
         ({"text": "a"}, TypeError, "got dict"),
         (3, TypeError, "got int"),
         ([3], TypeError, "got int"),

@@ -1,4 +1,4 @@
-"""What `train_transcoder` promises: it learns, resumes to the last bit, stops when asked, refuses what makes no sense."""
+"""What `train_transcoder` promises: it learns, resumes to the last bit, stops when asked, refuses nonsense."""
 
 import pytest
 import torch
@@ -68,7 +68,8 @@ def test_a_finished_run_is_not_trained_again(model, tmp_path, monkeypatch):
     whole = ik.train_transcoder(model, TEXTS, checkpoint=tmp_path, **SMALL)
     monkeypatch.setattr(Trainer, "step", None)
     again = ik.train_transcoder(model, TEXTS, checkpoint=tmp_path, **SMALL)
-    assert all(torch.equal(a, b) for a, b in zip(whole.transcoder.parameters(), again.transcoder.parameters(), strict=True))
+    for a, b in zip(whole.transcoder.parameters(), again.transcoder.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_checkpoint_of_another_run_is_refused(model, tmp_path):
