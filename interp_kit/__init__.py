@@ -13,6 +13,7 @@ _HOME = {
     "LanguageModel": "models",
     "CrossLayerTranscoder": "transcoders",
     "train_transcoder": "transcoders",
+    "plan_training": "transcoders",
     "load_transcoder": "transcoders",
     "evaluate_transcoder": "transcoders",
     "attribute": "graphs",

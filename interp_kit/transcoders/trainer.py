@@ -283,9 +283,7 @@ class Trainer:
         processes.sum_over_tokens(penalty, on, unexplained)
         line = {"step": step + 1, "tokens": (step + 1) * self.stream.batch}
         line |= {"loss": unexplained + penalty / len(self.config.layers), "NMSE": unexplained, "L0": on, "dead": dead}
-        self.history.append(
-            {name: number.item() if torch.is_tensor(number) else number for name, number in line.items()}
-        )
+        self.history.append({name: float(n) if torch.is_tensor(n) else n for name, n in line.items()})
 
     # ---------------------------------------------------------------- the result
 

@@ -1,0 +1,171 @@
+"""Training against the fastest peers: the same transcoder on the same activations, one run.
+
+    python benchmarks/training.py [lesson | smollm2 | smollm2-clt ...]
+
+Makes an environment for each peer (build/peers/<name>, some minutes and 2 GB the first time), writes activations of the
+studied model once, and trains with each program in a process of its own, one after the other, with two threads: tokens
+in the same order, the same sizes, k features on, and for each program the better of two learning rates. Compared are
+tokens a second of the training step alone (reading the model is the same for all) and NMSE on held-out tokens after
+equally many of them. Ours chooses features by a product in bfloat16; "in float32" is the same without that.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+import interp_kit as ik
+from interp_kit.transcoders import TranscoderConfig
+from interp_kit.transcoders.activations import ActivationStream, Batch
+from interp_kit.transcoders.parallel import Processes
+from interp_kit.transcoders.texts import TextRows
+from interp_kit.transcoders.trainer import Trainer
+
+HERE, BUILD = Path(__file__).parent, Path("build/training")
+PEERS = {
+    "llamascopium": ["llamascopium==2.0.0b34"],
+    "decode_clt": ["decode-clt"],
+}
+SIZES = {
+    "lesson": {"model": "pocket", "features": 1024, "k": 8, "span": "all", "steps": 300, "tokens": 60_000},
+    "smollm2": {"model": "smollm2", "features": 1248, "k": 16, "span": "1", "steps": 60, "tokens": 16_384},
+    "smollm2-clt": {"model": "smollm2", "features": 256, "k": 8, "span": "all", "steps": 40, "tokens": 16_384},
+}
+RATES = (1e-3, 3e-3)
+TEST, BATCH, THREADS, UNTIMED = 4096, 1024, 2, 3
+
+
+def make_peer(name):
+    folder = Path("build/peers") / name
+    if not (folder / "done").exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+        for what in (["torch==2.13.0"], PEERS[name]):
+            subprocess.run([folder / "env/bin/pip", "install", "--quiet", *what], check=True)
+        (folder / "done").touch()
+    return folder / "env/bin/python"
+
+
+def write_activations(name, tokens) -> Path:
+    """x and y of all MLPs, scaled as training scales them, in float16; the last `TEST` tokens are for grading."""
+    path = BUILD / f"{name}.safetensors"
+    if path.exists():
+        return path
+    model = ik.load_model(name)
+    texts = [sentence.text for sentence in ik.load_world("geography").sentences(tokens // 8, "train")]
+    n, d = model.n_layers, model.d_model
+    memory = (tokens + TEST) * 2 * n * d * 4
+    stream = ActivationStream(model.hf, TextRows(model, texts), list(range(n)), "mlp.hook_in", tokens + TEST, memory)
+    batch = next(stream.batches())
+    x, y = batch.x, batch.y - batch.y.mean(1, keepdim=True)
+    x *= d**0.5 / x.norm(dim=-1).mean(1)[:, None, None]
+    y *= d**0.5 / y.pow(2).sum(-1).mean(1).sqrt()[:, None, None]
+    parts = {"x": x[:, :tokens], "y": y[:, :tokens], "x_test": x[:, tokens:], "y_test": y[:, tokens:]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: part.half().contiguous() for name, part in parts.items()}, path)
+    return path
+
+
+# ---------------------------------------------------------------- ours, in a process of its own
+
+
+class Given:
+    """A stream of activations that lie in memory, in order and around again, as the peers get them."""
+
+    def __init__(self, x, y, batch):
+        self.x, self.y, self.batch, self.size = x, y, batch, x.shape[1]
+        self.held = None, x, y, None
+
+    def batches(self, start=0):
+        step = start
+        while True:
+            here = (torch.arange(self.batch) + step * self.batch) % self.size
+            yield Batch(step, self.x[:, here], self.y[:, here], torch.arange(self.batch))
+            step += 1
+
+
+def train_ours(options):
+    torch.set_num_threads(options.threads)
+    data = {name: value.float() for name, value in load_file(options.activations).items()}
+    n, _, d = data["x"].shape
+    span = n if options.span == "all" else 1
+    config = TranscoderConfig(d, options.features, list(range(n)), span, options.activation, options.k)
+    stream = Given(data["x"], data["y"], options.batch)
+    about = {"steps": options.steps, "learning_rate": options.lr, "seed": 0}
+    trainer = Trainer(config, stream, Processes("data", torch.device("cpu")), jump=False, sparsity=0.0, **about)
+    trainer.fast &= not options.float32
+    trainer.normalise()
+    for batch in stream.batches():
+        if batch.step == UNTIMED:
+            started = time.perf_counter()
+        if batch.step == options.steps:
+            break
+        trainer.step(batch)
+    seconds = time.perf_counter() - started
+    clt, x, y = trainer.finished(), data["x_test"], data["y_test"]
+    features = clt.encode_tokens(x)
+    error = (y - clt.decode(features)).pow(2).sum((1, 2)) / (y - y.mean(1, keepdim=True)).pow(2).sum((1, 2))
+    on = (features != 0).sum((1, 2)) / x.shape[1]
+    rate = (options.steps - UNTIMED) * options.batch / seconds
+    Path(options.out).write_text(
+        json.dumps({"tokens_per_second": rate, "NMSE": error.mean().item(), "L0": on.tolist()})
+    )
+
+
+# ---------------------------------------------------------------- the comparison
+
+
+def compare(size):
+    about = SIZES[size]
+    activations = write_activations(about["model"], about["tokens"])
+    programs = {"ours": [sys.executable, __file__, "ours"]}
+    programs["ours, in float32"] = [*programs["ours"], "--float32"]
+    programs["ours, threshold"] = [*programs["ours"], "--activation", "threshold"]
+    programs |= {name: [make_peer(name), HERE / "peers" / f"train_{name}.py"] for name in PEERS}
+    rows = []
+    for name, command in programs.items():
+        for rate in RATES:
+            rows.append({"program": name, "learning rate": rate} | trained(command, activations, about, rate))
+            print(f"  {name}, {rate}: {rows[-1]}", flush=True)
+    table = pd.DataFrame(rows).sort_values("NMSE").groupby("program", sort=False).first()
+    peers = table.loc[list(PEERS)]
+    table["times the fastest peer"] = table["tokens_per_second"] / peers["tokens_per_second"].max()
+    table["NMSE / best peer's"] = table["NMSE"] / peers["NMSE"].min()
+    print(f"\n{size}: {about}\n{table.to_string(float_format='{:.4g}'.format)}\n", flush=True)
+
+
+def trained(command, activations, about, rate):
+    out = BUILD / "out.json"
+    numbers = {"features": about["features"], "k": about["k"], "steps": about["steps"], "span": about["span"]}
+    numbers |= {"batch": BATCH, "lr": rate, "threads": THREADS}
+    chosen = [str(part) for name, value in numbers.items() for part in (f"--{name}", value)]
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run([*map(str, command), str(activations), str(out), *chosen], check=True, env=environment)
+    result = json.loads(out.read_text())
+    return {name: result[name] for name in ("tokens_per_second", "NMSE")} | {"L0": sum(result["L0"])}
+
+
+def options_of_ours(arguments):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("activations")
+    parser.add_argument("out")
+    for name, kind in {"features": int, "k": int, "steps": int, "batch": int, "lr": float, "threads": int}.items():
+        parser.add_argument(f"--{name}", type=kind)
+    parser.add_argument("--span")
+    parser.add_argument("--activation", default="topk")
+    parser.add_argument("--float32", action="store_true")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["ours"]:
+        train_ours(options_of_ours(sys.argv[2:]))
+    else:
+        for size in sys.argv[1:] or SIZES:
+            compare(size)
