@@ -24,7 +24,7 @@ from .prose import held_out
 
 TEXT = Path("build/smollm2")
 CHECKPOINT = TEXT / "transcoder"
-OWN = 3  # times that the model's own writing, scarce and dear, is read for once of the prose
+OWN = 5  # times that the model's own writing, scarce and dear, is read for once of the prose
 # 1,248 features a layer are what 45 MB hold in int8.
 TRANSCODER = {"n_features": 1248, "activation": "threshold", "kind": "per-layer", "k": 16}
 TRAINING = {"steps": 4000, "batch": 1024, "learning_rate": 2e-3, "memory": "2GB"}
