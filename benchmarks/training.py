@@ -29,9 +29,10 @@ from interp_kit.transcoders.texts import TextRows
 from interp_kit.transcoders.trainer import Trainer
 
 HERE, BUILD = Path(__file__).parent, Path("build/training")
+# What pip is asked for, line by line. llamascopium does not import with transformer-lens 4; decode-clt would bring CUDA.
 PEERS = {
-    "llamascopium": ["llamascopium==2.0.0b34"],
-    "decode_clt": ["decode-clt"],
+    "llamascopium": [["torch==2.13.0"], ["torch==2.13.0", "llamascopium==2.0.0b34", "transformer-lens==3.9.0"]],
+    "decode_clt": [["torch==2.13.0", "numpy", "safetensors"], ["--no-deps", "decode-clt==0.0.1"]],
 }
 SIZES = {
     "lesson": {"model": "pocket", "features": 1024, "k": 8, "span": "all", "steps": 300, "tokens": 60_000},
@@ -46,7 +47,7 @@ def make_peer(name):
     folder = Path("build/peers") / name
     if not (folder / "done").exists():
         subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-        for what in (["torch==2.13.0"], PEERS[name]):
+        for what in PEERS[name]:
             subprocess.run([folder / "env/bin/pip", "install", "--quiet", *what], check=True)
         (folder / "done").touch()
     return folder / "env/bin/python"
@@ -100,14 +101,14 @@ def train_ours(options):
     about = {"steps": options.steps, "learning_rate": options.lr, "seed": 0}
     trainer = Trainer(config, stream, Processes("data", torch.device("cpu")), jump=False, sparsity=0.0, **about)
     trainer.fast &= not options.float32
-    trainer.normalise()
+    trainer.normalise(next(trainer.stream.batches()))
     for batch in stream.batches():
         if batch.step == UNTIMED:
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
         if batch.step == options.steps:
             break
         trainer.step(batch)
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started[0], time.process_time() - started[1]
     clt, x, y = trainer.finished(), data["x_test"], data["y_test"]
     features = clt.encode_tokens(x)
     error = (y - clt.decode(features)).pow(2).sum((1, 2)) / (y - y.mean(1, keepdim=True)).pow(2).sum((1, 2))
@@ -128,14 +129,16 @@ def compare(size):
     programs["ours, in float32"] = [*programs["ours"], "--float32"]
     programs["ours, threshold"] = [*programs["ours"], "--activation", "threshold"]
     programs |= {name: [make_peer(name), HERE / "peers" / f"train_{name}.py"] for name in PEERS}
+    programs["llamascopium, ReLU"] = [*programs["llamascopium"], "--activation", "relu"]
     rows = []
     for name, command in programs.items():
         for rate in RATES:
             rows.append({"program": name, "learning rate": rate} | trained(command, activations, about, rate))
             print(f"  {name}, {rate}: {rows[-1]}", flush=True)
     table = pd.DataFrame(rows).sort_values("NMSE").groupby("program", sort=False).first()
-    peers = table.loc[list(PEERS)]
-    table["times the fastest peer"] = table["tokens_per_second"] / peers["tokens_per_second"].max()
+    peers = table[~table.index.str.startswith("ours")]
+    for unit in ("tokens/s", "tokens/CPU s"):
+        table[f"{unit} / fastest peer's"] = table[unit] / peers[unit].max()
     table["NMSE / best peer's"] = table["NMSE"] / peers["NMSE"].min()
     print(f"\n{size}: {about}\n{table.to_string(float_format='{:.4g}'.format)}\n", flush=True)
 
@@ -148,7 +151,9 @@ def trained(command, activations, about, rate):
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
     subprocess.run([*map(str, command), str(activations), str(out), *chosen], check=True, env=environment)
     result = json.loads(out.read_text())
-    return {name: result[name] for name in ("tokens_per_second", "NMSE")} | {"L0": sum(result["L0"])}
+    tokens = (about["steps"] - UNTIMED) * BATCH
+    row = {"tokens/s": result["tokens_per_second"], "tokens/CPU s": tokens / result["cpu_seconds"]}
+    return row | {"NMSE": result["NMSE"], "L0 (all layers)": sum(result["L0"])}
 
 
 def options_of_ours(arguments):

@@ -1,23 +1,23 @@
 """What training a transcoder would take: parameters, FLOPs, memory and hours, before any weight is loaded.
 
-The arithmetic of one step of `trainer.py`, for T tokens and transcoded layers 0, 1, ..., of which layer i's F features
-write to t_i layers of width d:
+The arithmetic of a step of `trainer.py`. n layers of width d have F features each, of which k are on at a token; layer
+i's features write to t_i layers.
 
-    reading    2 FLOP a weight of the model's layers and 4 * window * width of attention a token, in bfloat16
-    choosing   2 FLOP a weight of the encoder a token, in bfloat16, and the k largest of n * F pre-activations
-    the rest   for each of the k features on, rows in float32: 2 of the encoder (dots, gather), 3 of the decoder (decode,
-               dots, gather), each t_i wide; and of each token's own sums, places and gradients another `OWN_ROWS`
-    updating   `UPDATE` bytes a parameter, whatever T is: the larger the batch, the fewer updates
+    reading    2 FLOP a token for each weight of the model's layers, and attention, in bfloat16
+    choosing   2 FLOP a token for each weight of the encoder, in bfloat16, and the k largest of F pre-activations
+    the rest   for each feature that is on, rows in float32: 2 of the encoder (dots, gather), 3 of the decoder (decode,
+               dots, gather), each t_i * d wide; and for each token `OWN_ROWS` as wide: its sum, error, gradient
+    updating   `UPDATE` bytes a parameter, however many tokens: the larger the batch, the fewer updates
 
-JumpReLU is dense: 4 FLOP a weight of the encoder, 6 of the decoder, in float32 (no gradient to the encoder's input).
-Products are bound by a device's FLOP/s; rows, picks and updates by its memory's GB/s; what devices tell each other by
-the link between them. One waits for the other, so the times add up. (A roofline: Williams et al. 2009. All-reduce of B
-bytes by n devices in a ring: 2 (n - 1) / n * B over each link; Patarasu and Yuan 2009.)
+JumpReLU is dense: 4 FLOP a weight of the encoder (its input needs no gradient), 6 of the decoder, in float32. Products
+wait for a device's FLOP/s, rows and updates for its memory's GB/s, sums over devices for the links between them, one
+after the other, so times add up. (FLOPs: Kaplan et al. 2020, "Scaling Laws", table 1. Devices as FLOP/s and GB/s:
+Williams et al. 2009, "Roofline". A ring of n sums B bytes by sending 2 (n - 1) / n * B: Patarasuk and Yuan 2009.)
 """
 
 import re
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pandas as pd
@@ -27,36 +27,38 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ..memory import bytes_of
 from .activations import TOKENS_AT_ONCE
-from .module import CrossLayerTranscoder, TranscoderConfig
+from .module import TranscoderConfig
 from .texts import WINDOW
 from .trainer import multiplies_bfloat16
 
-COMPUTE = 0.4  # the share of a device's FLOP/s that products reach in a run ...
-TRAFFIC = 0.6  # ... of its memory's GB/s, and of its link's
-FITS = 0.9  # of a device's memory may be planned for; the rest goes to libraries and fragments
-STATE = 16  # bytes a parameter: weight, gradient, Adam's two moments, all in float32
+# What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
+BFLOAT16 = 0.3  # norms, softmax and copies between the products count against it
+FLOAT32 = 0.6
+TRAFFIC = 0.6  # of memory and of links
+FITS = 0.9  # of a device's memory; the rest is for libraries and fragments
+
+STATE = 16  # bytes a parameter: weight, gradient and Adam's two moments in float32
 UPDATE = 44  # bytes a parameter moved in a step: gradient written 4, measured 4, clipped 8, Adam 28
-OWN_ROWS = 6  # rows of t_i * d a token and layer, beside those of its features
-PICK = 16  # bytes a pre-activation moved to find the largest: a radix selection's passes over 2 bytes
-DENSE_COPIES = 8  # float32 tensors [layer, token, feature] that autograd holds with JumpReLU
-UNITS = 8  # float32 tensors [layer, token, d_model] at once in a step
+OWN_ROWS = 6
+PICK = 48  # topk takes as long for a pre-activation as moving so many bytes
+UNITS = 8  # float32 tensors [layer, token, d_model] at once in a step ...
+DENSE_UNITS = 8  # ... and [layer, token, feature] that autograd holds with JumpReLU
 
 
 @dataclass(frozen=True)
 class Device:
-    """TFLOP/s of dense products in bfloat16 and float32 (no sparsity, no TF32), GB of memory, GB/s of memory and of the
-    link to each neighbour in one direction; `picks`, 1e9 pre-activations a second, where measured."""
+    """TFLOP/s of dense products in bfloat16 and float32 (no sparsity, no TF32), GB of memory, GB/s of memory and, in one
+    direction, of the link to the others."""
 
     bfloat16: float
     float32: float
     memory: float
     bandwidth: float
     link: float
-    picks: float | None = None
 
 
-# NVIDIA's data sheets, SXM where there is a choice; links: PCIe 3 and 4 x16, NVLink 3 and 4. The T4 has no bfloat16:
-# emulated, it runs at half of float32 (github.com/openxla/xla/issues/12429).
+# NVIDIA's data sheets, SXM where there is a choice; links are PCIe 3 and 4, NVLink 3 and 4. The T4 has no bfloat16:
+# emulated, it is half as fast as float32 (github.com/openxla/xla/issues/12429).
 DEVICES = {
     "T4": Device(4, 8.1, 16, 320, 16),
     "L4": Device(121, 30.3, 24, 300, 32),
@@ -70,8 +72,8 @@ KNOWN = ("cpu", *DEVICES)
 
 @dataclass
 class Plan:
-    """`summary`: a Series, units in the names. `table`: a row for each entry of `devices`: devices; split, the `parallel`
-    to train with, or "does not fit"; GB a device; hours; bound by, what takes the most of them."""
+    """`summary`: a Series with the units in its names. `table`: for each of `devices`, split (what to give as
+    `parallel`, or "does not fit"), GB a device, hours, and what bounds them."""
 
     summary: pd.Series
     table: pd.DataFrame
@@ -100,217 +102,183 @@ def plan_training(
 ) -> Plan:
     """What `train_transcoder` would take with these arguments.
 
-    model: a LanguageModel, or only a transformers config, so that no weights are needed.
+    model: a LanguageModel, or only a transformers config: no weights are needed.
     span: how many layers a feature writes to: None for all later ones (cross-layer), 1 for a per-layer transcoder.
-    tokens: read, each once, and trained on.
+    tokens: to train on, each read once.
     devices: of "cpu" (this machine, measured now), "T4", "L4", "A100-40GB", "A100-80GB", "H100", "H200"; several as
-        "8 x H100". The faster of the two ways to share the work that fit is taken (see `parallel.py`).
+        "8 x H100", which share the work in the faster of the two ways that fit (see `parallel.py`).
 
-    Parameters, FLOPs and bytes are counted. Hours are estimates, right within a factor of two or so on one processor
-    and unmeasured on several: they take it that products reach `COMPUTE` of a device's peak and rows `TRAFFIC` of its
-    bandwidth. Below a few milliseconds a step a GPU waits for Python instead, which is not counted, nor are reading
-    text, padding of rows and checkpoints. Raises ValueError for unknown devices and sizes that make no sense.
+    Parameters, FLOPs and bytes are counted. Hours are estimates: they take it that a run reaches the shares `BFLOAT16`,
+    `FLOAT32` and `TRAFFIC` of what a device can do, right within a third on a CPU and unmeasured on GPUs. Not counted:
+    launches, for which a GPU waits where a step takes only milliseconds; tokenising, padding, checkpoints; libraries'
+    memory. Raises ValueError for unknown devices and sizes that make no sense.
     """
-    step = _Step.of(model, n_features, span, k, layers, batch, activation, memory)
+    step = _step(model, n_features, span, k, layers, batch, activation, memory)
     if not batch <= tokens < float("inf"):
         raise ValueError(f"tokens {tokens}: expected at least one batch, {batch}")
-    rows = [_row(step, entry, tokens) for entry in ([devices] if isinstance(devices, str) else devices)]
+    rows = [_row(step, entry, tokens / batch) for entry in ([devices] if isinstance(devices, str) else devices)]
     return Plan(step.summary(), pd.DataFrame(rows, columns=["devices", "split", "GB a device", "hours", "bound by"]))
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A training step of one process: how many numbers of each kind it holds and touches."""
+class Step:
+    """The sizes of one process's training step, and what follows from them."""
 
-    tokens: int
-    features: int  # of a layer
-    k: int
+    batch: int  # tokens
+    n_features: float  # of a layer
+    k: float
     d_model: int
-    writes: tuple[int, ...]  # to how many layers the features of each transcoded layer write
-    encoder: int  # parameters ...
-    decoder: int
-    trained: int  # ... of all kinds
-    model: int
+    n_layers: int  # transcoded
+    n_targets: int  # to how many layers the features of each layer write, summed over layers
+    dense: bool  # JumpReLU
+    model: int  # parameters
     reading: float  # FLOP a token
     buffer: float  # bytes
-    activation: str
 
-    @classmethod
-    def of(cls, model, n_features, span, k, layers, batch, activation, memory):
-        config = getattr(model, "hf", model)
-        config = config if isinstance(config, PretrainedConfig) else getattr(config, "config", None)
-        if config is None:
-            raise TypeError(f"expected a LanguageModel or a transformers config, got {type(model).__name__}")
-        config = config.get_text_config()
-        if activation not in ("topk", "threshold", "jumprelu"):
-            raise ValueError(f"activation {activation!r} is not one of topk, threshold, jumprelu")
-        if batch < 1 or not 1 <= k <= n_features:
-            raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
-        layers = list(range(config.num_hidden_layers)) if layers is None else sorted(layers)
-        if not layers or layers[0] < 0 or layers[-1] >= config.num_hidden_layers:
-            raise ValueError(f"layers {layers}: expected some of 0 to {config.num_hidden_layers - 1}")
-        span = len(layers) if span is None else span
-        with torch.device("meta"):  # shapes without memory
-            hf = AutoModelForCausalLM.from_config(config)
-            clt = CrossLayerTranscoder(TranscoderConfig(config.hidden_size, n_features, layers, span, k=k))
-        a_token = 2 * len(layers) * config.hidden_size * torch.bfloat16.itemsize
-        return cls(
-            tokens=batch,
-            features=n_features,
-            k=k,
-            d_model=config.hidden_size,
-            writes=tuple(clt.n_targets(i) for i in range(len(layers))),
-            encoder=clt.W_enc.numel(),
-            decoder=_count(clt.W_dec),
-            trained=_count(clt) + (clt.threshold.numel() if activation == "jumprelu" else 0),
-            model=_count(hf),
-            reading=forward_flops(hf.base_model),
-            buffer=max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token,
-            activation=activation,
-        )
+    def share(self, way: str, n: int) -> "Step":
+        """One of n processes'."""
+        if way == "data":
+            return replace(self, batch=self.batch / n, buffer=self.buffer / n)
+        return replace(self, n_features=self.n_features / n, k=self.k / n)
 
     @property
-    def dense(self):
-        return self.activation == "jumprelu"
+    def encoder(self):
+        return self.n_layers * self.n_features * self.d_model
 
     @property
-    def choosing(self):
-        """FLOP a token."""
-        return 2 * self.encoder
+    def decoder(self):
+        return self.n_targets * self.n_features * self.d_model
+
+    @property
+    def parameters(self):
+        """Weights and biases; with JumpReLU thresholds, which are then trained."""
+        biases = self.n_layers * (self.n_features * (2 if self.dense else 1) + self.d_model)
+        return self.encoder + self.decoder + biases
 
     @property
     def rest(self):
-        """FLOP a token."""
-        return 2 * self.encoder + 6 * self.decoder if self.dense else 2 * self.k * self._rows(2, 3)
+        """FLOP a token after the choice of features."""
+        if self.dense:
+            return 2 * self.encoder + 6 * self.decoder
+        return 2 * self.k * self.d_model * (2 * self.n_layers + 3 * self.n_targets)
 
     @property
     def rows(self):
-        """Bytes a token moved by the sparse products."""
-        return 0 if self.dense else 4 * (self.k * self._rows(2, 3) + self._rows(0, OWN_ROWS))
-
-    def _rows(self, narrow, wide):
-        """Numbers in so many rows of each layer's encoder and of its decoder."""
-        return self.d_model * sum(narrow + wide * targets for targets in self.writes)
-
-    @property
-    def state(self):
-        """Bytes of weights, gradients and Adam's moments."""
-        return STATE * self.trained
+        """Bytes a token that the sparse products move."""
+        wide = 3 * self.k + OWN_ROWS
+        return 0 if self.dense else 4 * self.d_model * (2 * self.k * self.n_layers + wide * self.n_targets)
 
     @property
     def working(self):
-        """Bytes of a step, or of reading a slice of text, whichever is more."""
-        n, d, token = len(self.writes), self.d_model, self.tokens
-        layer = DENSE_COPIES * 4 * n * token * self.features if self.dense else (4 * token + 6 * d) * self.features
-        return max(UNITS * 4 * n * d * token + layer, 5 * 2 * n * d * TOKENS_AT_ONCE)
+        """Bytes beside weights and buffer: of a step, of a slice of text, or of the scales, whichever is most."""
+        one = self.n_layers * self.d_model
+        copies = DENSE_UNITS * 4 * self.n_layers * self.batch if self.dense else 4 * self.batch + 6 * self.d_model
+        step = UNITS * 4 * one * self.batch + copies * self.n_features
+        return max(step, 5 * 2 * one * TOKENS_AT_ONCE, 3 * self.buffer / self.n_layers)
 
     @property
     def memory(self):
-        return self.state + self.buffer + 2 * self.model + self.working
+        """Bytes."""
+        return STATE * self.parameters + self.buffer + 2 * self.model + self.working
 
-    def split(self, way, n):
-        """The share of one of n processes."""
-        if way == "data":
-            return replace(self, tokens=-(-self.tokens // n), buffer=self.buffer / n)
-        share = {name: getattr(self, name) / n for name in ("encoder", "decoder", "trained", "k")}
-        return replace(self, features=self.features // n, **share)
+    def seconds(self, device: Device) -> dict[str, float]:
+        half, bandwidth = 1e12 * BFLOAT16 * device.bfloat16, 1e9 * TRAFFIC * device.bandwidth
+        if self.dense:
+            ours, moved = (2 * self.encoder + self.rest) / (1e12 * FLOAT32 * device.float32), 0
+        else:
+            ours, moved = 2 * self.encoder / half, self.rows + PICK * self.n_layers * self.n_features
+        traffic = self.batch * moved + UPDATE * self.parameters
+        return {"compute": self.batch * (self.reading / half + ours), "memory traffic": traffic / bandwidth}
 
-    def seconds(self, device) -> dict[str, float]:
-        """Of one step: compute and memory traffic."""
-        half, single = (1e12 * COMPUTE * rate for rate in (device.bfloat16, device.float32))
-        bandwidth = 1e9 * TRAFFIC * device.bandwidth
-        picks = 1e9 * TRAFFIC * device.picks if device.picks and self.activation == "topk" else bandwidth / PICK
-        a_token = (self.choosing + self.rest) / single if self.dense else self.choosing / half
-        moved = self.rows / bandwidth + len(self.writes) * self.features / picks
-        return {
-            "compute": self.tokens * (self.reading / half + a_token),
-            "memory traffic": self.tokens * moved + UPDATE * self.trained / bandwidth,
+    def summary(self) -> pd.Series:
+        numbers = {
+            "parameters": self.parameters,
+            "GFLOP a token, reading the model": self.reading / 1e9,
+            "GFLOP a token, choosing features": 2 * self.encoder / 1e9,
+            f"GFLOP a token, the {'dense' if self.dense else 'sparse'} rest": self.rest / 1e9,
+            "MB a token, moved by the sparse products": self.rows / 1e6,
+            "GB, weights, gradients and Adam": STATE * self.parameters / 1e9,
+            "GB, buffer": self.buffer / 1e9,
+            "GB, the model in bfloat16": 2 * self.model / 1e9,
+            "GB, working space of a step": self.working / 1e9,
         }
+        return pd.Series(numbers, name="plan")
 
-    def summary(self):
-        rest = "dense" if self.dense else "sparse"
-        return pd.Series(
-            {
-                "parameters": self.trained,
-                "GFLOP a token, reading the model": self.reading / 1e9,
-                "GFLOP a token, choosing features": self.choosing / 1e9,
-                f"GFLOP a token, the {rest} rest": self.rest / 1e9,
-                "MB a token, moved by the sparse products": self.rows / 1e6,
-                "GB, weights, gradients and Adam": self.state / 1e9,
-                "GB, buffer": self.buffer / 1e9,
-                "GB, the model in bfloat16": 2 * self.model / 1e9,
-                "GB, working space of a step": self.working / 1e9,
-            },
-            name="plan",
-        )
+
+def _step(model, n_features, span, k, layers, batch, activation, memory):
+    config = getattr(getattr(model, "hf", None), "config", model)
+    if not isinstance(config, PretrainedConfig):
+        raise TypeError(f"expected a LanguageModel or a transformers config, got {type(model).__name__}")
+    config = config.get_text_config()
+    if activation not in ("topk", "threshold", "jumprelu"):
+        raise ValueError(f"activation {activation!r} is not one of topk, threshold, jumprelu")
+    if batch < 1 or not 1 <= k <= n_features:
+        raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
+    layers = list(range(config.num_hidden_layers)) if layers is None else sorted(layers)
+    if not layers or layers[0] < 0 or layers[-1] >= config.num_hidden_layers:
+        raise ValueError(f"layers {layers}: expected some of 0 to {config.num_hidden_layers - 1}")
+    n, d = len(layers), config.hidden_size
+    span = TranscoderConfig(d, n_features, layers, n if span is None else span, k=k).span  # raises where it cannot be
+    with torch.device("meta"):  # shapes without memory
+        hf = AutoModelForCausalLM.from_config(config)
+    targets, size = sum(min(span, n - i) for i in range(n)), sum(weights.numel() for weights in hf.parameters())
+    a_token = 2 * n * d * torch.bfloat16.itemsize
+    buffer = max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token
+    flops = forward_flops(hf.base_model)
+    return Step(batch, n_features, k, d, n, targets, activation == "jumprelu", size, flops, buffer)
 
 
 def forward_flops(base) -> float:
-    """FLOP a token of a dense decoder without its head, on rows as long as training reads: 2 for each weight of a
-    matrix, and for each layer 4 * window * heads * width (scores and their sums; masked ones are computed too)."""
-    config, lookups = base.config, {id(m.weight) for m in base.modules() if isinstance(m, torch.nn.Embedding)}
-    weights = sum(p.numel() for p in base.parameters() if p.ndim == 2 and id(p) not in lookups)
+    """FLOP a token of a decoder without its head, in rows as long as training reads: 2 a weight of each matrix, and in
+    each layer 4 * window * heads * width for attention's scores and sums (the masked ones are computed too)."""
+    config, lookups = base.config, {m.weight for m in base.modules() if isinstance(m, torch.nn.Embedding)}
+    weights = sum(w.numel() for w in base.parameters() if w.ndim == 2 and w not in lookups)
     window = min(getattr(config, "max_position_embeddings", None) or WINDOW, WINDOW)
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 2 * weights + 4 * window * heads * width * config.num_hidden_layers
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * weights + 4 * window * config.num_attention_heads * width * config.num_hidden_layers
 
 
-def _row(step, entry, tokens):
-    count, device = _device(entry, step.features, step.k)
+def _row(step, entry, steps):
+    n, device = _device(entry)
     options = []
-    for way in ("data", "features") if count > 1 else ("data",):
-        if way == "features" and step.features % count:
-            continue
-        own = step.split(way, count)
-        seconds = own.seconds(device)
-        told = 4 * (step.trained if way == "data" else step.tokens * step.d_model * len(step.writes))
-        seconds["links"] = 2 * (count - 1) / count * told / (device.link * 1e9 * TRAFFIC)
-        hours = sum(seconds.values()) * tokens / step.tokens / 3600
-        options.append((own.memory / 1e9, hours, way, max(seconds, key=seconds.get)))
-    fitting = [option for option in options if option[0] <= FITS * device.memory]
+    for way in ("data", "features") if n > 1 and step.n_features % n == 0 else ("data",):
+        told = step.parameters if way == "data" else step.batch * step.d_model * step.n_layers
+        own = step.share(way, n)
+        seconds = own.seconds(device) | {"links": 2 * (n - 1) / n * 4 * told / (1e9 * TRAFFIC * device.link)}
+        hours = steps * sum(seconds.values()) / 3600
+        options.append((entry, way, own.memory / 1e9, hours, max(seconds, key=seconds.get)))
+    fitting = [option for option in options if option[2] <= FITS * device.memory]
     if not fitting:
-        return entry, "does not fit", min(options)[0], float("nan"), "memory"
-    size, hours, way, bound = min(fitting, key=lambda option: option[1])
-    return entry, way, size, hours, bound
+        return entry, "does not fit", min(option[2] for option in options), float("nan"), "memory"
+    return min(fitting, key=lambda option: option[3])
 
 
-def _device(entry, n_features, k):
+def _device(entry):
     """ "8 x H100" -> 8 and what one of them can do."""
-    count, name = re.fullmatch(r"(?:(\d+)\s*x\s*)?(.*)", str(entry).strip(), re.IGNORECASE).groups()
+    n, name = re.fullmatch(r"(?:(\d+)\s*x\s*)?(.*)", str(entry).strip(), re.IGNORECASE).groups()
     name = {known.lower(): known for known in KNOWN}.get(name.lower())
-    if name is None or count == "0":
+    if name is None or n is not None and int(n) == 0:
         raise ValueError(f"device {entry!r} is not one of {', '.join(KNOWN)}; several are written '8 x H100'")
-    return int(count or 1), this_machine(n_features, k) if name == "cpu" else DEVICES[name]
+    return int(n or 1), this_machine() if name == "cpu" else DEVICES[name]
 
 
 @cache
-def this_machine(n_features: int, k: int) -> Device:
-    """This machine's processor, measured for about half a second with as many threads as torch uses; its link is taken
-    to be 10 Gbit/s of Ethernet."""
-    a, big, pre = torch.randn(1024, 1024), torch.randn(2**24), torch.randn(max(1, 2**20 // n_features), n_features)
-    single = _rate(2 * 1024**3, lambda: a @ a)
-    fast = multiplies_bfloat16(torch.device("cpu"))
-    half, pre = (_rate(2 * 1024**3, lambda b=a.bfloat16(): b @ b), pre.bfloat16()) if fast else (single, pre)
-    return Device(
-        bfloat16=half / 1e12,
-        float32=single / 1e12,
-        memory=psutil.virtual_memory().total / 1e9,
-        bandwidth=_rate(2 * 4 * 2**24, lambda out=torch.empty_like(big): out.copy_(big)) / 1e9,
-        link=1.25,
-        picks=_rate(pre.numel(), lambda: pre.topk(k)) / 1e9,
-    )
+def this_machine() -> Device:
+    """This machine's processor, measured for a fraction of a second with as many threads as torch uses. Its link is
+    taken to be an Ethernet of 10 Gbit/s."""
+    a, long = torch.randn(1024, 1024), torch.randn(2**24)
+    b, copy = a.bfloat16(), torch.empty_like(long)
+    float32 = _rate(2 * 1024**3, lambda: a @ a) / 1e12
+    bfloat16 = _rate(2 * 1024**3, lambda: b @ b) / 1e12 if multiplies_bfloat16(a.device) else float32
+    bandwidth = _rate(2 * long.nbytes, lambda: copy.copy_(long)) / 1e9
+    return Device(bfloat16, float32, psutil.virtual_memory().total / 1e9, bandwidth, link=1.25)
 
 
-def _rate(amount, work, seconds=0.12):
-    """Amount a second in the best of some calls: on a busy machine the others were interrupted."""
+def _rate(amount, work, seconds=0.15):
+    """Amount a second in the best of several calls: on a busy machine the others are interrupted."""
     work()
     best, end = float("inf"), time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
         work()
         best = min(best, time.perf_counter() - start)
     return amount / best
-
-
-def _count(module):
-    return sum(parameter.numel() for parameter in module.parameters())

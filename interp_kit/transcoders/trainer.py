@@ -9,6 +9,7 @@ returns what it rebuilt and a function that takes that gradient to the weights.
 import math
 import time
 from dataclasses import asdict, replace
+from itertools import chain
 
 import torch
 
@@ -86,12 +87,13 @@ class Trainer:
     def run(self, checkpoint=None) -> None:
         folder = self._folder(checkpoint)
         start = self._resume(folder) if folder else 0
+        batches = self.stream.batches(start) if start < self.steps else iter(())
         if start == 0:
-            self.normalise()
+            batches = self._normalised(batches)
         progress = Progress(self.steps, start, shown=self.processes.rank == 0)
         done, saved, message = start, time.monotonic(), "the text ended before the last step: give more, or fewer steps"
         try:
-            for batch in self.stream.batches(start) if start < self.steps else ():
+            for batch in batches:
                 self.step(batch)
                 done = batch.step + 1
                 if done % EVERY == 0 or done == self.steps:
@@ -137,10 +139,19 @@ class Trainer:
             raise ValueError(f"the checkpoint in {folder} is of another run ({was}): name another folder, or delete it")
         return step
 
+    def _normalised(self, batches):
+        """The same batches, of which the first has been seen."""
+        first = next(batches, None)
+        if first is None:
+            raise ValueError(f"the text has fewer tokens than a batch of {self.stream.batch}: give more of it")
+        self.normalise(first)
+        return chain([first], batches)
+
     @torch.no_grad()
-    def normalise(self) -> None:
-        """Scales and centres from the first buffer; decoders are zero, so biases alone start at the mean output."""
-        clt, some = self.clt, next(self.stream.batches())
+    def normalise(self, some: Batch) -> None:
+        """Scales and centres from the first buffer, in which the batch `some` lies; decoders are zero, so biases alone
+        start at the mean output."""
+        clt = self.clt
         _, x, y, _ = self.stream.held
         n = torch.tensor(float(x.shape[1]), device=x.device)
         sums = [n]

@@ -44,7 +44,7 @@ def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
     about = {"steps": 10, "learning_rate": 1e-3, "seed": 0}
     made = Trainer(config, stream, processes, jump=activation == "jumprelu", sparsity=sparsity, **about)
     made.fast = fast
-    made.normalise()
+    made.normalise(next(made.stream.batches()))
     for weights in made.clt.W_dec:
         weights.data.normal_(generator=torch.Generator().manual_seed(1))
     return made

@@ -133,6 +133,29 @@ def test_bad_arguments(model, wrong, message):
         ik.train_transcoder(model, TEXTS, **SMALL | wrong)
 
 
+class Stream:
+    """As a data set that streams gives them."""
+
+    def __iter__(self):
+        return ({"text": text} for text in TEXTS)
+
+
+def test_a_stream_trains_as_a_generator_does(model):
+    stream = ik.train_transcoder(model, Stream(), **SMALL)
+    assert len(stream.history) == 5
+    short = SMALL | {"steps": 7}
+    once = ik.train_transcoder(model, iter(TEXTS), **short)
+    assert torch.equal(ik.train_transcoder(model, Stream(), **short).transcoder.W_enc, once.transcoder.W_enc)
+
+
+def test_text_that_ends_before_the_last_step(model, capsys):
+    run = ik.train_transcoder(model, iter(TEXTS), **SMALL)
+    assert "the text ended before the last step" in capsys.readouterr().out
+    assert run.history.empty or run.history["step"].iloc[-1] < 120
+    with pytest.raises(ValueError, match="fewer tokens than a batch of 64"):
+        ik.train_transcoder(model, iter(TEXTS[:2]), **SMALL)
+
+
 def test_bad_texts(model):
     with pytest.raises(ValueError, match="no text to read"):
         ik.train_transcoder(model, ["", ""], **SMALL)
