@@ -29,7 +29,7 @@ from interp_kit.transcoders.texts import TextRows
 from interp_kit.transcoders.trainer import Trainer
 
 HERE, BUILD = Path(__file__).parent, Path("build/training")
-# What pip is asked for, line by line. llamascopium does not import with transformer-lens 4; decode-clt would bring CUDA.
+# What pip is asked for. llamascopium does not import with transformer-lens 4; decode-clt alone would bring CUDA.
 PEERS = {
     "llamascopium": [["torch==2.13.0"], ["torch==2.13.0", "llamascopium==2.0.0b34", "transformer-lens==3.9.0"]],
     "decode_clt": [["torch==2.13.0", "numpy", "safetensors"], ["--no-deps", "decode-clt==0.0.1"]],
@@ -113,10 +113,10 @@ def train_ours(options):
     features = clt.encode_tokens(x)
     error = (y - clt.decode(features)).pow(2).sum((1, 2)) / (y - y.mean(1, keepdim=True)).pow(2).sum((1, 2))
     on = (features != 0).sum((1, 2)) / x.shape[1]
-    rate = (options.steps - UNTIMED) * options.batch / seconds
-    Path(options.out).write_text(
-        json.dumps({"tokens_per_second": rate, "NMSE": error.mean().item(), "L0": on.tolist()})
-    )
+    tokens = (options.steps - UNTIMED) * options.batch
+    result = {"tokens_per_second": tokens / seconds, "cpu_seconds": cpu_seconds}
+    result |= {"NMSE": error.mean().item(), "L0": on.tolist()}
+    Path(options.out).write_text(json.dumps(result))
 
 
 # ---------------------------------------------------------------- the comparison

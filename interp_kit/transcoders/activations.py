@@ -96,7 +96,8 @@ class ActivationStream:
 
     def activations(self, rows) -> tuple[torch.Tensor, torch.Tensor]:
         """MLP inputs and outputs [layer, token, d_model] of all tokens of `rows`, in order, in the model's dtype."""
-        x, y = torch.empty(2, len(self.layers), self._count(rows), self.d_model, dtype=self.hf.dtype).to(self.hf.device)
+        shape = (2, len(self.layers), self._count(rows), self.d_model)
+        x, y = torch.empty(shape, dtype=self.hf.dtype, device=self.hf.device)
         done = 0
         for some in of_similar_size(rows):
             ids, real = pad(some)

@@ -47,8 +47,8 @@ DENSE_UNITS = 8  # ... and [layer, token, feature] that autograd holds with Jump
 
 @dataclass(frozen=True)
 class Device:
-    """TFLOP/s of dense products in bfloat16 and float32 (no sparsity, no TF32), GB of memory, GB/s of memory and, in one
-    direction, of the link to the others."""
+    """TFLOP/s of dense products in bfloat16 and float32 (no sparsity, no TF32), GB of memory, GB/s of memory and of the
+    link to the others, in one direction."""
 
     bfloat16: float
     float32: float
