@@ -25,13 +25,7 @@ from interp_kit.transcoders import planning
 RUNS = {
     "pocket, cross-layer": ("pocket", {"n_features": 1024, "memory": "240MB"}, "cross-layer", 100, 1),
     "pocket, per-layer": ("pocket", {"n_features": 1024, "memory": "240MB"}, "per-layer", 100, 1),
-    "pocket, JumpReLU": (
-        "pocket",
-        {"n_features": 1024, "memory": "120MB", "activation": "jumprelu"},
-        "cross-layer",
-        50,
-        1,
-    ),
+    "pocket, JumpReLU": ("pocket", {"n_features": 1024, "activation": "jumprelu"}, "cross-layer", 50, 1),
     "SmolLM2, per-layer": ("smollm2", {"n_features": 1280, "k": 16, "memory": "290MB"}, "per-layer", 8, 40),
 }  # name: model, options, kind, steps of 1,024 tokens, sentences a text
 DEVICES = ("1 x T4", "1 x A100-80GB", "8 x H100")

@@ -23,6 +23,7 @@ _HOME = {
     "Steer": "graphs",
     "swap": "graphs",
     "validate": "graphs",
+    "frontier": "graphs",
     "collect_features": "features",
     "label_features": "features",
     "FeatureStore": "features",

@@ -23,7 +23,6 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # Declared core dependencies that no file of ours imports by name, and why they are needed all the same.
 NEEDED_BY_OTHERS = {
-    "accelerate": "transformers reads a GGUF file with it",
     "ipywidgets": "it brings the JupyterLab side of every anywidget",
     "pyarrow": "pandas reads and writes Parquet with it",
 }

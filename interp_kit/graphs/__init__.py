@@ -2,8 +2,19 @@
 
 from .attribution import attribute
 from .files import load_graph
+from .frontier import Frontier, frontier
 from .graph import AttributionGraph
 from .interventions import Steer, intervene, swap
 from .validation import validate
 
-__all__ = ["AttributionGraph", "Steer", "attribute", "intervene", "load_graph", "swap", "validate"]
+__all__ = [
+    "AttributionGraph",
+    "Frontier",
+    "Steer",
+    "attribute",
+    "frontier",
+    "intervene",
+    "load_graph",
+    "swap",
+    "validate",
+]

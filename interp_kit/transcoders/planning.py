@@ -32,7 +32,7 @@ from .texts import WINDOW
 from .trainer import multiplies_bfloat16
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
-BFLOAT16 = 0.3  # norms, softmax and copies between the products count against it
+BFLOAT16 = 0.25  # norms, softmax and copies between the products count against it
 FLOAT32 = 0.6
 TRAFFIC = 0.6  # of memory and of links
 FITS = 0.9  # of a device's memory; the rest is for libraries and fragments

@@ -36,7 +36,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for it; without them it is slower than float32."""
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
         return bool({"avx512_bf16", "amx_bf16"} & {name for name, has in torch.cpu.get_capabilities().items() if has})
-    return device.type == "cuda"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class Trainer:
