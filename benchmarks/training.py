@@ -39,7 +39,7 @@ SIZES = {
     "smollm2": {"model": "smollm2", "features": 1248, "k": 16, "span": "1", "steps": 60, "tokens": 16_384},
     "smollm2-clt": {"model": "smollm2", "features": 256, "k": 8, "span": "all", "steps": 40, "tokens": 16_384},
 }
-RATES = (1e-3, 3e-3)
+RATES = (3e-3, 5e-3)
 TEST, BATCH, THREADS, UNTIMED = 4096, 1024, 2, 3
 
 

@@ -11,12 +11,12 @@ Blocks are independent: each core takes its own, which scales better than sharin
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
 from tqdm.auto import tqdm
 
+from ..cores import pool_of
 from ..models.frozen import linear_maps
 
 BLOCK_BYTES = 32e6  # of one block's gradient: large enough for efficient products, small enough for the caches
@@ -233,10 +233,8 @@ def _in_parallel(function, items, workers):
     if workers == 1:
         yield map(function, items)
         return
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = pool_of(workers)
     try:
         yield pool.map(function, items)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)

@@ -9,11 +9,12 @@ returns what it rebuilt and a function that takes that gradient to the weights.
 import math
 import time
 from dataclasses import asdict, replace
-from itertools import chain
+from itertools import chain, repeat
 
 import torch
 
 from ..checkpoint import load_checkpoint, save_checkpoint
+from ..cores import pool_of
 from . import jumprelu
 from .activations import ActivationStream, Batch
 from .module import CrossLayerTranscoder, TranscoderConfig
@@ -58,6 +59,10 @@ class Trainer:
         self.jump, self.sparsity = jump, sparsity
         self.steps, self.learning_rate, self.seed = steps, learning_rate, seed
         self.fast = multiplies_bfloat16(processes.device)
+        # Products in bfloat16 gain from a core a layer; those in float32 are a library's, with threads of its own.
+        own_cores = self.fast and processes.device.type == "cpu" and not processes.by_features
+        workers = min(torch.get_num_threads(), len(config.layers)) if own_cores else 1
+        self.each = pool_of(workers).map if workers > 1 else map
         self.clt = self._fresh().to(processes.device)
         self.optimizer = torch.optim.Adam(self._trained(), lr=learning_rate, betas=(0.9, 0.999), fused=True)
         n, d = len(config.layers), config.d_model
@@ -203,25 +208,31 @@ class Trainer:
         """x [layer, token, d_model] -> what features rebuild [token, layer * d_model], how many were on in all, and
         the way back."""
         clt, d = self.clt, self.config.d_model
-        rebuilt = x.new_zeros(x.shape[1], len(x) * d)
-        active, values, reach = [], [], [slice(i * d, (i + clt.n_targets(i)) * d) for i in range(len(x))]
-        for i in range(len(x)):
-            active.append(on := self._select(i, x[i], batch))
+        layers, reach = range(len(x)), [slice(i * d, (i + clt.n_targets(i)) * d) for i in range(len(x))]
+
+        def forward(i):
+            on = self._select(i, x[i], batch)
             self.last_fired[i, on.features] = batch.step
-            values.append((on.dots(x[i], clt.W_enc[i]) + clt.b_enc[i, on.features]).clamp_(min=0))
-            rebuilt[:, reach[i]] += on.decode(values[i], clt.W_dec[i].flatten(1))
+            values = (on.dots(x[i], clt.W_enc[i]) + clt.b_enc[i, on.features]).clamp_(min=0)
+            return on, values, on.decode(values, clt.W_dec[i].flatten(1))
+
+        def back(i, gradient):
+            (on, values), written = active[i], gradient[:, reach[i]].contiguous()
+            slope = on.dots(written, clt.W_dec[i].flatten(1))
+            clt.W_dec[i].grad = on.gather(values, written).view_as(clt.W_dec[i])
+            clt.W_enc.grad[i] = on.gather(slope, x[i])
+            clt.b_enc.grad[i] = torch.zeros_like(clt.b_enc[i]).index_add_(0, on.features, slope)
 
         def backward(gradient):
             clt.W_enc.grad, clt.b_enc.grad = torch.empty_like(clt.W_enc), torch.empty_like(clt.b_enc)
-            for i, (on, value) in enumerate(zip(active, values, strict=True)):
-                written = gradient[:, reach[i]].contiguous()
-                slope = on.dots(written, clt.W_dec[i].flatten(1))
-                clt.W_dec[i].grad = on.gather(value, written).view_as(clt.W_dec[i])
-                clt.W_enc.grad[i] = on.gather(slope, x[i])
-                clt.b_enc.grad[i] = torch.zeros_like(clt.b_enc[i]).index_add_(0, on.features, slope)
+            list(self.each(back, layers, repeat(gradient)))
             return 0.0
 
-        return rebuilt, sum(map(len, active)), backward
+        rebuilt, active = x.new_zeros(x.shape[1], len(x) * d), []
+        for i, (on, values, written) in enumerate(self.each(forward, layers)):  # in the order of layers: sums are exact
+            rebuilt[:, reach[i]] += written
+            active.append((on, values))
+        return rebuilt, sum(len(on) for on, _ in active), backward
 
     def _dense(self, x, batch):
         """The same with JumpReLU, by autograd: near the start half of the features are on."""

@@ -161,3 +161,15 @@ def test_bad_texts(model):
         ik.train_transcoder(model, ["", ""], **SMALL)
     with pytest.raises(TypeError, match="wrap it in a list"):
         ik.train_transcoder(model, "a string", **SMALL)
+
+
+def test_layers_side_by_side_give_the_same_weights_every_time(model, monkeypatch):
+    """Each layer is computed on one core, and layers are summed in their order, whichever is done first."""
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda device: True)
+    before, weights = torch.get_num_threads(), []
+    for cores in (1, 2, 2):
+        torch.set_num_threads(cores)
+        weights.append(ik.train_transcoder(model, TEXTS, dtype=torch.float32, **SMALL).transcoder.W_enc)
+    torch.set_num_threads(before)
+    assert torch.equal(weights[1], weights[2])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-2, atol=1e-2)
