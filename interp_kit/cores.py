@@ -12,6 +12,7 @@ def pool_of(workers: int) -> ThreadPoolExecutor:
     before, started = torch.get_num_threads(), Barrier(workers + 1)
 
     def start():
+        torch.get_num_threads()  # a thread's first call takes over the setting of all: let that be behind us
         torch.set_num_threads(1)
         started.wait()
 
