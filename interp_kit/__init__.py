@@ -5,8 +5,13 @@ Every public name lives in one of the rooms below and is imported when it is fir
 """
 
 import importlib
+import os
 
 __version__ = "0.1.0"
+
+# OpenMP's threads, which torch computes with, would burn a core while they wait for work that the kit's own workers
+# (`cores.py`) could use it for. It reads this when torch is first imported; a setting of yours is left alone.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "load_model": "models",
