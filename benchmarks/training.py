@@ -80,13 +80,14 @@ class Given:
     """A stream of activations that lie in memory, in order and around again, as the peers get them."""
 
     def __init__(self, x, y, batch):
-        self.x, self.y, self.batch, self.size = x, y, batch, x.shape[1]
-        self.held = None, x, y, None
+        self.batch, self.size, self.held = batch, x.shape[1], (None, x, y, None)
+        self.x, self.y = (torch.cat([t, t[:, :batch]], 1) for t in (x, y))  # a batch that wraps is a slice too
 
     def batches(self, start=0):
         step = start
         while True:
-            here = (torch.arange(self.batch) + step * self.batch) % self.size
+            start = step * self.batch % self.size
+            here = slice(start, start + self.batch)
             yield Batch(step, self.x[:, here], self.y[:, here], torch.arange(self.batch))
             step += 1
 
@@ -149,7 +150,11 @@ def trained(command, activations, about, rate):
     numbers |= {"batch": BATCH, "lr": rate, "threads": THREADS}
     chosen = [str(part) for name, value in numbers.items() for part in (f"--{name}", value)]
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    subprocess.run([*map(str, command), str(activations), str(out), *chosen], check=True, env=environment)
+    done = subprocess.run(
+        [*map(str, command), str(activations), str(out), *chosen], env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
     result = json.loads(out.read_text())
     tokens = (about["steps"] - UNTIMED) * BATCH
     row = {"tokens/s": result["tokens_per_second"], "tokens/CPU s": tokens / result["cpu_seconds"]}

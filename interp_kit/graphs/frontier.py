@@ -13,6 +13,7 @@ from ..transcoders.training import KINDS, TrainingRun, train_transcoder
 from .attribution import attribute
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}
+TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
 PANELS = {"NMSE": "left unexplained (NMSE), lower is better", "replacement": "replacement score, higher is better"}
 
 
@@ -36,11 +37,10 @@ class Frontier:
 
         figure = make_subplots(rows=1, cols=2, subplot_titles=list(PANELS.values()), horizontal_spacing=0.12)
         ends, setting = [self.table["L0"].min(), self.table["L0"].max()], self.table.columns[1]
-        for name, nmse in self.baselines["NMSE"].items():
+        for (name, nmse), dash in zip(self.baselines["NMSE"].items(), ("dash", "dot")):
             figure.add_scatter(
-                x=ends, y=[nmse, nmse], text=[name, ""], textposition="bottom right", mode="lines+text", name=name,
-                line={"color": "#777777", "dash": "dash"}, showlegend=False, row=1, col=1,
-            )  # fmt: skip
+                x=ends, y=[nmse, nmse], name=name, mode="lines", line={"color": "#777777", "dash": dash}, row=1, col=1
+            )
         for kind, rows in self.table.sort_values("L0").groupby("kind", sort=False):
             colour, symbol = STYLE[kind]
             for column, measure in enumerate(PANELS, 1):
@@ -50,7 +50,7 @@ class Frontier:
                     legendgroup=kind, showlegend=column == 1, row=1, col=column,
                 )  # fmt: skip
         figure.update_xaxes(type="log", title="features on per token (L0, all layers)")
-        figure.update_yaxes(type="log", row=1, col=1)
+        figure.update_yaxes(type="log", tickvals=TICKS, row=1, col=1)
         return figure.update_layout(template="plotly_white", height=420, legend={"orientation": "h", "y": -0.25})
 
     def __repr__(self):
@@ -96,17 +96,20 @@ def frontier(
         for kind, value in bar:
             bar.set_postfix_str(f"{kind}, {setting} {value:g}")
             run = train_transcoder(
-                model, texts, activation=activation, kind=kind, steps=steps, **{setting: value}, **training,
+                model, texts, activation=activation, kind=kind, steps=steps, progress=False,
                 checkpoint=checkpoint and Path(checkpoint) / f"{kind}-{setting}-{value:g}",
+                **{setting: value}, **training,
             )  # fmt: skip
             if run.history.empty or run.history["step"].iloc[-1] < steps:
                 raise KeyboardInterrupt  # which `train_transcoder` had answered with the transcoder so far
-            evaluation = evaluate_transcoder(model, run.transcoder, held_out)
+            evaluation = evaluate_transcoder(model, run.transcoder, held_out, baselines=not runs)
             scores = pd.DataFrame([attribute(model, run.transcoder, prompt).scores for prompt in prompts]).mean()
             row = {"kind": kind, setting: value, "L0": float(evaluation.density.sum())}
             row |= evaluation.summary[["NMSE", "top-1", "KL", "dead"]].to_dict()
             rows.append(row | scores[["replacement", "completeness"]].to_dict())
-            runs[kind, value], baselines = run, evaluation.baselines.loc[[AFFINE, MEAN]]
+            if not runs:  # the same for all
+                baselines = evaluation.baselines.loc[[AFFINE, MEAN]]
+            runs[kind, value] = run
     except KeyboardInterrupt:
         if not rows:
             raise

@@ -10,34 +10,45 @@ import torch
 
 from .module import CrossLayerTranscoder
 
-RIDGE = 1e-4  # added to the inputs' covariance, as a share of its mean diagonal
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # added to the inputs' covariance, as shares of its mean diagonal
 
 
 class LeastSquares:
-    """Sums from which the affine map y = A x + b of each layer follows, in float64."""
+    """Sums over tokens from which the affine map y = A x + b of each layer follows, and its error; in float64."""
 
     def __init__(self, n_layers: int, d_model: int):
         self.n = 0
         self.x, self.y = torch.zeros(2, n_layers, d_model, dtype=torch.float64)
         self.xx, self.yx = torch.zeros(2, n_layers, d_model, d_model, dtype=torch.float64)
+        self.yy = torch.zeros(n_layers, dtype=torch.float64)
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """x, y [layer, token, d_model]."""
         self.n += x.shape[1]
-        self.x += x.sum(1)
-        self.y += y.sum(1)
-        self.xx += x.mT @ x
-        self.yx += y.mT @ x
+        self.x += x.sum(1).cpu()
+        self.y += y.sum(1).cpu()
+        self.xx += (x.mT @ x).cpu()
+        self.yx += (y.mT @ x).cpu()
+        self.yy += y.pow(2).sum((1, 2)).cpu()
 
-    def fit(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A [layer, out, in], b [layer, d_model], and the mean of y [layer, d_model]."""
+    def fit(self, others: "LeastSquares") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A [layer, out, in], b [layer, d_model], and the mean of y [layer, d_model]. In each layer the ridge is what
+        does best on `others`, on which the map will be measured: a baseline may have what helps it."""
         x, y = self.x / self.n, self.y / self.n
         xx = self.xx / self.n - x[:, :, None] * x[:, None]
         yx = self.yx / self.n - y[:, :, None] * x[:, None]
-        diagonal = xx.diagonal(dim1=1, dim2=2)
-        diagonal += RIDGE * diagonal.mean(1, keepdim=True)
-        a = torch.linalg.solve(xx, yx.mT).mT
-        return a, y - torch.einsum("loi,li->lo", a, x), y
+        unit = xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(x.shape[1], dtype=x.dtype)
+        maps = torch.stack([torch.linalg.solve(xx + ridge * unit, yx.mT).mT for ridge in RIDGES])
+        biases = y - torch.einsum("rloi,li->rlo", maps, x)
+        errors = torch.stack([others.error(a, b) for a, b in zip(maps, biases, strict=True)])
+        best, layers = errors.argmin(0), torch.arange(len(x))
+        return maps[best, layers], biases[best, layers], y
+
+    def error(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Sum over the tokens of |a x + b - y|^2 [layer]."""
+        mapped = torch.einsum("loi,li->lo", a, self.x)
+        quadratic = ((a @ self.xx) * a).sum((1, 2)) + 2 * (b * mapped).sum(1) + self.n * b.pow(2).sum(1)
+        return quadratic - 2 * ((a * self.yx).sum((1, 2)) + (b * self.y).sum(1)) + self.yy
 
 
 def featureless(like: CrossLayerTranscoder, skip: torch.Tensor | None, bias: torch.Tensor) -> CrossLayerTranscoder:

@@ -34,7 +34,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate_transcoder(model, clt, texts) -> Evaluation:
+def evaluate_transcoder(model, clt, texts, baselines: bool = True) -> Evaluation:
     """Reads `texts` (held out from training; a list of strings, a file, a stream) and reports, over their tokens:
 
     NMSE        sum |y - y_hat|^2 / sum |y - mean y|^2, per layer and their mean; y are the MLP outputs
@@ -46,16 +46,20 @@ def evaluate_transcoder(model, clt, texts) -> Evaluation:
 
     The replacement model has every transcoded MLP overwritten and nothing frozen. Two baselines stand in the
     transcoder's place on the same tokens: an affine map from each MLP's input to its output, and its mean output. They
-    are fitted on the half of the texts that they are not measured on. Position 0 is left out where the transcoder
-    leaves it out. Raises ValueError for a transcoder of another model.
+    are fitted on the half of the texts that they are not measured on; of little text an affine map learns little.
+    `baselines=False` leaves them out, where they are known. Position 0 is left out where the transcoder leaves it out.
+    Raises ValueError for a transcoder of another model.
     """
     clt.check_model(model)
     rows = sorted(encode_texts(model, texts), key=len)
     halves = [rows[0::2], rows[1::2] or rows]
-    fits = [_fit(model, clt, half).fit() for half in halves]
-    sums = _Sums(clt)
-    for half, (a, b, mean) in zip([halves[0], rows[1::2]], reversed(fits), strict=True):
-        stand_ins = {OURS: clt, AFFINE: featureless(clt, a, b), MEAN: featureless(clt, None, mean)}
+    fits = [_fit(model, clt, half) for half in halves] if baselines else []
+    sums = _Sums(clt, baselines)
+    for i, half in enumerate((rows[0::2], rows[1::2])):
+        stand_ins = {OURS: clt}
+        if baselines:
+            a, b, mean = fits[1 - i].fit(fits[i])
+            stand_ins |= {AFFINE: featureless(clt, a, b), MEAN: featureless(clt, None, mean)}
         for ids, real, x, y in _activations(model, clt, half, "evaluating"):
             sums.add_features(clt.encode_tokens(x), y)
             logits = model.hf(input_ids=ids, use_cache=False).logits
@@ -78,7 +82,7 @@ def _fit(model, clt, rows) -> LeastSquares:
 def _activations(model, clt, rows, what):
     """Batches of `rows`: ids, which of them are real, and what MLPs read and write there [layer, token, d_model]."""
     for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False):
-        ids, real = pad(some)
+        ids, real = (t.to(model.device) for t in pad(some))
         keep = real.clone()
         keep[:, 0] &= not clt.config.skips_first
         x, y = (t[:, keep] for t in mlp_activations(model.hf, ids, clt.config.reads, clt.layers))
@@ -94,7 +98,7 @@ class _Fidelity:
         self.error = torch.zeros(n_layers, dtype=torch.float64)
 
     def add_reconstruction(self, y, rebuilt):
-        self.error += (y - rebuilt).pow(2).sum((1, 2))
+        self.error += (y - rebuilt).pow(2).sum((1, 2)).cpu()
 
     def add_predictions(self, logits, theirs, ids, real):
         a, following = _next_tokens(logits, ids, real)
@@ -107,9 +111,9 @@ class _Fidelity:
 class _Sums:
     """Running totals, in float64, over tokens."""
 
-    def __init__(self, clt):
+    def __init__(self, clt, baselines):
         self.clt, n = clt, len(clt.layers)
-        self.scores = {name: _Fidelity(n) for name in (OURS, AFFINE, MEAN)}
+        self.scores = {name: _Fidelity(n) for name in ((OURS, AFFINE, MEAN) if baselines else (OURS,))}
         self.tokens = self.positions = 0
         self.loss = 0.0
         self.square = torch.zeros(n, dtype=torch.float64)
@@ -117,9 +121,9 @@ class _Sums:
         self.fired = torch.zeros(n, clt.n_features, dtype=torch.float64)
 
     def add_features(self, features, y):
-        self.fired += (features != 0).sum(1)
-        self.square += y.pow(2).sum((1, 2))
-        self.total += y.sum(1)
+        self.fired += (features != 0).sum(1).cpu()
+        self.square += y.pow(2).sum((1, 2)).cpu()
+        self.total += y.sum(1).cpu()
         self.tokens += y.shape[1]
 
     def add_model(self, logits, ids, real):
@@ -133,9 +137,11 @@ class _Sums:
         dead = [float((d[:n] == 0).double().mean()) for d, n in zip(density, self.clt.counts, strict=True)]
         nmse = {name: sums.error / variance for name, sums in self.scores.items()}
         layers = pd.DataFrame(
-            {"NMSE": nmse[OURS], "L0": density.sum(1), "dead": dead, "NMSE of an affine map": nmse[AFFINE]},
+            {"NMSE": nmse[OURS], "L0": density.sum(1), "dead": dead},
             index=pd.Index(self.clt.layers, name="layer"),
         )
+        if AFFINE in nmse:
+            layers["NMSE of an affine map"] = nmse[AFFINE].numpy()
         baselines = pd.DataFrame(
             {
                 name: {

@@ -89,13 +89,13 @@ class Trainer:
 
     # ---------------------------------------------------------------- a run
 
-    def run(self, checkpoint=None) -> None:
+    def run(self, checkpoint=None, shown: bool = True) -> None:
         folder = self._folder(checkpoint)
         start = self._resume(folder) if folder else 0
         batches = self.stream.batches(start) if start < self.steps else iter(())
         if start == 0:
             batches = self._normalised(batches)
-        progress = Progress(self.steps, start, shown=self.processes.rank == 0)
+        progress = Progress(self.steps, start, shown and self.processes.rank == 0)
         done, saved, message = start, time.monotonic(), "the text ended before the last step: give more, or fewer steps"
         try:
             for batch in batches:

@@ -63,6 +63,7 @@ def train_transcoder(
     dtype: torch.dtype | None = None,
     parallel: str = "data",
     seed: int = 0,
+    progress: bool = True,
 ) -> TrainingRun:
     """Trains a transcoder of `model` on `texts` and returns it with its history.
 
@@ -78,8 +79,10 @@ def train_transcoder(
     checkpoint: a folder; a run killed at any moment goes on where it was and ends with the weights it would have had.
     layers: the layers to transcode, by default all.
     batch: tokens a step.
-    memory: the buffer in which tokens are shuffled, at most so large; nothing else of the activations is kept.
+    memory: the buffer in which tokens are shuffled, at most so large; nothing else of the activations is kept. Text
+        that fits into it as a whole is read by the model once, not in every epoch.
     dtype: what the model runs in while it is read; by default bfloat16 where the processor multiplies it natively.
+    progress: whether to show a bar and, in a notebook, a chart.
     parallel: how processes share the work that `accelerate launch` starts: "data" or "features" (see `parallel.py`).
 
     Interrupting (the stop button) returns the transcoder so far. Raises ValueError for an unknown kind, activation or
@@ -96,7 +99,7 @@ def train_transcoder(
         config, stream, processes, jump=activation == "jumprelu", sparsity=sparsity, steps=steps,
         learning_rate=learning_rate, seed=seed,
     )  # fmt: skip
-    trainer.run(checkpoint)
+    trainer.run(checkpoint, progress)
     return TrainingRun(trainer.finished(), pd.DataFrame(trainer.history))
 
 

@@ -39,7 +39,8 @@ def test_a_row_is_what_its_run_measures(model, sweep):
 def test_it_shows_itself(sweep):
     assert "cross-layer" in repr(sweep) and "affine map" in sweep._repr_html_()
     affine, mean, *curves = sweep.show().data
-    assert affine.line.dash == mean.line.dash == "dash" and set(affine.y) == {sweep.baselines.loc["affine map", "NMSE"]}
+    assert (affine.line.dash, mean.line.dash) == ("dash", "dot")
+    assert set(affine.y) == {sweep.baselines.loc["affine map", "NMSE"]}
     assert [curve.name for curve in curves] == ["cross-layer"] * 2 + ["per-layer"] * 2
     assert [curve.xaxis for curve in curves] == ["x", "x2"] * 2
     assert list(curves[1].y) == sweep.table.query("kind == 'cross-layer'")["replacement"].tolist()

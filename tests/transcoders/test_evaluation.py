@@ -120,3 +120,20 @@ def inputs(model, texts):
     from interp_kit.models.frozen import FrozenModel
 
     return [FrozenModel(model, text).mlp_in for text in texts]
+
+
+def test_the_error_of_a_map_follows_from_the_sums():
+    from interp_kit.transcoders.baselines import LeastSquares
+
+    x, y, a, b = torch.randn(2, 9, 3), torch.randn(2, 9, 3), torch.randn(2, 3, 3).double(), torch.randn(2, 3).double()
+    sums = LeastSquares(2, 3)
+    sums.add(x[:, :5], y[:, :5])
+    sums.add(x[:, 5:], y[:, 5:])
+    wanted = (x.double() @ a.mT + b[:, None] - y.double()).pow(2).sum((1, 2))
+    torch.testing.assert_close(sums.error(a, b), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_baselines_can_be_left_out():
+    model = tiny_model()
+    whole, alone = (ik.evaluate_transcoder(model, tiny_transcoder(model), TEXTS, baselines=b) for b in (True, False))
+    assert alone.baselines.index.tolist() == ["transcoder"] and alone.summary.equals(whole.summary)
