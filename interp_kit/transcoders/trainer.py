@@ -27,8 +27,9 @@ LAST = 0.2  # the share of the run over which the learning rate falls to zero
 CLIP = 1.0  # the largest norm of the gradient
 FORGET = 100  # steps without firing after which a feature counts as dead while training ...
 NUDGE = 0.02  # ... and its bias rises by this much a step until it fires
-SAMPLE = 128  # tokens of a batch that move the running thresholds ...
-FOLLOW = 0.1  # ... by this share of the way
+SAMPLE = 64  # tokens of a batch that move the running threshold ...
+FOLLOW = 0.3  # ... by this share of the way
+MOST = 8  # times k: the most features a layer can claim of the others' share
 EVERY = 25  # steps between two lines of history
 SAVE_SECONDS = 60  # between two checkpoints
 
@@ -176,8 +177,7 @@ class Trainer:
         if self.jump:
             clt.threshold[:] = jumprelu.START
         elif clt.config.activation == "threshold":
-            for i in range(len(x)):
-                clt.threshold[i] = self._usual(self._preactivations(i, x[i]), some.places)
+            clt.threshold[:] = self._usual([self._highest(self._preactivations(i, x[i]), some) for i in range(len(x))])
 
     # ---------------------------------------------------------------- a step
 
@@ -211,10 +211,11 @@ class Trainer:
         layers, reach = range(len(x)), [slice(i * d, (i + clt.n_targets(i)) * d) for i in range(len(x))]
 
         def forward(i):
-            on = self._select(i, x[i], batch)
+            pre = self._preactivations(i, x[i])
+            on, highest = self._select(i, pre), self._highest(pre, batch)
             self.last_fired[i, on.features] = batch.step
             values = (on.dots(x[i], clt.W_enc[i]) + clt.b_enc[i, on.features]).clamp_(min=0)
-            return on, values, on.decode(values, clt.W_dec[i].flatten(1))
+            return on, values, on.decode(values, clt.W_dec[i].flatten(1)), highest
 
         def back(i, gradient):
             (on, values), written = active[i], gradient[:, reach[i]].contiguous()
@@ -228,10 +229,13 @@ class Trainer:
             list(self.each(back, layers, repeat(gradient)))
             return 0.0
 
-        rebuilt, active = x.new_zeros(x.shape[1], len(x) * d), []
-        for i, (on, values, written) in enumerate(self.each(forward, layers)):  # in the order of layers: sums are exact
+        rebuilt, active, highest = x.new_zeros(x.shape[1], len(x) * d), [], []
+        for i, (on, values, written, best) in enumerate(self.each(forward, layers)):  # added up in the order of layers
             rebuilt[:, reach[i]] += written
             active.append((on, values))
+            highest.append(best)
+        if self.config.activation == "threshold":
+            clt.threshold += FOLLOW * (self._usual(highest) - clt.threshold)
         return rebuilt, sum(len(on) for on, _ in active), backward
 
     def _dense(self, x, batch):
@@ -263,22 +267,27 @@ class Trainer:
             weights, bias, x = weights.bfloat16(), bias.bfloat16(), x.bfloat16()
         return torch.addmm(bias, x, weights.T)
 
-    def _select(self, i, x, batch) -> ActiveFeatures:
-        """Of layer i. Thresholds follow the batches as they train."""
-        pre, threshold = self._preactivations(i, x), self.clt.threshold[i]
+    def _select(self, i, pre) -> ActiveFeatures:
+        """Of layer i's pre-activations [token, feature]."""
         if self.config.activation == "threshold":
-            threshold += FOLLOW * (self._usual(pre, batch.places) - threshold)
-            return features_where(pre > threshold)
+            return features_where(pre > self.clt.threshold[i])
         if not self.processes.by_features:
             return top_features(pre, self.config.k)
         best = self.processes.all_values(_largest(pre, self.config.k))
         least = best.topk(self.config.k).values[:, -1:]  # where two tie for the last place, both are on
         return features_where((pre >= least) & (pre > 0))
 
-    def _usual(self, pre, places):
-        """What k features a token exceed on average, at least 0: pre [token, feature], a sample of the batch."""
-        rank = self.config.k * min(SAMPLE, self.stream.batch)
-        best = self.processes.all_values(_largest(pre[places < SAMPLE].flatten(), rank))
+    def _highest(self, pre, batch):
+        """Of a sample of the batch, a layer's largest pre-activations, as many as it could claim."""
+        if self.config.activation == "threshold":
+            share = min(MOST, len(self.config.layers)) * self.config.k
+            return _largest(pre[batch.places < SAMPLE].flatten(), share * min(SAMPLE, self.stream.batch))
+
+    def _usual(self, highest):
+        """The threshold that k features a token and layer exceed on average, at least 0. It is the same in all layers,
+        so that features compete across them and a layer that is hard to rebuild has more of them on."""
+        best = self.processes.all_values(torch.cat(highest))
+        rank = self.config.k * len(highest) * min(SAMPLE, self.stream.batch)
         return best.topk(rank).values[-1].float().clamp(min=0)
 
     def _clip(self):

@@ -71,7 +71,8 @@ def train_transcoder(
         start when it ends before the last step.
     activation: what turns a feature on.
         "topk": the k largest of each token and layer;
-        "threshold": all above a running threshold, at which k are on on average; fixed at the end (BatchTopK);
+        "threshold": all above a running threshold, fixed at the end (BatchTopK). It is the same in all layers: k are on
+            on average over them, more where MLPs are hard to rebuild;
         "jumprelu": all above a trained threshold, held down by a tanh penalty of weight `sparsity` that grows over the
         run (the recipe of Ameisen et al. 2025); each layer finds its own L0. Dense, so several times slower.
     kind: "cross-layer" (a feature writes to its own layer and all later ones), or "per-layer"; `span` between the two:

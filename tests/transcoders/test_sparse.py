@@ -89,7 +89,7 @@ def test_selecting_in_bfloat16_changes_little(stream):
     chosen = []
     for fast in (False, True):
         made = trainer(stream, fast=fast)
-        pairs = made._select(0, batch.x[0] * made.scales["x"][0], batch)
+        pairs = made._select(0, made._preactivations(0, batch.x[0] * made.scales["x"][0]))
         chosen.append(set(zip(pairs.tokens.tolist(), pairs.features.tolist(), strict=True)))
     assert len(chosen[0] & chosen[1]) > 0.95 * len(chosen[0])
 
@@ -121,13 +121,25 @@ def test_loss_and_penalty_do_not_depend_on_the_size_of_the_batch(stream, activat
         assert results[0][1][name] == pytest.approx(results[1][1][name], rel=1e-4)
 
 
-def test_thresholds_let_k_features_through_on_average(stream):
+def test_one_threshold_lets_k_features_through_on_average_over_layers(stream):
+    made = trainer(stream, "threshold")
+    made.clt.W_enc.data[1] *= 2  # a layer with larger pre-activations claims more
+    batch = next(stream.batches())
+    made.normalise(batch)
+    x = batch.x * made.scales["x"]
+    on = [((made._preactivations(i, x[i]) > made.clt.threshold[i]).sum() / x.shape[1]).item() for i in range(4)]
+    assert len(made.clt.threshold.unique()) == 1
+    assert sum(on) / 4 == pytest.approx(5, abs=0.2) and on[1] > 5 > min(on)
+
+
+def test_the_threshold_follows_the_batches(stream):
     made = trainer(stream, "threshold")
     batch = next(stream.batches())
-    x = batch.x * made.scales["x"]
-    for i in range(4):
-        on = (made._preactivations(i, x[i]) > made.clt.threshold[i]).sum() / x.shape[1]
-        assert 4 <= on <= 5
+    made.clt.threshold[:] = 0.0
+    for step in range(3):
+        made._sparse(batch.x * made.scales["x"], batch._replace(step=step))
+    target = trainer(stream, "threshold").clt.threshold
+    torch.testing.assert_close(made.clt.threshold, (1 - 0.7**3) * target, rtol=1e-3, atol=1e-4)
 
 
 def test_scales_bring_norms_to_the_root_of_d_model(stream):
