@@ -30,6 +30,7 @@ from .activations import TOKENS_AT_ONCE
 from .module import TranscoderConfig
 from .texts import WINDOW
 from .trainer import multiplies_bfloat16
+from .training import ACTIVATIONS, chosen_layers
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
 BFLOAT16 = 0.25  # norms, softmax and copies between the products count against it
@@ -210,13 +211,11 @@ def _step(model, n_features, span, k, layers, batch, activation, memory):
     if not isinstance(config, PretrainedConfig):
         raise TypeError(f"expected a LanguageModel or a transformers config, got {type(model).__name__}")
     config = config.get_text_config()
-    if activation not in ("topk", "threshold", "jumprelu"):
-        raise ValueError(f"activation {activation!r} is not one of topk, threshold, jumprelu")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
     if batch < 1 or not 1 <= k <= n_features:
         raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
-    layers = list(range(config.num_hidden_layers)) if layers is None else sorted(layers)
-    if not layers or layers[0] < 0 or layers[-1] >= config.num_hidden_layers:
-        raise ValueError(f"layers {layers}: expected some of 0 to {config.num_hidden_layers - 1}")
+    layers = chosen_layers(layers, config.num_hidden_layers)
     n, d = len(layers), config.hidden_size
     span = TranscoderConfig(d, n_features, layers, n if span is None else span, k=k).span  # raises where it cannot be
     with torch.device("meta"):  # shapes without memory

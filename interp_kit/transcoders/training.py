@@ -109,9 +109,7 @@ def _config(model, n_features, activation, kind, k, span, layers):
         raise ValueError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
-    layers = list(range(model.n_layers)) if layers is None else sorted(layers)
-    if not layers or layers[0] < 0 or layers[-1] >= model.n_layers:
-        raise ValueError(f"layers {layers}: expected some of 0 to {model.n_layers - 1}")
+    layers = chosen_layers(layers, model.n_layers)
     if not 1 <= k <= n_features:
         raise ValueError(f"k {k} is not between 1 and the {n_features} features of a layer")
     return TranscoderConfig(
@@ -123,6 +121,14 @@ def _config(model, n_features, activation, kind, k, span, layers):
         k=k,
         model={"name": model.name, "fingerprint": model.fingerprint},
     )
+
+
+def chosen_layers(layers: list[int] | None, n_layers: int) -> list[int]:
+    """The model's layers to transcode, ascending; None for all. Raises ValueError for what it does not have."""
+    layers = list(range(n_layers)) if layers is None else sorted(layers)
+    if not layers or layers[0] < 0 or layers[-1] >= n_layers:
+        raise ValueError(f"layers {layers}: expected some of 0 to {n_layers - 1}")
+    return layers
 
 
 def _as(hf, dtype, device):

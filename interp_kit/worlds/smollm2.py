@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..files import atomic_file, data_folder
+from ..files import data_folder
 from ..graphs import attribute
 from ..models import load_model
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
+from .build import write
 from .cards import real_transcoder_card
 from .prose import held_out
 
@@ -53,8 +54,7 @@ def main(folder: Path) -> None:
         ("README.md", real_transcoder_card(transcoder, numbers)),
         ("training.csv", run.history.to_csv(index=False, float_format="%.4f")),
     ):
-        with atomic_file(place / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write(place / name, text)
 
 
 def report(model, transcoder, texts) -> dict:
