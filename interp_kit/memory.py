@@ -6,13 +6,12 @@ UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
 def bytes_of(memory: str | float | None) -> float:
-    """ "2GB" or a number of bytes -> bytes, at most what is free; None -> what is free.
+    """ "2GB" or a number of bytes -> bytes; None -> what is free now.
 
     Raises ValueError for what is no amount.
     """
-    free = psutil.virtual_memory().available
     if memory is None:
-        return free
+        return psutil.virtual_memory().available
     try:
         text = str(memory).strip().upper()
         amount = float(text[:-2]) * UNITS[text[-2:]] if text[-2:] in UNITS else float(text)
@@ -20,4 +19,4 @@ def bytes_of(memory: str | float | None) -> float:
             raise ValueError
     except ValueError:
         raise ValueError(f"memory {memory!r} is no amount: expected a number of bytes, or one like '2GB'") from None
-    return min(amount, free)
+    return amount

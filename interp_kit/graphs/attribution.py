@@ -56,7 +56,7 @@ def attribute(
     another model, an option that makes no sense, or a model whose attention cannot be frozen; MemoryError, before
     computing, when the graph would not fit.
     """
-    budget = bytes_of(memory)
+    budget = min(bytes_of(memory), bytes_of(None))
     if max_features is not None and not (isinstance(max_features, Integral) and max_features >= 0):
         raise ValueError(f"max_features should be a whole number of at least 0, got {max_features!r}")
     transcoder.check_model(model)
@@ -91,7 +91,7 @@ class Attribution:
 
     def __init__(self, model, transcoder, frozen, prompt, zero_first=False, memory=None):
         self.model, self.frozen, self.prompt = model, frozen, prompt
-        self.memory = bytes_of(memory)
+        self.memory = min(bytes_of(memory), bytes_of(None))
         self.logits = Logits.choose(frozen.logits[-1])
         self.sweep = Sweep(frozen, transcoder, self.logits.ids, zero_first, self.memory)
         self.n_logits, self.n_features = len(self.logits.ids), self.sweep.n_features
