@@ -12,9 +12,7 @@ import interp_kit as ik
 POCKET_PROMPT = "The capital of the state containing Dallas is"
 QUESTION, BEGINNING = "What is the capital of Texas?", "The capital of Texas is"
 OUT = Path("out")
-# A transcoder trained on the spot, where none ships: a few layers, a minute or two, and no better than that.
-ON_THE_SPOT = {"n_features": 2048, "activation": "topk", "kind": "per-layer", "k": 16, "steps": 120, "batch": 512}
-N_LAYERS, N_TEXTS = 6, 3000
+N_TEXTS = 600  # that features are looked up in where no store ships
 
 
 def main(name: str) -> None:
@@ -43,25 +41,16 @@ def prompt_for(model) -> str:
 
 
 def reading_aids(model, name):
-    """Transcoder, feature store and labels: the shipped ones, or made on the spot."""
+    """Transcoder, feature store and labels; where no store ships, it is collected now."""
+    transcoder = ik.load_transcoder(name)
     try:
-        transcoder, features = ik.load_transcoder(name), ik.load_features(name)
+        features = ik.load_features(name)
     except FileNotFoundError:
-        transcoder, features = made_on_the_spot(model)
+        say(f"\nNo feature store ships for this model yet: its features are looked up in {N_TEXTS} short texts now.")
+        texts = [s.text for s in ik.load_world("geography").sentences(N_TEXTS, "train")]
+        texts[::4] = [model.chat(text) for text in texts[::4]]
+        features = ik.collect_features(model, transcoder, texts, n_examples=8)
     return transcoder, features, ik.label_features(features)
-
-
-def made_on_the_spot(model):
-    layers = [round(i * (model.n_layers - 1) / (N_LAYERS - 1)) for i in range(N_LAYERS)]
-    say(
-        f"\nNo transcoder ships for this model yet, so one is trained now: per-layer, on layers {layers} only, for a "
-        "couple of minutes.\nExpect large error nodes: the other layers' MLPs are all error, and so short a training "
-        "leaves much unexplained."
-    )
-    texts = [s.text for s in ik.load_world("geography").sentences(N_TEXTS, "train")]
-    texts[::4] = [model.chat(text) for text in texts[::4]]
-    run = ik.train_transcoder(model, texts, layers=layers, **ON_THE_SPOT)
-    return run.transcoder, ik.collect_features(model, run.transcoder, texts[:600], n_examples=8)
 
 
 def describe(graph) -> None:

@@ -1,8 +1,9 @@
-"""The demo's two ways: with what ships, and with a transcoder trained on the spot."""
+"""The demo's two ways: with a feature store that ships, and with one collected on the spot."""
 
 import pytest
 from tiny import tiny_model
 
+import interp_kit as ik
 from interp_kit import demo
 
 
@@ -16,18 +17,19 @@ def test_pocket_from_prompt_to_page(tmp_path, monkeypatch, capsys):
     assert "<svg" in page and "Texas" in page
 
 
-def test_a_chat_model_without_a_transcoder_gets_one_and_is_told(tmp_path, monkeypatch, capsys):
-    model = tiny_model(num_hidden_layers=8, max_position_embeddings=64)
-    template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
-    model.tokenizer.chat_template = template
-    monkeypatch.setattr(demo, "OUT", tmp_path)
-    monkeypatch.setattr(demo, "N_TEXTS", 300)
-    monkeypatch.setattr(demo, "ON_THE_SPOT", demo.ON_THE_SPOT | {"n_features": 64, "steps": 20, "batch": 128})
+def test_a_chat_model_whose_features_are_collected_now(tmp_path, monkeypatch, capsys):
+    model = tiny_model(num_hidden_layers=3, max_position_embeddings=64)
+    model.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    texts = [s.text for s in ik.load_world("geography").sentences(100, "train")]
+    about = {"n_features": 64, "steps": 20, "batch": 128, "progress": False}
+    ik.train_transcoder(model, texts, **about).transcoder.save(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "N_TEXTS", 100)
     monkeypatch.setattr(demo.ik, "load_model", lambda name: model)
     demo.main("tiny")
     said = capsys.readouterr().out
-    assert "No transcoder ships for this model yet" in said and "large error nodes" in said
-    assert (tmp_path / "tiny.html").exists()
+    assert "What is the capital of Texas?" in said and "looked up in 100 short texts" in said
+    assert (tmp_path / "out" / "tiny.html").exists()
 
 
 def test_an_unknown_model():
