@@ -24,6 +24,7 @@ class LeastSquares:
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """x, y [layer, token, d_model]."""
+        x, y = x.double(), y.double()
         self.n += x.shape[1]
         self.x += x.sum(1).cpu()
         self.y += y.sum(1).cpu()
@@ -38,7 +39,8 @@ class LeastSquares:
         xx = self.xx / self.n - x[:, :, None] * x[:, None]
         yx = self.yx / self.n - y[:, :, None] * x[:, None]
         unit = xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(x.shape[1], dtype=x.dtype)
-        maps = torch.stack([torch.linalg.solve(xx + ridge * unit, yx.mT).mT for ridge in RIDGES])
+        factors = (torch.linalg.cholesky(xx + ridge * unit) for ridge in RIDGES)
+        maps = torch.stack([torch.cholesky_solve(yx.mT, factor).mT for factor in factors])
         biases = y - torch.einsum("rloi,li->rlo", maps, x)
         errors = torch.stack([others.error(a, b) for a, b in zip(maps, biases, strict=True)])
         best, layers = errors.argmin(0), torch.arange(len(x))
