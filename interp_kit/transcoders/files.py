@@ -33,7 +33,7 @@ from ..files import atomic_folder, data_folder
 from .formats import Layer, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
-SHIPPED = {"pocket": "pocket-transcoder"}
+SHIPPED = {"pocket": "pocket-transcoder", "smollm2": "smollm2-transcoder"}
 LARGE = 256 * 2**20
 "bytes of decoders from which they stay on disk: kept in the file's dtype, and not looked through for NaN"
 

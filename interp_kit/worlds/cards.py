@@ -68,8 +68,9 @@ for each feature (JumpReLU); weights in int8 with one scale a row. Trained for {
 Features on per token and layer (L0): {L0:.1f}, {total:.0f} in all layers. Features that never fire there: {dead:.1%}.
 
 On the {n_prompts} prompts of `data/worlds/prompts.csv`, unpruned graphs: mean replacement score {replacement:.3f}, completeness
-{completeness:.3f}. Published for GPT-2 small, per-layer, 98,304 features a layer: replacement .651, NMSE .459 at L0 91; cross-layer .718
-and .351. With {per_layer} features a layer this one leaves far more to the error nodes, and its graphs say so.
+{completeness:.3f}. Published for GPT-2 small, 98,304 features a layer, L0 91 in all layers: per-layer replacement .651, NMSE .459;
+cross-layer .718 and .351. With {per_layer} features a layer, more of them on at a time and a short training, more of this one's graphs
+starts at error nodes, and they say so.
 
 **Text.** What the model itself writes, sampled at temperature 1 ({own:,} texts, seeds recorded, read {times} times), and {prose:,} pieces of
 prose from freely licensed packages (`data/worlds/prose/sources.csv`: sources, versions, licences). One text in twenty is
