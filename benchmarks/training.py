@@ -6,7 +6,7 @@ Makes an environment for each peer (build/peers/<name>, some minutes and 2 GB th
 studied model once, and trains with each program in a process of its own, one after the other, with two threads: tokens
 in the same order, the same sizes, k features on, and at the lesson's size the better of two learning rates for each.
 Compared are tokens a second of the training step alone (reading the model is the same for all) and NMSE on held-out
-tokens after equally many of them. Ours chooses features by a product in bfloat16; "in float32" is the same without that.
+tokens after equally many of them. Ours chooses features by a product in bfloat16; "in float32" is the same without.
 """
 
 import argparse
