@@ -21,7 +21,7 @@ def test_it_is_small_enough_for_a_clone():
 
 
 def test_it_fits_the_model_and_its_report_is_true(report):
-    """On other text than the report's, so only roughly; features that were damaged on the way would be far off."""
+    """On other and simpler text than the report's, so nothing may be worse, and damaged features would be far off."""
     model, clt = ik.load_model("smollm2"), ik.load_transcoder("smollm2")
     texts = [
         "Bees make honey from the nectar of flowers, and plants need bees to spread their pollen.",
@@ -30,7 +30,7 @@ def test_it_fits_the_model_and_its_report_is_true(report):
     ]
     found = ik.evaluate_transcoder(model, clt, texts, baselines=False).summary
     told = report["baselines"]["transcoder"]
-    assert found["NMSE"] == pytest.approx(told["NMSE"], abs=0.12)
+    assert told["NMSE"] - 0.2 < found["NMSE"] < told["NMSE"]
     assert found["L0"] == pytest.approx(report["L0"], rel=0.4)
     assert found["replacement loss"] - found["loss"] < 1.5 * (told["loss"] - report["loss"])
 
