@@ -34,12 +34,11 @@ PEERS = {
     "llamascopium": [["torch==2.13.0"], ["torch==2.13.0", "llamascopium==2.0.0b34", "transformer-lens==3.9.0"]],
     "decode_clt": [["torch==2.13.0", "numpy", "safetensors"], ["--no-deps", "decode-clt==0.0.1"]],
 }
-SIZES = {
-    "lesson": {"model": "pocket", "features": 1024, "k": 8, "span": "all", "steps": 300, "tokens": 60_000},
-    "smollm2": {"model": "smollm2", "features": 1248, "k": 16, "span": "1", "steps": 30, "tokens": 16_384},
-    "smollm2-clt": {"model": "smollm2", "features": 256, "k": 8, "span": "all", "steps": 20, "tokens": 16_384},
+SIZES = {  # at SmolLM2's a step takes seconds: few steps, one learning rate
+    "lesson": dict(model="pocket", features=1024, k=8, span="all", steps=300, tokens=60_000, rates=(3e-3, 5e-3)),
+    "smollm2": dict(model="smollm2", features=1248, k=16, span="1", steps=30, tokens=16_384, rates=(3e-3,)),
+    "smollm2-clt": dict(model="smollm2", features=256, k=8, span="all", steps=20, tokens=16_384, rates=(3e-3,)),
 }
-RATES = {"lesson": (3e-3, 5e-3)}  # at SmolLM2's sizes a step takes seconds, and so short a run ranks nobody by NMSE
 TEST, BATCH, THREADS, UNTIMED = 4096, 1024, 2, 3
 
 
@@ -133,7 +132,7 @@ def compare(size):
     programs["llamascopium, ReLU"] = [*programs["llamascopium"], "--activation", "relu"]
     rows = []
     for name, command in programs.items():
-        for rate in RATES.get(size, (3e-3,)):
+        for rate in about["rates"]:
             rows.append({"program": name, "learning rate": rate} | trained(command, activations, about, rate))
             print(f"  {name}, {rate}: {rows[-1]}", flush=True)
     table = pd.DataFrame(rows).sort_values("NMSE").groupby("program", sort=False).first()

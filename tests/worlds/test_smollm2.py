@@ -20,15 +20,15 @@ def test_it_is_small_enough_for_a_clone():
     assert sum(sizes) <= 45e6 and max(sizes) < 10e6
 
 
-def test_it_fits_the_model_and_its_report_is_true(report):
+def test_it_fits_the_model_and_its_report_is_true(report, smollm2):
     """On other and simpler text than the report's, so nothing may be worse, and damaged features would be far off."""
-    model, clt = ik.load_model("smollm2"), ik.load_transcoder("smollm2")
+    clt = ik.load_transcoder("smollm2")
     texts = [
         "Bees make honey from the nectar of flowers, and plants need bees to spread their pollen.",
-        model.chat("What is the capital of Texas?") + "The capital of Texas is Austin.",
+        smollm2.chat("What is the capital of Texas?") + "The capital of Texas is Austin.",
         "The function returns a list of all files in the folder, sorted by name.",
     ]
-    found = ik.evaluate_transcoder(model, clt, texts, baselines=False).summary
+    found = ik.evaluate_transcoder(smollm2, clt, texts, baselines=False).summary
     told = report["baselines"]["transcoder"]
     assert told["NMSE"] - 0.2 < found["NMSE"] < told["NMSE"]
     assert found["L0"] == pytest.approx(report["L0"], rel=0.4)
