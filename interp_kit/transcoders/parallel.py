@@ -57,11 +57,10 @@ class Processes:
         if self.by_tokens:
             dist.all_reduce(steps, op=dist.ReduceOp.MAX)
 
-    def sum_over_features(self, tensor: torch.Tensor) -> torch.Tensor:
+    def sum_over_features(self, *tensors: torch.Tensor) -> None:
         """In place: sums of what each process adds up over its own features."""
-        if self.by_features:
+        for tensor in tensors if self.by_features else ():
             dist.all_reduce(tensor)
-        return tensor
 
     def all_values(self, values: torch.Tensor) -> torch.Tensor:
         """[..., n] of each process side by side: [..., n * processes]."""

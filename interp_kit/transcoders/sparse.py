@@ -12,7 +12,6 @@ activations from the decoder's rows, `gather` the gradients of both kinds of row
 """
 
 import warnings
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +20,17 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta 
 
 
 class ActiveFeatures:
-    """Which features are on at which tokens. `tokens` (ascending) and `features` [pair]."""
+    """Which features are on at which tokens. `tokens` (ascending) and `features` [pair]; `by_feature`: the pairs in the
+    order of features, and where each feature's start, and the end [feature + 1]."""
 
-    def __init__(self, tokens: torch.Tensor, features: torch.Tensor, n_tokens: int, n_features: int):
+    def __init__(self, tokens: torch.Tensor, features: torch.Tensor, n_tokens: int, n_features: int, by_feature=None):
         self.tokens, self.features = tokens, features
         self.shape = (n_tokens, n_features)
-        self.starts = _starts(tokens, n_tokens)  # of each token's pairs, and the end: [n_tokens + 1]
+        self.starts = _starts(tokens, n_tokens)  # of each token's pairs, and the end: [token + 1]
+        if by_feature is None:
+            order = features.argsort(stable=True)
+            by_feature = order, _starts(features[order], n_features)
+        self.by_feature = by_feature
 
     def __len__(self):
         return len(self.tokens)
@@ -43,13 +47,30 @@ class ActiveFeatures:
 
     def gather(self, values: torch.Tensor, of_tokens: torch.Tensor) -> torch.Tensor:
         """values [pair], of_tokens [token, width] -> [feature, width]."""
-        order, starts = self._by_feature
+        order, starts = self.by_feature
         return _sums(values[order], self.tokens[order], of_tokens, starts)
 
-    @cached_property
-    def _by_feature(self):
-        order = self.features.argsort(stable=True)
-        return order, _starts(self.features[order], self.shape[1])
+
+def joined(parts: list[ActiveFeatures]) -> tuple[ActiveFeatures, list[torch.Tensor]]:
+    """The features of several layers, at the same tokens, as those of one, numbered on from layer to layer; and for
+    each layer's pairs their places among all."""
+    if len(parts) == 1:
+        return parts[0], [slice(None)]
+    counts = torch.stack([part.starts.diff() for part in parts])  # [layer, token]
+    ends = counts.sum(0).cumsum(0)
+    firsts = ends - counts.flip(0).cumsum(0).flip(0)  # a token's pairs stand in the order of layers
+    places = [
+        (first - part.starts[:-1])[part.tokens] + torch.arange(len(part), device=ends.device)
+        for part, first in zip(parts, firsts, strict=True)
+    ]
+    tokens, features = ends.new_empty(2, int(ends[-1]))
+    n_tokens, n_features = parts[0].shape
+    for i, (part, place) in enumerate(zip(parts, places, strict=True)):
+        tokens[place], features[place] = part.tokens, part.features + i * n_features
+    orders, starts = zip(*(part.by_feature for part in parts), strict=True)
+    order = torch.cat([place[order] for place, order in zip(places, orders, strict=True)])
+    starts = F.pad(torch.cat([some.diff() for some in starts]).cumsum(0), (1, 0))  # sorting again would cost more
+    return ActiveFeatures(tokens, features, n_tokens, len(parts) * n_features, (order, starts)), places
 
 
 def top_features(pre: torch.Tensor, k: int) -> ActiveFeatures:

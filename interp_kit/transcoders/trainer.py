@@ -8,7 +8,7 @@ returns what it rebuilt and a function that takes that gradient to the weights.
 
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import chain, repeat
 
 import torch
@@ -20,7 +20,8 @@ from .activations import ActivationStream, Batch
 from .module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 from .progress import Progress
-from .sparse import ActiveFeatures, features_where, top_features
+from .sparse import ActiveFeatures, features_where, joined, top_features
+from .weights import Weights
 
 WARMUP = 50
 LAST = 0.2  # the share of the run over which the learning rate falls to zero
@@ -64,29 +65,17 @@ class Trainer:
         own_cores = self.fast and processes.device.type == "cpu" and not processes.by_features
         workers = min(torch.get_num_threads(), len(config.layers)) if own_cores else 1
         self.each = pool_of(workers).map if workers > 1 else map
-        self.clt = self._fresh().to(processes.device)
+        self.weights = Weights(config, processes, seed).to(processes.device)
         self.optimizer = torch.optim.Adam(self._trained(), lr=learning_rate, betas=(0.9, 0.999), fused=True)
         n, d = len(config.layers), config.d_model
         self.scales = {"x": torch.ones(n, 1, 1), "y": torch.ones(n, 1, 1), "mean": torch.zeros(n, 1, d)}
         self.scales = {name: scale.to(processes.device) for name, scale in self.scales.items()}
-        self.last_fired = torch.zeros(n, self.clt.n_features, device=processes.device)
+        self.last_fired = torch.zeros(n, self.weights.n_features, device=processes.device)
         self.history = []
-
-    def _fresh(self):
-        """Encoders as those of a whole transcoder, whatever this process's share of it; decoders zero."""
-        own = self.processes.features(self.config.n_features)
-        clt = CrossLayerTranscoder(replace(self.config, n_features=own.stop - own.start, k=1))
-        clt.config.k = self.config.k
-        bound = self.config.d_model**-0.5
-        generator = torch.Generator().manual_seed(self.seed)
-        for weights in clt.W_enc.data:
-            whole = torch.empty(self.config.n_features, self.config.d_model)
-            weights.copy_(whole.uniform_(-bound, bound, generator=generator)[own])
-        return clt.requires_grad_(False)
 
     def _trained(self):
         """Every weight; with JumpReLU the thresholds too."""
-        return [*self.clt.parameters(), *([self.clt.threshold] if self.jump else [])]
+        return [*self.weights.parameters(), *([self.weights.threshold] if self.jump else [])]
 
     # ---------------------------------------------------------------- a run
 
@@ -131,10 +120,10 @@ class Trainer:
     def _save(self, folder, step):
         if self.processes.rank == 0 or self.processes.by_features:
             notes = {"history": self.history, "settings": self._settings()}
-            save_checkpoint(folder, self.clt, self.optimizer, step, self._state(), notes)
+            save_checkpoint(folder, self.weights, self.optimizer, step, self._state(), notes)
 
     def _resume(self, folder):
-        step, notes = load_checkpoint(folder, self.clt, self.optimizer, self._state())
+        step, notes = load_checkpoint(folder, self.weights, self.optimizer, self._state())
         if notes is None:
             return step
         self.history = notes["history"]
@@ -157,7 +146,7 @@ class Trainer:
     def normalise(self, some: Batch) -> None:
         """Scales and centres from the first buffer, in which the batch `some` lies; decoders are zero, so biases alone
         start at the mean output."""
-        clt = self.clt
+        weights = self.weights
         _, x, y, _ = self.stream.held
         n = torch.tensor(float(x.shape[1]), device=x.device)
         sums = [n]
@@ -173,11 +162,14 @@ class Trainer:
         x = some.x * self.scales["x"]
         mean = x.sum(1) / self.stream.batch
         self.processes.sum_over_tokens(mean)
-        clt.b_enc[:] = -torch.einsum("lfd,ld->lf", clt.W_enc, mean)
+        for i, encoder in enumerate(weights.W_enc):
+            weights.b_enc[i] = -(encoder @ mean[i])
         if self.jump:
-            clt.threshold[:] = jumprelu.START
-        elif clt.config.activation == "threshold":
-            clt.threshold[:] = self._usual([self._highest(self._preactivations(i, x[i]), some) for i in range(len(x))])
+            weights.threshold[:] = jumprelu.START
+        elif self.config.activation == "threshold":
+            weights.threshold[:] = self._usual(
+                [self._highest(self._preactivations(*each), some) for each in enumerate(x)]
+            )
 
     # ---------------------------------------------------------------- a step
 
@@ -185,84 +177,102 @@ class Trainer:
         rate = min(1, (batch.step + 1) / WARMUP, (1 - batch.step / self.steps) / LAST)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * rate
-        x = batch.x * self.scales["x"]
-        y = _by_token((batch.y - self.scales["mean"]) * self.scales["y"])
-        rebuilt, on, backward = (self._dense if self.jump else self._sparse)(x, batch)
-        self.processes.sum_over_features(rebuilt)
-        error = rebuilt + self.clt.b_dec.flatten() - y
+        written, on, backward = (self._dense if self.jump else self._sparse)(batch)
+        self.processes.sum_over_features(*written)
+        errors = list(self.each(self._error, range(len(written)), written, batch.y))
         by = 1 / (self.stream.batch * self.config.d_model)  # sum over layers of the share left unexplained
-        penalty = backward(error * (2 * by))
-        self.clt.b_dec.grad = error.sum(0).mul(2 * by).view_as(self.clt.b_dec)
+        penalty = backward(errors, 2 * by)
+        self.weights.b_dec.grad = torch.stack([error.sum(0) for error in errors]).mul(2 * by)
         self.processes.sum_over_tokens(*(weights.grad for weights in self._trained()))
         self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.jump:
-            self.clt.threshold.clamp_(min=0)
+            self.weights.threshold.clamp_(min=0)
         if batch.step < self.steps * (1 - LAST):
             self._wake(batch.step)
         if (batch.step + 1) % EVERY == 0 or batch.step + 1 == self.steps:
-            self._log(batch.step, error.pow(2).sum() * by / len(x), penalty, on / (len(x) * self.stream.batch))
+            unexplained = sum(error.pow(2).sum() for error in errors) * by / len(errors)
+            self._log(batch.step, unexplained, penalty, on / (len(errors) * self.stream.batch))
 
-    def _sparse(self, x, batch):
-        """x [layer, token, d_model] -> what features rebuild [token, layer * d_model], how many were on in all, and
-        the way back."""
-        clt, d = self.clt, self.config.d_model
-        layers, reach = range(len(x)), [slice(i * d, (i + clt.n_targets(i)) * d) for i in range(len(x))]
+    def _error(self, i, written, y):
+        """What features wrote to layer i [token, d_model], in place: what is too much of it."""
+        wanted = (y - self.scales["mean"][i]).mul_(self.scales["y"][i])
+        return written.add_(self.weights.b_dec[i]).sub_(wanted)
 
-        def forward(i):
-            pre = self._preactivations(i, x[i])
+    def _sparse(self, batch):
+        """What features write to each layer [token, d_model], how many were on in all, and the way back to the weights
+        from the errors [token, d_model] of the layers, of which the gradient is a multiple."""
+        weights, layers = self.weights, range(len(batch.x))
+
+        def encode(i):
+            x = batch.x[i] * self.scales["x"][i]
+            pre = self._preactivations(i, x)
             on, highest = self._select(i, pre), self._highest(pre, batch)
             self.last_fired[i, on.features] = batch.step
-            values = (on.dots(x[i], clt.W_enc[i]) + clt.b_enc[i, on.features]).clamp_(min=0)
-            return on, values, on.decode(values, clt.W_dec[i].flatten(1)), highest
+            values = (on.dots(x, weights.W_enc[i]) + weights.b_enc[i, on.features]).clamp_(min=0)
+            return x, on, values, highest
 
-        def back(i, gradient):
-            (on, values), written = active[i], gradient[:, reach[i]].contiguous()
-            slope = on.dots(written, clt.W_dec[i].flatten(1))
-            clt.W_dec[i].grad = on.gather(values, written).view_as(clt.W_dec[i])
-            clt.W_enc.grad[i] = on.gather(slope, x[i])
-            clt.b_enc.grad[i] = torch.zeros_like(clt.b_enc[i]).index_add_(0, on.features, slope)
+        def decode(i):
+            on, places = joined([active[source] for source in weights.sources(i)])
+            here = torch.empty(len(on), device=on.tokens.device)
+            for source, place in zip(weights.sources(i), places, strict=True):
+                here[place] = values[source]
+            return on, places, here, on.decode(here, weights.W_dec[i].flatten(0, 1))
 
-        def backward(gradient):
-            clt.W_enc.grad, clt.b_enc.grad = torch.empty_like(clt.W_enc), torch.empty_like(clt.b_enc)
-            list(self.each(back, layers, repeat(gradient)))
+        def back(i, error, multiple):
+            on, places, here = writers[i]
+            slopes = on.dots(error, weights.W_dec[i].flatten(0, 1)).mul_(multiple)
+            weights.W_dec[i].grad = on.gather(here.mul_(multiple), error).view_as(weights.W_dec[i])
+            return [slopes[place] for place in places]
+
+        def back_to_encoder(i):
+            slope = sum(slopes[target][i - weights.sources(target).start] for target in weights.targets(i))
+            weights.W_enc[i].grad = active[i].gather(slope, x[i])
+            weights.b_enc.grad[i] = torch.zeros_like(weights.b_enc[i]).index_add_(0, active[i].features, slope)
+
+        def backward(errors, multiple):
+            nonlocal slopes
+            weights.b_enc.grad = torch.empty_like(weights.b_enc)
+            slopes = list(self.each(back, layers, errors, repeat(multiple)))
+            list(self.each(back_to_encoder, layers))
             return 0.0
 
-        rebuilt, active, highest = x.new_zeros(x.shape[1], len(x) * d), [], []
-        for i, (on, values, written, best) in enumerate(self.each(forward, layers)):  # added up in the order of layers
-            rebuilt[:, reach[i]] += written
-            active.append((on, values))
-            highest.append(best)
+        slopes = None
+        x, active, values, highest = zip(*self.each(encode, layers), strict=True)
+        *writers, written = zip(*self.each(decode, layers), strict=True)
+        writers = list(zip(*writers, strict=True))
         if self.config.activation == "threshold":
-            clt.threshold += FOLLOW * (self._usual(highest) - clt.threshold)
-        return rebuilt, sum(len(on) for on, _ in active), backward
+            weights.threshold += FOLLOW * (self._usual(highest) - weights.threshold)
+        return written, sum(map(len, active)), backward
 
-    def _dense(self, x, batch):
+    def _dense(self, batch):
         """The same with JumpReLU, by autograd: near the start half of the features are on."""
-        clt = self.clt
-        leaves = [weights for weights in self._trained() if weights is not clt.b_dec]
-        for weights in leaves:
-            weights.requires_grad_(True)
-        values = jumprelu.JumpReLU.apply(clt.preactivations(x), clt.threshold)
-        rebuilt = _by_token(clt.decode(values)) - clt.b_dec.flatten()
+        weights, layers = self.weights, range(len(batch.x))
+        leaves = [leaf for leaf in self._trained() if leaf is not weights.b_dec]
+        for leaf in leaves:
+            leaf.requires_grad_(True)
+        x = batch.x * self.scales["x"]
+        pre = torch.stack([torch.addmm(weights.b_enc[i], x[i], weights.W_enc[i].T) for i in layers])
+        values = jumprelu.JumpReLU.apply(pre, weights.threshold)
+        written = [sum(values[s] @ rows for s, rows in zip(weights.sources(i), weights.W_dec[i])) for i in layers]
         weight = self.sparsity * (batch.step + 1) / self.steps / self.config.d_model
         share = x.shape[1] / self.stream.batch
-        penalty = weight * share * jumprelu.penalty(values, clt.W_dec)
+        penalty = weight * share * jumprelu.penalty(values, map(weights.decoders, layers))
 
-        def backward(gradient):
-            torch.autograd.backward([rebuilt, penalty], [gradient, None])
-            for weights in leaves:
-                weights.requires_grad_(False)
+        def backward(errors, multiple):
+            torch.autograd.backward([*written, penalty], [*(error * multiple for error in errors), None])
+            for leaf in leaves:
+                leaf.requires_grad_(False)
             return penalty.detach()
 
         fired = values.detach() > 0
         self.last_fired[fired.any(1)] = batch.step
-        return rebuilt.detach().clone(), fired.sum(), backward
+        return [one.detach().clone() for one in written], fired.sum(), backward
 
     def _preactivations(self, i, x):
         """x [token, d_model] -> [token, feature], just exact enough to see which are on."""
-        weights, bias = self.clt.W_enc[i], self.clt.b_enc[i]
+        weights, bias = self.weights.W_enc[i], self.weights.b_enc[i]
         if self.fast:
             weights, bias, x = weights.bfloat16(), bias.bfloat16(), x.bfloat16()
         return torch.addmm(bias, x, weights.T)
@@ -270,7 +280,7 @@ class Trainer:
     def _select(self, i, pre) -> ActiveFeatures:
         """Of layer i's pre-activations [token, feature]."""
         if self.config.activation == "threshold":
-            return features_where(pre > self.clt.threshold[i])
+            return features_where(pre > self.weights.threshold[i])
         if not self.processes.by_features:
             return top_features(pre, self.config.k)
         best = self.processes.all_values(_largest(pre, self.config.k))
@@ -292,16 +302,18 @@ class Trainer:
 
     def _clip(self):
         """Scales the gradient down to the norm `CLIP`, where it is longer."""
-        shared, own = self.clt.b_dec.grad, [w.grad for w in self._trained() if w is not self.clt.b_dec]
+        b_dec = self.weights.b_dec
+        shared, own = b_dec.grad, [weights.grad for weights in self._trained() if weights is not b_dec]
         square = torch.stack(torch._foreach_norm(own)).pow(2).sum()
-        norm = math.sqrt(self.processes.sum_over_features(square) + shared.norm().pow(2))
+        self.processes.sum_over_features(square)
+        norm = math.sqrt(square + shared.norm().pow(2))
         if norm > CLIP:
             torch._foreach_mul_([*own, shared], CLIP / norm)
 
     def _wake(self, step):
         """Dead features get no gradient, so nothing else would wake them (the paper has a loss for this)."""
         self.processes.latest(self.last_fired)
-        self.clt.b_enc += NUDGE * (self.last_fired < step - FORGET)
+        self.weights.b_enc += NUDGE * (self.last_fired < step - FORGET)
 
     def _log(self, step, unexplained, penalty, on):
         """A line of history; every number is that of the whole batch and the whole transcoder."""
@@ -318,25 +330,9 @@ class Trainer:
 
     # ---------------------------------------------------------------- the result
 
-    @torch.no_grad()
     def finished(self) -> CrossLayerTranscoder:
         """The transcoder with the scales folded in: it reads and writes the model's own units."""
-        x, y, mean = self.scales["x"], self.scales["y"], self.scales["mean"]
-        whole, own = CrossLayerTranscoder(self.config), self.clt
-        whole.requires_grad_(False)
-        whole.W_enc.copy_(self.processes.whole(own.W_enc * x, 1))
-        whole.b_enc.copy_(self.processes.whole(own.b_enc, 1))
-        whole.threshold.copy_(self.processes.whole(own.threshold, 1))
-        for i, weights in enumerate(own.W_dec):
-            reach = slice(i, i + own.n_targets(i))
-            whole.W_dec[i].copy_(self.processes.whole(weights / y[reach, 0], 0))
-        whole.b_dec.copy_(own.b_dec / y[:, 0] + mean[:, 0])
-        return whole.eval()
-
-
-def _by_token(t):
-    """[layer, token, d_model] -> [token, layer * d_model]."""
-    return t.transpose(0, 1).flatten(1)
+        return self.weights.folded(**self.scales)
 
 
 def _largest(values, n):

@@ -7,7 +7,7 @@ from tiny import tiny_model
 from interp_kit.transcoders import TranscoderConfig, jumprelu
 from interp_kit.transcoders.activations import ActivationStream, Batch
 from interp_kit.transcoders.parallel import Processes
-from interp_kit.transcoders.sparse import features_where, top_features
+from interp_kit.transcoders.sparse import features_where, joined, top_features
 from interp_kit.transcoders.texts import TextRows
 from interp_kit.transcoders.trainer import Trainer
 
@@ -24,6 +24,20 @@ def test_products_equal_the_dense_ones(on):
     torch.testing.assert_close(active.dots(a, b), (a @ b.T)[on])
     torch.testing.assert_close(active.decode(values, b), dense @ b)
     torch.testing.assert_close(active.gather(values, a), dense.T @ a)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_layers_joined_are_one_wide_layer(n):
+    """Also where a token has no features, and a layer none."""
+    parts = [features_where(torch.rand(7, 5) > share) for share in (0.6, 0.8, 1.0)[:n]]
+    whole, places = joined(parts)
+    dense = torch.zeros(7, 5 * n)
+    a, b, values = torch.randn(7, 3), torch.randn(5 * n, 3), torch.randn(len(whole))
+    for i, (part, place) in enumerate(zip(parts, places, strict=True)):
+        dense[part.tokens, part.features + 5 * i] = values[place]
+    torch.testing.assert_close(whole.dots(a, b)[values != 0], (a @ b.T)[dense != 0])
+    torch.testing.assert_close(whole.decode(values, b), dense @ b)
+    torch.testing.assert_close(whole.gather(values, a), dense.T @ a)
 
 
 def test_top_features_are_the_largest_positive_ones():
@@ -45,7 +59,7 @@ def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
     made = Trainer(config, stream, processes, jump=activation == "jumprelu", sparsity=sparsity, **about)
     made.fast = fast
     made.normalise(next(made.stream.batches()))
-    for weights in made.clt.W_dec:
+    for weights in made.weights.W_dec:
         weights.data.normal_(generator=torch.Generator().manual_seed(1))
     return made
 
@@ -59,16 +73,29 @@ def test_a_step_equals_autograd_through_the_module(stream, activation, span, mon
     monkeypatch.setattr("interp_kit.transcoders.trainer.CLIP", 1e9)
     batch = next(stream.batches())
     grads = gradients(made, batch)
-    for _, weights in parameters(made):
-        weights.requires_grad_(True)
     x, y = batch.x * made.scales["x"], (batch.y - made.scales["mean"]) * made.scales["y"]
-    features = made.clt.encode(x)
+    clt = normalised(made).requires_grad_(True)
+    clt.threshold.requires_grad_(made.jump)
+    features = clt.encode(x)
     if activation == "jumprelu":
-        features = jumprelu.JumpReLU.apply(made.clt.preactivations(x), made.clt.threshold)
-    loss = (made.clt.decode(features) - y).pow(2).sum() / (32 * 16)
+        features = jumprelu.JumpReLU.apply(clt.preactivations(x), clt.threshold)
+    loss = (clt.decode(features) - y).pow(2).sum() / (32 * 16)
     loss.backward()
-    for name, weights in parameters(made):
-        torch.testing.assert_close(grads[name], weights.grad, rtol=1e-3, atol=1e-5)
+    wanted = {"b_enc": clt.b_enc.grad, "b_dec": clt.b_dec.grad} | (
+        {"threshold": clt.threshold.grad} if made.jump else {}
+    )
+    for i in range(4):
+        wanted[f"W_enc.{i}"] = clt.W_enc.grad[i]
+        wanted[f"W_dec.{i}"] = torch.stack([clt.W_dec[s].grad[:, i - s] for s in made.weights.sources(i)])
+    assert wanted.keys() == grads.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(grads[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def normalised(made):
+    """The transcoder as it is trained: of scaled inputs and outputs."""
+    one = torch.ones(4, 1, 1)
+    return made.weights.folded(one, one, torch.zeros(4, 1, 16))
 
 
 def gradients(made, batch):
@@ -80,8 +107,8 @@ def gradients(made, batch):
 
 
 def parameters(made):
-    names = [*made.clt.named_parameters()]
-    return names + ([("threshold", made.clt.threshold)] if made.jump else [])
+    names = [*made.weights.named_parameters()]
+    return names + ([("threshold", made.weights.threshold)] if made.jump else [])
 
 
 def test_selecting_in_bfloat16_changes_little(stream):
@@ -97,10 +124,10 @@ def test_selecting_in_bfloat16_changes_little(stream):
 @pytest.mark.parametrize("activation", ["topk", "threshold", "jumprelu"])
 def test_folding_the_scales_changes_no_output(stream, activation):
     made = trainer(stream, activation)
-    made.clt.threshold *= 1.01  # off the very pre-activation at which it starts, where rounding decides
+    made.weights.threshold *= 1.01  # off the very pre-activation at which it starts, where rounding decides
     x, _ = stream.activations(stream.held[0])
-    normalised = made.clt(x * made.scales["x"]) / made.scales["y"] + made.scales["mean"]
-    torch.testing.assert_close(made.finished()(x), normalised, rtol=1e-4, atol=1e-4)
+    normalised_out = normalised(made)(x * made.scales["x"]) / made.scales["y"] + made.scales["mean"]
+    torch.testing.assert_close(made.finished()(x), normalised_out, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("activation", ["topk", "jumprelu"])
@@ -123,23 +150,23 @@ def test_loss_and_penalty_do_not_depend_on_the_size_of_the_batch(stream, activat
 
 def test_one_threshold_lets_k_features_through_on_average_over_layers(stream):
     made = trainer(stream, "threshold")
-    made.clt.W_enc.data[1] *= 2  # a layer with larger pre-activations claims more
+    made.weights.W_enc[1].data *= 2  # a layer with larger pre-activations claims more
     batch = next(stream.batches())
     made.normalise(batch)
     x = batch.x * made.scales["x"]
-    on = [((made._preactivations(i, x[i]) > made.clt.threshold[i]).sum() / x.shape[1]).item() for i in range(4)]
-    assert len(made.clt.threshold.unique()) == 1
+    on = [((made._preactivations(i, x[i]) > made.weights.threshold[i]).sum() / x.shape[1]).item() for i in range(4)]
+    assert len(made.weights.threshold.unique()) == 1
     assert sum(on) / 4 == pytest.approx(5, abs=0.2) and on[1] > 5 > min(on)
 
 
 def test_the_threshold_follows_the_batches(stream):
     made = trainer(stream, "threshold")
     batch = next(stream.batches())
-    made.clt.threshold[:] = 0.0
+    made.weights.threshold[:] = 0.0
     for step in range(3):
-        made._sparse(batch.x * made.scales["x"], batch._replace(step=step))
-    target = trainer(stream, "threshold").clt.threshold
-    torch.testing.assert_close(made.clt.threshold, (1 - 0.7**3) * target, rtol=1e-3, atol=1e-4)
+        made._sparse(batch._replace(step=step))
+    target = trainer(stream, "threshold").weights.threshold
+    torch.testing.assert_close(made.weights.threshold, (1 - 0.7**3) * target, rtol=1e-3, atol=1e-4)
 
 
 def test_scales_bring_norms_to_the_root_of_d_model(stream):
