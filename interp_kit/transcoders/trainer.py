@@ -23,7 +23,7 @@ from .progress import Progress
 from .sparse import ActiveFeatures, features_where, joined, top_features
 from .weights import Weights
 
-WARMUP = 50
+WARMUP = 20
 LAST = 0.2  # the share of the run over which the learning rate falls to zero
 CLIP = 1.0  # the largest norm of the gradient
 FORGET = 100  # steps without firing after which a feature counts as dead while training ...
@@ -66,7 +66,7 @@ class Trainer:
         workers = min(torch.get_num_threads(), len(config.layers)) if own_cores else 1
         self.each = pool_of(workers).map if workers > 1 else map
         self.weights = Weights(config, processes, seed).to(processes.device)
-        self.optimizer = torch.optim.Adam(self._trained(), lr=learning_rate, betas=(0.9, 0.999), fused=True)
+        self.optimizer = torch.optim.Adam(self._trained(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
         n, d = len(config.layers), config.d_model
         self.scales = {"x": torch.ones(n, 1, 1), "y": torch.ones(n, 1, 1), "mean": torch.zeros(n, 1, d)}
         self.scales = {name: scale.to(processes.device) for name, scale in self.scales.items()}
@@ -209,22 +209,21 @@ class Trainer:
             x = batch.x[i] * self.scales["x"][i]
             pre = self._preactivations(i, x)
             on, highest = self._select(i, pre), self._highest(pre, batch)
-            self.last_fired[i, on.features] = batch.step
-            values = (on.dots(x, weights.W_enc[i]) + weights.b_enc[i, on.features]).clamp_(min=0)
+            features = on.features
+            self.last_fired[i, features] = batch.step
+            values = (on.dots(x, weights.W_enc[i]) + weights.b_enc[i, features]).clamp_(min=0)
             return x, on, values, highest
 
         def decode(i):
-            on, places = joined([active[source] for source in weights.sources(i)])
-            here = torch.empty(len(on), device=on.tokens.device)
-            for source, place in zip(weights.sources(i), places, strict=True):
-                here[place] = values[source]
-            return on, places, here, on.decode(here, weights.W_dec[i].flatten(0, 1))
+            sources = weights.sources(i)
+            on, here = joined([active[s] for s in sources]), torch.cat([values[s] for s in sources])
+            return on, here, on.decode(here, weights.W_dec[i].flatten(0, 1))
 
         def back(i, error, multiple):
-            on, places, here = writers[i]
+            on, here = writers[i]
             slopes = on.dots(error, weights.W_dec[i].flatten(0, 1)).mul_(multiple)
             weights.W_dec[i].grad = on.gather(here.mul_(multiple), error).view_as(weights.W_dec[i])
-            return [slopes[place] for place in places]
+            return slopes.split([len(active[source]) for source in weights.sources(i)])
 
         def back_to_encoder(i):
             slope = sum(slopes[target][i - weights.sources(target).start] for target in weights.targets(i))

@@ -20,8 +20,8 @@ def test_products_equal_the_dense_ones(on):
     n, f = on.shape
     a, b, values = torch.randn(n, 3), torch.randn(f, 3), torch.randn(len(active))
     dense = torch.zeros(n, f)
-    dense[on] = values  # row by row, as the pairs are
-    torch.testing.assert_close(active.dots(a, b), (a @ b.T)[on])
+    dense[active.tokens, active.features] = values
+    torch.testing.assert_close(active.dots(a, b), (b @ a.T)[on.T])  # feature by feature, as the pairs are
     torch.testing.assert_close(active.decode(values, b), dense @ b)
     torch.testing.assert_close(active.gather(values, a), dense.T @ a)
 
@@ -29,13 +29,12 @@ def test_products_equal_the_dense_ones(on):
 @pytest.mark.parametrize("n", [1, 3])
 def test_layers_joined_are_one_wide_layer(n):
     """Also where a token has no features, and a layer none."""
-    parts = [features_where(torch.rand(7, 5) > share) for share in (0.6, 0.8, 1.0)[:n]]
-    whole, places = joined(parts)
-    dense = torch.zeros(7, 5 * n)
-    a, b, values = torch.randn(7, 3), torch.randn(5 * n, 3), torch.randn(len(whole))
-    for i, (part, place) in enumerate(zip(parts, places, strict=True)):
-        dense[part.tokens, part.features + 5 * i] = values[place]
-    torch.testing.assert_close(whole.dots(a, b)[values != 0], (a @ b.T)[dense != 0])
+    on = [torch.rand(7, 5) > share for share in (0.6, 0.8, 1.0)[:n]]
+    whole, wide = joined([features_where(one) for one in on]), torch.cat(on, 1)
+    dense, values = torch.zeros(7, 5 * n), torch.randn(len(whole))
+    dense.T[wide.T] = values
+    a, b = torch.randn(7, 3), torch.randn(5 * n, 3)
+    torch.testing.assert_close(whole.dots(a, b), (b @ a.T)[wide.T])
     torch.testing.assert_close(whole.decode(values, b), dense @ b)
     torch.testing.assert_close(whole.gather(values, a), dense.T @ a)
 
