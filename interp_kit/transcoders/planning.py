@@ -5,8 +5,9 @@ i's features write to t_i layers.
 
     reading    2 FLOP a token for each weight of the model's layers, and attention, in bfloat16
     choosing   2 FLOP a token for each weight of the encoder, in bfloat16, and the k largest of F pre-activations
-    the rest   for each feature that is on, rows in float32: 2 of the encoder (dots, gather), 3 of the decoder (decode,
-               dots, gather), each t_i * d wide; and for each token `OWN_ROWS` as wide: its sum, error, gradient
+    the rest   for each feature that is on, rows: 2 of the encoder in float32 (dots, gather), 3 of the decoder (dots in
+               float32, decode and gather in bfloat16), each t_i * d wide; and for each token `OWN_ROWS` as wide: its
+               sum, error, gradient
     updating   `UPDATE` bytes a parameter, however many tokens: the larger the batch, the fewer updates
 
 JumpReLU is dense: 4 FLOP a weight of the encoder (its input needs no gradient), 6 of the decoder, in float32. Products
@@ -166,7 +167,7 @@ class Step:
     @property
     def rows(self):
         """Bytes a token that the sparse products move."""
-        wide = 3 * self.k + OWN_ROWS
+        wide = 2 * self.k + OWN_ROWS  # in float32
         return 0 if self.dense else 4 * self.d_model * (2 * self.k * self.n_layers + wide * self.n_targets)
 
     @property
@@ -180,7 +181,8 @@ class Step:
     @property
     def memory(self):
         """Bytes."""
-        return STATE * self.parameters + self.buffer + 2 * self.model + self.working
+        narrow = 0 if self.dense else 2 * self.decoder
+        return STATE * self.parameters + narrow + self.buffer + 2 * self.model + self.working
 
     def seconds(self, device: Device) -> dict[str, float]:
         half, bandwidth = 1e12 * BFLOAT16 * device.bfloat16, 1e9 * TRAFFIC * device.bandwidth

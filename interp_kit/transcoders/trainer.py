@@ -1,9 +1,10 @@
 """One training run's arithmetic: steps, scales, thresholds, what has died; resumable to the last bit.
 
-The step is sparse where it can be (`sparse.py`). Which features are on is decided by a product in bfloat16 where the
-processor multiplies it natively, four times as fast; the values of the few that are on are computed in float32. The
-loss is quadratic, so its gradient by the reconstruction is known, and there is no graph to record: a forward pass
-returns what it rebuilt and a function that takes that gradient to the weights.
+The step is sparse where it can be (`sparse.py`). Where the processor multiplies bfloat16 natively, a product in it, four
+times as fast, decides which features are on, and rows that are added up are read in it, half as many bytes; the values
+of the few features that are on, and Adam, are in float32. The loss is quadratic, so its gradient by the reconstruction
+is known, and there is no graph to record: a forward pass returns what it rebuilt and a function that takes the errors
+to the weights.
 """
 
 import math
@@ -70,6 +71,7 @@ class Trainer:
         n, d = len(config.layers), config.d_model
         self.scales = {"x": torch.ones(n, 1, 1), "y": torch.ones(n, 1, 1), "mean": torch.zeros(n, 1, d)}
         self.scales = {name: scale.to(processes.device) for name, scale in self.scales.items()}
+        self.buffers = {}  # large, so kept from step to step: memory that is new costs more than what is written to it
         self.last_fired = torch.zeros(n, self.weights.n_features, device=processes.device)
         self.history = []
 
@@ -186,7 +188,6 @@ class Trainer:
         self.processes.sum_over_tokens(*(weights.grad for weights in self._trained()))
         self._clip()
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         if self.jump:
             self.weights.threshold.clamp_(min=0)
         if batch.step < self.steps * (1 - LAST):
@@ -217,17 +218,19 @@ class Trainer:
         def decode(i):
             sources = weights.sources(i)
             on, here = joined([active[s] for s in sources]), torch.cat([values[s] for s in sources])
-            return on, here, on.decode(here, weights.W_dec[i].flatten(0, 1))
+            rows = self._narrow(weights.W_dec[i].flatten(0, 1), i)
+            return on, here, on.decode(here.to(rows.dtype), rows).float()
 
         def back(i, error, multiple):
             on, here = writers[i]
             slopes = on.dots(error, weights.W_dec[i].flatten(0, 1)).mul_(multiple)
-            weights.W_dec[i].grad = on.gather(here.mul_(multiple), error).view_as(weights.W_dec[i])
+            error = self._narrow(error)
+            _set_gradient(weights.W_dec[i], on.gather(here.mul_(multiple).to(error.dtype), error))
             return slopes.split([len(active[source]) for source in weights.sources(i)])
 
         def back_to_encoder(i):
             slope = sum(slopes[target][i - weights.sources(target).start] for target in weights.targets(i))
-            weights.W_enc[i].grad = active[i].gather(slope, x[i])
+            _set_gradient(weights.W_enc[i], active[i].gather(slope, x[i]))
             weights.b_enc.grad[i] = torch.zeros_like(weights.b_enc[i]).index_add_(0, active[i].features, slope)
 
         def backward(errors, multiple):
@@ -250,7 +253,7 @@ class Trainer:
         weights, layers = self.weights, range(len(batch.x))
         leaves = [leaf for leaf in self._trained() if leaf is not weights.b_dec]
         for leaf in leaves:
-            leaf.requires_grad_(True)
+            leaf.requires_grad_(True).grad = None
         x = batch.x * self.scales["x"]
         pre = torch.stack([torch.addmm(weights.b_enc[i], x[i], weights.W_enc[i].T) for i in layers])
         values = jumprelu.JumpReLU.apply(pre, weights.threshold)
@@ -269,11 +272,19 @@ class Trainer:
         self.last_fired[fired.any(1)] = batch.step
         return [one.detach().clone() for one in written], fired.sum(), backward
 
+    def _narrow(self, rows, name=None):
+        """In bfloat16 where that is native; what has a name keeps its place in memory."""
+        if not self.fast:
+            return rows
+        if name is None:
+            return rows.bfloat16()
+        if name not in self.buffers:
+            self.buffers[name] = torch.empty_like(rows, dtype=torch.bfloat16)
+        return self.buffers[name].copy_(rows)
+
     def _preactivations(self, i, x):
         """x [token, d_model] -> [token, feature], just exact enough to see which are on."""
-        weights, bias = self.weights.W_enc[i], self.weights.b_enc[i]
-        if self.fast:
-            weights, bias, x = weights.bfloat16(), bias.bfloat16(), x.bfloat16()
+        weights, bias, x = map(self._narrow, (self.weights.W_enc[i], self.weights.b_enc[i], x))
         return torch.addmm(bias, x, weights.T)
 
     def _select(self, i, pre) -> ActiveFeatures:
@@ -332,6 +343,12 @@ class Trainer:
     def finished(self) -> CrossLayerTranscoder:
         """The transcoder with the scales folded in: it reads and writes the model's own units."""
         return self.weights.folded(**self.scales)
+
+
+def _set_gradient(weights, gradient):
+    if weights.grad is None:
+        weights.grad = torch.empty_like(weights)
+    weights.grad.copy_(gradient.view_as(weights))
 
 
 def _largest(values, n):

@@ -110,6 +110,14 @@ def parameters(made):
     return names + ([("threshold", made.weights.threshold)] if made.jump else [])
 
 
+def test_bfloat16_changes_gradients_little(stream):
+    batch = next(stream.batches())
+    exact, fast = (gradients(trainer(stream, fast=fast), batch) for fast in (False, True))
+    for name in exact:
+        assert fast[name].dtype == torch.float32
+        assert (fast[name] - exact[name]).norm() < 0.1 * exact[name].norm()
+
+
 def test_selecting_in_bfloat16_changes_little(stream):
     batch = next(stream.batches())
     chosen = []
