@@ -1,10 +1,10 @@
 """One training run's arithmetic: steps, scales, thresholds, what has died; resumable to the last bit.
 
-The step is sparse where it can be (`sparse.py`). Where the processor multiplies bfloat16 natively, a product in it, four
-times as fast, decides which features are on, and rows that are added up are read in it, half as many bytes; the values
-of the few features that are on, and Adam, are in float32. The loss is quadratic, so its gradient by the reconstruction
-is known, and there is no graph to record: a forward pass returns what it rebuilt and a function that takes the errors
-to the weights.
+The step is sparse where it can be (`sparse.py`). Where the processor multiplies bfloat16 natively, a product in it,
+four times as fast, decides which features are on, and rows that are added up are read in it, half as many bytes; the
+values of the few features that are on, and Adam, are in float32. The loss is quadratic, so its gradient by the
+reconstruction is known, and there is no graph to record: a forward pass returns what it rebuilt and a function that
+takes the errors to the weights.
 """
 
 import math
