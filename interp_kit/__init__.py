@@ -32,6 +32,7 @@ _HOME = {
     "collect_features": "features",
     "label_features": "features",
     "FeatureStore": "features",
+    "Neurons": "features",
     "load_features": "features",
     "load_public_features": "features",
     "load_world": "worlds",

@@ -1,75 +1,122 @@
-"""The feature store: for every feature the texts on which it fires most, and the tokens it promotes."""
+"""The feature store: for every feature the texts on which it fires, and the tokens it promotes."""
 
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
-import torch
-from tqdm.auto import tqdm
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..files import atomic_folder, data_folder
-from ..models.anatomy import Norm, anatomy, mlp_activations
-from ..transcoders.activations import pad
-from ..transcoders.texts import encode_texts
 
-AT_ONCE = 4e7  # activation values held in memory at once
-TOKENS_SHOWN = 6
-GROUPS = ("top", "sample")
 SHIPPED = {"pocket": "pocket-features"}
+TO_LABEL, TO_TEST = ("top", "sample"), ("held", "silent", "near")
+ROWS = 2000  # examples of one layer that are read from disk together
 
 
-@dataclass
+class ListColumn(NamedTuple):
+    """A column of lists: all values one after the other, and how many each row has."""
+
+    values: np.ndarray
+    sizes: np.ndarray
+
+
 class FeatureStore:
-    """Two tables.
+    """Where features (of a transcoder, or the neurons of a model) fire.
 
-    `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation, and
-    the tokens its decoder rows, summed over the layers they write to, raise (promotes) and lower (suppresses) most.
+    `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation, histogram
+    (tokens in half octaves of activation from 2 ** -12 up), and the tokens that what it writes, summed over the layers
+    it writes to, raises (promotes) and lowers (suppresses) most, and those whose embedding drives it (promoted_by).
     Where the texts come from a world with known truth, also what the feature detects (concept) and how well (F1).
-    `examples`: layer, feature, rank, group, tokens and activations (lists, one entry a token), peak (the position of
-    the highest); one example a text. The group "top" holds the strongest, best first; "sample" a random draw among all
-    texts on which the feature fires, because the strongest alone flatter a feature.
+
+    `of(layer, feature)`: its examples, one row each: group, rank, tokens and activations (lists, one entry a token),
+    peak (the position of the highest). Of each group the strongest come first:
+
+        top      the windows in which it is strongest
+        sample   drawn at random among those in which it fires, because the strongest alone flatter a feature
+        held     likewise, but from windows kept aside: no label may be made from these three, they are there to test it
+        silent   drawn at random among those kept aside in which it does not fire
+        near     likewise, but with the token in them on which it is strongest
+
+    A store that was opened from disk reads the examples of a layer when they are asked for.
     """
 
-    features: pd.DataFrame
-    examples: pd.DataFrame
+    def __init__(self, features: pd.DataFrame, examples: pd.DataFrame):
+        """Of tables in memory; examples as `examples` gives them."""
+        texts = {}
+        number = [texts.setdefault(tuple(tokens), len(texts)) for tokens in examples["tokens"]]
+        columns = examples.drop(columns="tokens").assign(window=np.array(number, dtype=int))
+        layers = {
+            int(layer): pa.Table.from_pandas(part.drop(columns="layer"), preserve_index=False)
+            for layer, part in columns.sort_values(["layer", "feature"], kind="stable").groupby("layer")
+        }
+        self._set(features, layers, _texts(texts))
 
-    def __post_init__(self):
-        self._rows = {(r.layer, r.feature): r for r in self.features.itertuples()}
-        self._examples = self.examples.groupby(["layer", "feature"], sort=False).indices
+    @classmethod
+    def of_layers(cls, features, examples, windows) -> "FeatureStore":
+        """examples: {layer: columns, ordered by feature}; windows: lists of tokens, which the column "window" counts."""
+        store = cls.__new__(cls)
+        store._set(features, {layer: _table(columns) for layer, columns in examples.items()}, _texts(windows))
+        return store
+
+    def _set(self, features, layers, windows):
+        self.features, self._layers, self._windows = features, layers, windows
+        self._rows = {(r.layer, r.feature): i for i, r in enumerate(features.itertuples())}
+
+    @lru_cache(maxsize=None)  # noqa: B019
+    def _places(self, layer):
+        """{feature: (first row, rows)} in the layer's examples."""
+        if layer not in self._layers:
+            return {}
+        column = self._layers[layer].column("feature").to_numpy()
+        features, first, count = np.unique(column, return_index=True, return_counts=True)
+        return dict(zip(features.tolist(), zip(first.tolist(), count.tolist())))
 
     def of(self, layer: int, feature: int) -> pd.DataFrame:
         """The examples of one feature; empty when it never fired."""
-        return self.examples.iloc[self._examples.get((layer, feature), [])]
+        first, count = self._places(layer).get(feature, (0, 0))
+        if not count:
+            return pd.DataFrame(columns=["layer", "feature", "group", "rank", "tokens", "activations", "peak"])
+        return self._frame(layer, self._layers[layer].slice(first, count))
+
+    def _frame(self, layer, table):
+        frame = table.to_pandas()
+        tokens = self._windows.take(pa.array(frame.pop("window"))).to_pylist()
+        at = frame.columns.get_loc("activations")
+        frame.insert(at, "tokens", pd.Series(tokens, dtype=object, index=frame.index))
+        frame.insert(0, "layer", layer)
+        return frame
+
+    @property
+    def examples(self) -> pd.DataFrame:
+        """All examples in one table, with layer and feature: large."""
+        frames = [self._frame(layer, table.slice(0)) for layer, table in self._layers.items()]
+        return pd.concat(frames, ignore_index=True) if frames else self.of(-1, -1)
 
     def card(self, layer: int, feature: int, n_examples: int = 5) -> dict:
         """What a feature card shows, as plain data."""
-        row = self._rows.get((layer, feature))
-        if row is None:
+        if (layer, feature) not in self._rows:
             return {}
+        row = self.features.iloc[self._rows[layer, feature]]
         examples = [
             {"tokens": list(e.tokens), "activations": [float(a) for a in e.activations]}
-            for e in self._different(layer, feature)[:n_examples]
+            for e in _different(self.of(layer, feature))[:n_examples]
         ]
-        card = {"examples": examples, "promotes": list(row.promotes), "suppresses": list(row.suppresses)}
-        concept = getattr(row, "concept", None)
-        return card | {"concept": f"{concept} (F1 {row.F1:.2f})" if isinstance(concept, str) else None}
-
-    def _different(self, layer, feature):
-        """The feature's examples, strongest first, but one for each different token it fires on before a second one:
-        twenty times the same word would hide that it fires on others."""
-        ranked = sorted(self.of(layer, feature).itertuples(), key=lambda e: -e.activations[e.peak])
-        seen, first, again = set(), [], []
-        for example in ranked:
-            token = example.tokens[example.peak]
-            (again if token in seen else first).append(example)
-            seen.add(token)
-        return first + again
+        card = {"examples": examples, "promotes": list(row["promotes"]), "suppresses": list(row["suppresses"])}
+        concept = row.get("concept")
+        return card | {"concept": f"{concept} (F1 {row['F1']:.2f})" if isinstance(concept, str) else None}
 
     def save(self, folder: str | Path) -> None:
-        """Two parquet files in `folder`."""
+        """Writes parquet files to `folder`: features, windows, and the examples of each layer."""
         with atomic_folder(folder) as temporary:
             self.features.to_parquet(temporary / "features.parquet", index=False, compression="zstd")
-            self.examples.to_parquet(temporary / "examples.parquet", index=False, compression="zstd")
+            windows = pa.table({"tokens": self._windows})
+            pq.write_table(windows, temporary / "windows.parquet", compression="zstd")
+            for layer, table in self._layers.items():
+                path = temporary / f"examples_{layer}.parquet"
+                pq.write_table(table.slice(0), path, compression="zstd", row_group_size=ROWS)
 
     def save_public(self, folder: str | Path, only=None) -> None:
         """One JSON file a feature, as the public graph viewer and Neuronpedia read them; `load_public_features` reads
@@ -83,7 +130,7 @@ class FeatureStore:
 
     def __repr__(self):
         live = (self.features["density"] > 0).sum()
-        return f"FeatureStore({len(self.features):,} features, {live:,} of them live, {len(self.examples):,} examples)"
+        return f"FeatureStore({len(self.features):,} features, {live:,} of them live, {len(self._windows):,} texts)"
 
 
 def load_features(name: str | Path) -> FeatureStore:
@@ -98,100 +145,64 @@ def load_features(name: str | Path) -> FeatureStore:
             "store.save(folder)"
         )
     try:
-        return FeatureStore(*(pd.read_parquet(folder / f"{part}.parquet") for part in ("features", "examples")))
+        features = pd.read_parquet(folder / "features.parquet")
+        windows = pq.read_table(folder / "windows.parquet").column("tokens").combine_chunks()
+        paths = {int(path.stem.split("_")[1]): path for path in folder.glob("examples_*.parquet")}
+        layers = {layer: _File(paths[layer]) for layer in sorted(paths)}
     except (OSError, ValueError) as error:
         raise ValueError(f"the feature store in {folder} is damaged ({error}); copy it again or rebuild it") from error
+    store = FeatureStore.__new__(FeatureStore)
+    store._set(features, layers, windows)
+    return store
 
 
-@torch.no_grad()
-def collect_features(model, transcoder, texts, n_examples: int = 10, seed: int = 0) -> FeatureStore:
-    """Reads `texts` (a list of strings) twice: once to find each feature's examples (the `n_examples` strongest texts
-    and as many drawn at random) and once to copy them.
+class _File:
+    """The examples of a layer on disk: as much of a `pa.Table` as a store needs, read group of rows by group."""
 
-    Memory is bounded by the number of features times `n_examples`. Raises ValueError for a transcoder of another
-    model or texts without tokens.
-    """
-    transcoder.check_model(model)
-    rows = sorted(encode_texts(model, texts), key=len)
-    chosen, highest, density = _choose(model, transcoder, rows, n_examples, seed)
-    examples = _examples(model, transcoder, rows, chosen)
-    features = _feature_table(model, transcoder, density, highest)
-    return FeatureStore(features, examples)
+    def __init__(self, path):
+        self.file = pq.ParquetFile(path, memory_map=True)
+        sizes = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
+        self.ends = np.cumsum(sizes)
+        self._group = lru_cache(maxsize=2)(self.file.read_row_group)
 
+    def column(self, name):
+        return self.file.read([name]).column(name)
 
-def _batches(transcoder, rows):
-    """Slices of rows (sorted by length) whose activations fit in memory."""
-    start = 0
-    while start < len(rows):
-        width = len(rows[min(start + 63, len(rows) - 1)])
-        size = max(1, min(64, int(AT_ONCE / (len(transcoder.layers) * transcoder.n_features * width))))
-        yield slice(start, start + size)
-        start += size
+    def slice(self, first, count=None):
+        end = self.file.metadata.num_rows if count is None else first + count
+        groups = range(int(np.searchsorted(self.ends, first, "right")), int(np.searchsorted(self.ends, end)) + 1)
+        start = self.ends[groups[0] - 1] if groups[0] else 0
+        return pa.concat_tables([self._group(i) for i in groups]).slice(first - start, end - first)
 
 
-def _activations(model, transcoder, rows):
-    """Feature activations [layer, row, position, feature], zero at padding, and which positions are real."""
-    ids, real = pad(rows)
-    x, _ = mlp_activations(model.hf, ids, transcoder.config.reads, transcoder.layers)
-    n, b, t, d = x.shape
-    features = transcoder.encode_tokens(x.reshape(n, b * t, d)).view(n, b, t, -1)
-    real[:, 0] &= not transcoder.config.skips_first
-    return features * real[None, :, :, None], real
+def _different(examples):
+    """Those that labels may be made from, strongest first, but one for each different token at the peak before a second
+    one: twenty times the same word would hide that the feature fires on others."""
+    usable = examples[~examples["group"].isin(TO_TEST)]
+    ranked = sorted(usable.itertuples(), key=lambda e: -abs(e.activations[e.peak]))
+    seen, first, again = set(), [], []
+    for example in ranked:
+        token = example.tokens[example.peak]
+        (again if token in seen else first).append(example)
+        seen.add(token)
+    return first + again
 
 
-def _choose(model, transcoder, rows, n_examples, seed):
-    """Per group the rows of every feature's examples [layer, feature, rank], -1 where there are too few; and every
-    feature's highest activation and density [layer, feature]."""
-    n, f = len(transcoder.layers), transcoder.n_features
-    score = {group: torch.zeros(n, f, n_examples) for group in GROUPS}
-    where = {group: torch.full((n, f, n_examples), -1) for group in GROUPS}
-    fired, tokens, draw = torch.zeros(n, f), 0, torch.Generator().manual_seed(seed)
-    for part in tqdm(list(_batches(transcoder, rows)), desc="finding examples", leave=False):
-        features, real = _activations(model, transcoder, rows[part])
-        fired += (features > 0).sum((1, 2))
-        tokens += int(real.sum())
-        best = features.amax(2).transpose(1, 2)  # [layer, feature, row]
-        numbers = torch.arange(part.start, part.start + best.shape[2]).expand_as(best)
-        chance = torch.rand(best.shape, generator=draw) * (best > 0)
-        for group, new in zip(GROUPS, (best, chance), strict=True):
-            score[group], order = torch.cat([score[group], new], 2).topk(n_examples, 2)
-            where[group] = torch.cat([where[group], numbers], 2).gather(2, order)
-    chosen = {group: torch.where(score[group] > 0, where[group], -1) for group in GROUPS}
-    return chosen, score["top"][..., 0], fired / tokens
+def _texts(windows):
+    """Lists of tokens as an arrow array; each different token is kept once."""
+    sizes = [len(tokens) for tokens in windows]
+    flat = pa.array([token for tokens in windows for token in tokens], pa.string()).dictionary_encode()
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *sizes]), pa.int32()), flat)
 
 
-def _examples(model, transcoder, rows, chosen):
-    wanted = {}
-    for group, where in chosen.items():
-        for layer, feature, rank in (where >= 0).nonzero().tolist():
-            wanted.setdefault(int(where[layer, feature, rank]), []).append((layer, feature, group, rank))
-    lines, numbers = [], sorted(wanted)
-    texts = [rows[i] for i in numbers]
-    for part in tqdm(list(_batches(transcoder, texts)), desc="copying examples", leave=False):
-        features, _ = _activations(model, transcoder, texts[part])
-        for row, number in enumerate(numbers[part]):
-            tokens = model.tokens(torch.tensor(rows[number]))
-            for layer, feature, group, rank in wanted[number]:
-                a = features[layer, row, : len(tokens), feature]
-                peak, line = int(a.argmax()), [round(v, 3) for v in a.tolist()]
-                lines.append((transcoder.layers[layer], feature, group, rank, tokens, line, peak))
-    table = pd.DataFrame(lines, columns=["layer", "feature", "group", "rank", "tokens", "activations", "peak"])
-    return table.sort_values(
-        ["layer", "feature", "group", "rank"], ascending=[True, True, False, True], ignore_index=True
-    )
-
-
-def _feature_table(model, transcoder, density, highest):
-    parts = anatomy(model.hf)
-    rows = parts.unembedding.weight
-    readout = Norm.of(parts.final_norm).pull(rows - rows.mean(0))
-    names = model.tokens(torch.arange(model.vocab_size))
-    lines = []
-    for i, layer in enumerate(transcoder.layers):
-        effect = transcoder.W_dec[i].sum(1).to(readout.dtype) @ readout.T  # [feature, vocabulary]
-        up, down = effect.topk(TOKENS_SHOWN, 1).indices, (-effect).topk(TOKENS_SHOWN, 1).indices
-        for f in range(transcoder.counts[i]):
-            promotes, suppresses = ([names[t] for t in side[f].tolist()] for side in (up, down))
-            line = (layer, f, float(density[i, f]), float(highest[i, f]), promotes, suppresses)
-            lines.append(line)
-    return pd.DataFrame(lines, columns=["layer", "feature", "density", "highest", "promotes", "suppresses"])
+def _table(columns):
+    arrays = {}
+    for name, values in columns.items():
+        if isinstance(values, ListColumn):
+            offsets = pa.array(np.concatenate([[0], np.cumsum(values.sizes)]).astype(np.int32))
+            arrays[name] = pa.ListArray.from_arrays(offsets, pa.array(values.values.astype(np.float32)))
+        elif values.dtype.kind in "US":
+            arrays[name] = pa.array(values.tolist(), pa.string()).dictionary_encode()
+        else:
+            arrays[name] = pa.array(values.astype(np.int32))
+    return pa.table(arrays)

@@ -1,0 +1,114 @@
+"""What can fire on a token: the features of a transcoder, or the neurons of a model's MLPs."""
+
+from collections.abc import Iterator
+
+import torch
+
+from ..models.anatomy import Norm, anatomy, mlp_activations
+from ..transcoders.training import chosen_layers
+
+
+class Neurons:
+    """The neurons of a model's MLPs: what the last projection of each MLP reads.
+
+    Goes wherever a transcoder is looked up in texts: `ik.collect_features(model, ik.Neurons(model), texts)`. In a gated
+    MLP, as Llama's, a neuron can be negative too, and then it writes the opposite.
+
+    layers: the layers to look at, by default all. `counts` says how many neurons each has.
+    """
+
+    # A neuron is hardly ever exactly 0. It counts as silent below this share of its highest.
+    quiet = 0.1
+    skips_first = False
+
+    def __init__(self, model, layers: list[int] | None = None):
+        self.model, self.layers = model, chosen_layers(layers, model.n_layers)
+        blocks = anatomy(model.hf).blocks
+        self._first, self._last = zip(*(_projections(blocks[layer].mlp, model.d_model) for layer in self.layers))
+        self.counts = [_weight(last).shape[1] for last in self._last]
+
+    def check_model(self, model) -> None:
+        """Raises ValueError for another model than the one these neurons belong to."""
+        if model is not self.model:
+            raise ValueError(f"these are neurons of {self.model.name!r}: make ik.Neurons of the model you look at")
+
+    @torch.no_grad()
+    def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
+        """For each layer [row, position, neuron], of ids [row, position]."""
+        caught = []
+        handles = [last.register_forward_pre_hook(lambda _, args: caught.append(args[0])) for last in self._last]
+        try:
+            self.model.hf.base_model(input_ids=ids, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        while caught:
+            yield caught.pop(0)
+
+    def written(self, i: int) -> torch.Tensor:
+        """What a neuron of the i-th layer adds to the residual stream, per unit of activation: [neuron, d_model]."""
+        return _weight(self._last[i]).T
+
+    def read(self, i: int) -> torch.Tensor:
+        """What drives it, in the MLP's input; of a gated neuron the gate: [neuron, d_model]."""
+        return _weight(self._first[i])
+
+
+class Features:
+    """The features of a transcoder, with the model that it was made for."""
+
+    quiet = 0.0
+
+    def __init__(self, model, transcoder):
+        transcoder.check_model(model)
+        self.model, self.transcoder = model, transcoder
+        self.layers, self.counts = transcoder.layers, transcoder.counts
+        self.skips_first = transcoder.config.skips_first
+
+    @torch.no_grad()
+    def activations(self, ids):
+        x, _ = mlp_activations(self.model.hf, ids, self.transcoder.config.reads, self.layers)
+        for i, count in enumerate(self.counts):
+            yield self.transcoder.encode_layer(i, x[i])[..., :count]
+
+    def written(self, i):
+        """Summed over the layers that the features write to."""
+        return self.transcoder.W_dec[i][: self.counts[i]].sum(1).to(self.transcoder.W_enc.dtype)
+
+    def read(self, i):
+        return self.transcoder.W_enc[i, : self.counts[i]]
+
+
+def units_of(model, what) -> Neurons | Features:
+    """`what` is a transcoder or `Neurons`. Raises ValueError when it belongs to another model."""
+    if isinstance(what, Neurons):
+        what.check_model(model)
+        return what
+    return Features(model, what)
+
+
+def promoted_tokens(units, i: int, n: int) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
+    """For each unit of the i-th layer the n tokens that it raises most, those it lowers most (through the final norm
+    and the unembedding, as if nothing came between), and those whose embedding drives it most."""
+    parts, model = anatomy(units.model.hf), units.model
+    names = model.tokens(torch.arange(model.vocab_size))
+    rows = parts.unembedding.weight
+    readout = Norm.of(parts.final_norm).pull(rows - rows.mean(0))
+    effect = units.written(i).to(readout.dtype) @ readout.T  # [unit, vocabulary]
+    embedding = model.hf.get_input_embeddings().weight
+    drive = units.read(i).to(embedding.dtype) @ Norm.of(parts.blocks[units.layers[i]].mlp_norm)(embedding).T
+    tops = ((scores.topk(n, 1).indices) for scores in (effect, -effect, drive))
+    return tuple([[names[t] for t in line] for line in top.tolist()] for top in tops)
+
+
+def _projections(mlp, d_model):
+    """The first and the last linear module of an MLP: gate or input projection, and output projection."""
+    linear = [m for m in mlp.modules() if getattr(m, "weight", None) is not None and m.weight.ndim == 2]
+    if len(linear) < 2 or _weight(linear[-1]).shape[0] != d_model:
+        raise ValueError(f"{type(mlp).__name__} does not end in a projection to d_model: its neurons are not known")
+    return linear[0], linear[-1]
+
+
+def _weight(module):
+    """[out, in]; transformers' Conv1D (GPT-2) keeps the transpose."""
+    return module.weight.T if type(module).__name__ == "Conv1D" else module.weight
