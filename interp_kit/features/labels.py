@@ -1,105 +1,172 @@
 """A name for a feature from the evidence of its own examples: no language model needed.
 
-Where the truth is known (a world's concepts, graded on held-out sentences) the name is what the feature detects.
-Elsewhere, in the order in which people read a feature card:
+Rules in the order in which people read a feature card; the first whose evidence is strong enough gives the label:
 
-    Dallas            the word it fires on, if that is mostly one and tells something
-    Austin / Texas    if it fires on several telling words: the words that tie their texts together
-    Waco / Nice / 46  or, where nothing does, those words themselves: the mark of a feature with several meanings
-    say Austin        else the word that follows, if it is mostly one
-    capital … is      else a word that stands before the place where it fires far more often than elsewhere
-    is                else the word it fires on after all
+    rule    label             when
+    word    Dallas            it fires on one name or word, mostly, and that tells something
+    tied    Texas             it fires on several telling words, and this one goes along with them in the texts
+    words   Waco / Nice / 46  ... and nothing ties them together: the mark of a feature with several meanings
+    say     say Austin        the word that follows is mostly one
+    class   a number          what it fires on differs, but is all of one kind
+    after   capital … is      a word stands before that place far more often than elsewhere
+    word    is                none of these: the word it fires on after all
 
-A word tells something when few texts have it. The evidence is kept beside the label, because a label is a summary
-and can mislead.
+A word tells something when few texts have it. The evidence is kept beside the label, because a label is a summary and
+can mislead. A rule can be asked whether it expects a feature to fire on a token, so `ik.score_labels` can test it.
 """
 
-from collections import Counter, defaultdict
+import re
+from collections import Counter
+from dataclasses import dataclass
 
 import pandas as pd
 
-MOSTLY = 0.6  # the share of the evidence, weighted by activation, that settles a label
-COMMON = 0.1  # a token that this share of all texts has says little about any one of them
-LIFT = 3.0  # a context word must be this many times as frequent in the feature's texts as in all
-TIED = 3  # different words whose texts must share a word for it to tie them together
+from .store import TO_LABEL
+from .words import Corpus, Words
+
+MOSTLY = 0.6  # the share of the evidence that settles a label
+SURELY = 0.8  # that one word makes all others unimportant; and that a class has no exceptions
+LIFT = 3.0  # a context word must be this many times as frequent before the feature's words as in all texts
+SEEN = 0.1  # a word at which it is at least this share of its highest is one that it fires on
+GOES_ALONG = 0.03  # of the texts with a word, for another to be tied to it
+TIED = 0.5  # the share of the words, by strength, that one must be tied to
+TIES = 8.0  # and how many times as frequent it must be along with them as in all texts
 JOINED = 3
+CLASSES = {
+    "a number": r"\d[\d.,]*",
+    "a line break": r"'.*\\n.*'",
+    "punctuation": r"[^\w\s']+",
+    "capitals": r"[A-Z]{2,}",
+    "a name": r"[A-Z].*",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a label expects its feature to fire: on one of `words`, before it ("say"), on a word of the class
+    ("class"), or on the second where the first came before ("after")."""
+
+    kind: str
+    words: tuple[str, ...]
+
+    def expects(self, words: Words, token: int) -> bool:
+        """Whether it should fire on that token of a text."""
+        at, read = words.of_token[token], words.read[token]
+        if self.kind == "say":
+            following = words.pieces[at + 1 : at + 2]
+            return [w.lower() for w in following] == [w.lower() for w in self.words]
+        if self.kind == "class":
+            return re.fullmatch(CLASSES[self.words[0]], read) is not None
+        if self.kind == "after":
+            return read == self.words[1] and self.words[0] in words.pieces[:at]
+        return read.lower() in {w.lower() for w in self.words}
 
 
 def label_features(store) -> pd.DataFrame:
-    """A table with one row for each feature that fires: layer, feature, label, evidence."""
-    frequency, known = token_frequency(store.examples), {}
-    if "concept" in store.features:
-        detects = store.features.dropna(subset="concept")
-        known = {(r.layer, r.feature): (r.concept, f"detects {r.concept}, F1 {r.F1:.2f}") for r in detects.itertuples()}
+    """A table with a row for each feature that fires: layer, feature, label, evidence (in words), rule and words (what
+    it expects, see `Rule`), source ("rule").
+
+    Labels are made from the groups "top" and "sample" of the store; the others are kept aside to test them.
+    """
+    examples = store.examples
+    examples = examples[~examples["group"].isin(("held", "silent", "near"))]
+    corpus = Corpus(examples["tokens"])
     lines = []
-    for at, examples in store.examples.groupby(["layer", "feature"], sort=False):
-        lines.append((*at, *(known.get(at) or Evidence(examples, frequency).label())))
-    return pd.DataFrame(lines, columns=["layer", "feature", "label", "evidence"])
-
-
-def token_frequency(examples: pd.DataFrame) -> dict[str, float]:
-    """The share of the examples' different texts that hold each token."""
-    texts = {tuple(tokens) for tokens in examples["tokens"]}
-    count = Counter(token for tokens in texts for token in {_clean(t) for t in tokens})
-    return {token: n / len(texts) for token, n in count.items()}
+    for at, mine in examples.groupby(["layer", "feature"], sort=False):
+        rule, label, evidence = Evidence(mine, corpus).label()
+        lines.append((*at, label, evidence, rule.kind, rule.words, "rule"))
+    columns = ["layer", "feature", "label", "evidence", "rule", "words", "source"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 class Evidence:
-    """One feature's examples, counted: shares of the summed activation at the peaks."""
+    """One feature's examples, counted: each different word it fires on weighs as much as the feature is on there, so
+    that a name which the texts repeat does not drown the others."""
 
-    def __init__(self, examples: pd.DataFrame, frequency: dict[str, float]):
-        """`frequency` is the share of all texts that hold a token."""
-        self.frequency = frequency
-        here, following, before, anywhere = (Counter() for _ in range(4))
-        self.peaks_with = defaultdict(set)  # word -> the different words on which the feature fires in its texts
-        total = 0.0
-        for tokens, activations, peak in zip(
-            examples["tokens"], examples["activations"], examples["peak"], strict=True
-        ):
-            words, strength = [_clean(token) for token in tokens], activations[peak]
-            total += strength
-            here[words[peak]] += strength
-            following[words[peak + 1] if peak + 1 < len(words) else "(end)"] += strength
-            for word in set(words[:peak]):
+    def __init__(self, examples: pd.DataFrame, corpus: Corpus):
+        self.corpus, self.total = corpus, 0.0
+        here, following, before = Counter(), Counter(), Counter()
+        for tokens, active, peak in zip(examples["tokens"], examples["activations"], examples["peak"], strict=True):
+            words, strength = corpus.words(tuple(tokens)), abs(float(active[peak]))
+            at, self.total = words.of_token[peak], self.total + strength
+            here[words.read[peak]] = max(here[words.read[peak]], strength)
+            following[(words.pieces[at + 1 : at + 2] or ["(end)"])[0]] += strength
+            for word in set(words.pieces[:at]):
                 before[word] += strength
-            for word in set(words):
-                anywhere[word] += strength
-                self.peaks_with[word].add(words[peak])
-        share = lambda counter: {word: strength / (total or 1.0) for word, strength in counter.most_common()}  # noqa: E731
-        self.here, self.following, self.before, self.anywhere = map(share, (here, following, before, anywhere))
+        highest = max(here.values(), default=0) or 1.0
+        self.strength = {word: value / highest for word, value in here.most_common()}  # share of the highest
+        self.following = {word: value / (self.total or 1) for word, value in following.most_common()}
+        self.before = {word: value / (self.total or 1) for word, value in before.most_common()}
 
-    def label(self) -> tuple[str, str]:
-        """(label, evidence in words)"""
-        word, most = next(iter(self.here.items()))
-        said, said_share = next(iter(self.following.items()))
-        fires_on = "fires on " + ", ".join(f"{w} {s:.0%}" for w, s in list(self.here.items())[:JOINED])
-        if sum(s for w, s in self.here.items() if self._tells(w)) >= MOSTLY:
-            if most >= MOSTLY:
-                return word, fires_on
-            if tying := self._tying():
-                texts = ", ".join(f"{w} {self.anywhere[w]:.0%}" for w in tying)
-                return " / ".join(tying), f"{fires_on}; its texts have {texts}"
-            return " / ".join([w for w in self.here if self._tells(w)][:JOINED]), fires_on
-        if said_share >= MOSTLY and self._tells(said):
-            return f"say {said}", f"comes before {said} {said_share:.0%}; {fires_on}"
-        context = [(s / self.frequency.get(w, 1.0), w) for w, s in self.before.items() if s >= MOSTLY]
-        lift, telling = max(context, default=(0.0, ""))
+    def label(self) -> tuple[Rule, str, str]:
+        """(rule, label, evidence in words)"""
+        words, everything = list(self.strength), sum(self.strength.values())
+        fires_on = "fires on " + ", ".join(f"{w} {self.strength[w]:.2f}" for w in words[: 2 * JOINED])
+        telling = [word for word in words if self.corpus.tells(word)]
+        if sum(self.strength[w] for w in telling) >= MOSTLY * everything:
+            return self._telling(telling, everything, fires_on)
+        said, share = next(iter(self.following.items()))
+        if share >= MOSTLY and self.corpus.tells(said):
+            return Rule("say", (said,)), f"say {said}", f"comes before {said} {share:.0%}; {fires_on}"
+        if len(words) > JOINED and (kind := self._class(everything)):
+            return Rule("class", (kind,)), kind, fires_on
+        lift, word = max(((s / self.corpus.share(w), w) for w, s in self.before.items() if s >= MOSTLY), default=(0, ""))
         if lift >= LIFT:
-            return f"{telling} … {word}", f"after {telling} {self.before[telling]:.0%}; {fires_on}"
-        return word, fires_on
+            evidence = f"after {word} {self.before[word]:.0%}; {fires_on}"
+            return Rule("after", (word, words[0])), f"{word} … {words[0]}", evidence
+        return Rule("word", (words[0],)), words[0], fires_on
 
-    def _tells(self, word):
-        return self.frequency.get(word, 0.0) < COMMON
+    def _telling(self, telling, everything, fires_on):
+        first = telling[0]
+        if self.strength[first] >= SURELY * everything:
+            return Rule("word", (first,)), first, fires_on
+        seen = tuple(word for word in telling if self.strength[word] >= SEEN)
+        if tie := self._tie(telling):
+            share = self._goes_along(tie, telling)
+            return Rule("tied", (*seen, tie)), tie, f"{fires_on}; {tie} goes along with them in {share:.0%} of texts"
+        if self.strength[first] >= MOSTLY * everything:
+            return Rule("word", (first,)), first, fires_on
+        return Rule("words", seen), " / ".join(telling[:JOINED]), fires_on
 
-    def _tying(self):
-        """The telling words whose texts have the most different words that the feature fires on, alphabetically."""
-        found = [
-            (len(self.peaks_with[word]), share, word)
-            for word, share in self.anywhere.items()
-            if self._tells(word) and share >= LIFT * self.frequency.get(word, 1.0)
-        ]
-        return sorted(word for tied, _, word in sorted(found)[-JOINED:] if tied >= TIED)
+    def _goes_along(self, word, telling):
+        """How surely a text with one of the others has `word` too, on average."""
+        others = {w: self.strength[w] for w in telling if w != word}
+        return sum(s * self.corpus.along_with(w).get(word, 0) for w, s in others.items()) / (sum(others.values()) or 1)
 
+    def _class(self, everything):
+        for name, pattern in CLASSES.items():
+            if sum(s for w, s in self.strength.items() if re.fullmatch(pattern, w)) >= SURELY * everything:
+                return name
+        return None
 
-def _clean(token):
-    return token.strip() or repr(token)
+    def _tie(self, telling):
+        """The word that goes along with most of the telling ones, and they with it: of a state's cities, the state.
+
+        Of several such words it is the one that goes along with the other companions as well: a state is named with
+        its cities, its capital and its abbreviation, the capital hardly ever with the abbreviation. One that the
+        feature fires on itself is preferred.
+        """
+        along, total = self.corpus.along_with, sum(self.strength[w] for w in telling)
+        direct, covered = Counter(), Counter()
+        for word in telling:
+            for other, share in along(word).items():
+                direct[other] += self.strength[word] * share
+                covered[other] += self.strength[word] * (share >= GOES_ALONG)
+        tied = {
+            word: direct[word]
+            for word in direct
+            if covered[word] >= TIED * (rest := total - self.strength.get(word, 0)) > 0
+            and direct[word] >= TIES * self.corpus.share(word) * rest
+        }
+        around = Counter()
+        for word, weight in direct.items():
+            for other, share in along(word).items():
+                if other in tied:
+                    around[other] += weight * share
+        highest, most = max(direct.values(), default=1), max(around.values(), default=1)
+
+        def score(word):
+            fires = self.strength.get(word, 0) >= SEEN
+            return (tied[word] / highest + 2 * around[word] / most) * (1.3 if fires else 1), word
+
+        return max(tied, key=score, default=None)
