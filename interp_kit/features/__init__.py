@@ -1,9 +1,30 @@
-"""What a feature responds to, and a name for it."""
+"""What a feature or a neuron responds to, a name for it, and what the name is worth."""
 
-from .labels import label_features
-from .public import load_public_features
 from .collect import collect_features
+from .labels import label_features, student_labels
+from .llm import LLM, label_prompt
+from .neurons import neuron_examples
+from .polysemanticity import polysemanticity
+from .public import load_public_features
+from .scores import score_labels
+from .steering import steering_scores
 from .store import FeatureStore, load_features
+from .superposition import toy_superposition
 from .units import Neurons
 
-__all__ = ["FeatureStore", "Neurons", "collect_features", "label_features", "load_features", "load_public_features"]
+__all__ = [
+    "FeatureStore",
+    "LLM",
+    "Neurons",
+    "collect_features",
+    "label_features",
+    "label_prompt",
+    "load_features",
+    "load_public_features",
+    "neuron_examples",
+    "polysemanticity",
+    "score_labels",
+    "steering_scores",
+    "student_labels",
+    "toy_superposition",
+]

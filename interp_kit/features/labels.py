@@ -20,8 +20,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
+from tqdm.auto import tqdm
 
-from .store import TO_LABEL
+from .llm import LABEL_TOKENS, label_prompt
+from .store import TO_TEST
 from .words import Corpus, Words
 
 MOSTLY = 0.6  # the share of the evidence that settles a label
@@ -62,21 +64,40 @@ class Rule:
         return read.lower() in {w.lower() for w in self.words}
 
 
-def label_features(store) -> pd.DataFrame:
+COLUMNS = ["layer", "feature", "label", "evidence", "rule", "words", "source"]
+
+
+def label_features(store, llm=None, only=None) -> pd.DataFrame:
     """A table with a row for each feature that fires: layer, feature, label, evidence (in words), rule and words (what
-    it expects, see `Rule`), source ("rule").
+    the label expects, see `Rule`; None without a rule), source.
 
     Labels are made from the groups "top" and "sample" of the store; the others are kept aside to test them.
+
+    llm: an `ik.LLM` that is asked in place of the rules; `ik.label_prompt` shows what it is asked, and `llm.estimate`
+        what that costs.
+    only: the (layer, feature) pairs to label, by default all that fire.
     """
+    wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
     examples = store.examples
-    examples = examples[~examples["group"].isin(("held", "silent", "near"))]
-    corpus = Corpus(examples["tokens"])
+    examples = examples[~examples["group"].isin(TO_TEST)]
+    corpus = None if llm else Corpus(examples["tokens"])
     lines = []
-    for at, mine in examples.groupby(["layer", "feature"], sort=False):
-        rule, label, evidence = Evidence(mine, corpus).label()
-        lines.append((*at, label, evidence, rule.kind, rule.words, "rule"))
-    columns = ["layer", "feature", "label", "evidence", "rule", "words", "source"]
-    return pd.DataFrame(lines, columns=columns)
+    for at, mine in tqdm(examples.groupby(["layer", "feature"], sort=False), desc="labelling", leave=False):
+        if wanted is not None and at not in wanted:
+            continue
+        if llm:
+            label = llm.ask(label_prompt(store, *at), LABEL_TOKENS).strip(" \n\"'.")
+            lines.append((*at, label, f"{llm.model} read {len(mine)} texts", None, None, "llm"))
+        else:
+            rule, label, evidence = Evidence(mine, corpus).label()
+            lines.append((*at, label, evidence, rule.kind, rule.words, "rule"))
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def student_labels(labels: dict[tuple[int, int], str]) -> pd.DataFrame:
+    """Labels that a person gave, such as a browser's `labels`, as a table like that of `label_features`."""
+    lines = [(*at, label, "typed", None, None, "student") for at, label in labels.items()]
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 class Evidence:
@@ -110,7 +131,9 @@ class Evidence:
             return Rule("say", (said,)), f"say {said}", f"comes before {said} {share:.0%}; {fires_on}"
         if len(words) > JOINED and (kind := self._class(everything)):
             return Rule("class", (kind,)), kind, fires_on
-        lift, word = max(((s / self.corpus.share(w), w) for w, s in self.before.items() if s >= MOSTLY), default=(0, ""))
+        lift, word = max(
+            ((s / self.corpus.share(w), w) for w, s in self.before.items() if s >= MOSTLY), default=(0, "")
+        )
         if lift >= LIFT:
             evidence = f"after {word} {self.before[word]:.0%}; {fires_on}"
             return Rule("after", (word, words[0])), f"{word} … {words[0]}", evidence

@@ -13,6 +13,7 @@ from ..files import atomic_folder, data_folder
 
 SHIPPED = {"pocket": "pocket-features"}
 TO_LABEL, TO_TEST = ("top", "sample"), ("held", "silent", "near")
+SCORES = ("detection", "fuzzing", "embedding", "steering")  # columns of a table of labels that a card shows
 ROWS = 2000  # examples of one layer that are read from disk together
 
 
@@ -95,18 +96,76 @@ class FeatureStore:
         frames = [self._frame(layer, table.slice(0)) for layer, table in self._layers.items()]
         return pd.concat(frames, ignore_index=True) if frames else self.of(-1, -1)
 
+    def row(self, layer: int, feature: int) -> pd.Series:
+        """The feature's row of `features`. Raises KeyError when the store does not have it."""
+        return self.features.iloc[self._rows[layer, feature]]
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """All windows that are somebody's example, as lists of tokens."""
+        return self._windows.to_pylist()
+
     def card(self, layer: int, feature: int, n_examples: int = 5) -> dict:
-        """What a feature card shows, as plain data."""
+        """What the card in a graph shows, as plain data."""
         if (layer, feature) not in self._rows:
             return {}
-        row = self.features.iloc[self._rows[layer, feature]]
-        examples = [
-            {"tokens": list(e.tokens), "activations": [float(a) for a in e.activations]}
-            for e in _different(self.of(layer, feature))[:n_examples]
-        ]
+        row = self.row(layer, feature)
+        examples = [_plain(e) for e in _different(self.of(layer, feature))[:n_examples]]
         card = {"examples": examples, "promotes": list(row["promotes"]), "suppresses": list(row["suppresses"])}
         concept = row.get("concept")
         return card | {"concept": f"{concept} (F1 {row['F1']:.2f})" if isinstance(concept, str) else None}
+
+    def show(self, layer: int, feature: int, labels: pd.DataFrame | None = None, graph=None, n_examples: int = 6):
+        """A card: label and its evidence, histogram, promoted tokens, and examples with their activations; with a
+        `graph` also the ids of the feature's nodes in it. Scores in the table of labels are shown too.
+
+        Raises KeyError when the store does not have the feature.
+        """
+        from ..widgets import FeatureCard
+
+        return FeatureCard(self._card_data(layer, feature, _by_feature(labels), graph, n_examples))
+
+    def browse(self, labels: pd.DataFrame | None = None, graph=None):
+        """A widget to search all features by label, token or layer, and to name them; what was typed is in its
+        `labels`, see `ik.student_labels`."""
+        from ..widgets import FeatureBrowser
+
+        named = _by_feature(labels)
+        rows = []
+        for r in self.features.itertuples():
+            about = named.get((r.layer, r.feature), {})
+            label = about.get("label", "")
+            search = " ".join([label, about.get("evidence") or "", *r.promotes])
+            rows.append({"layer": int(r.layer), "feature": int(r.feature), "label": label, "search": search})
+        return FeatureBrowser(rows, lambda layer, feature: self._card_data(layer, feature, named, graph, 6))
+
+    def _card_data(self, layer, feature, named, graph, n_examples):
+        row, about, examples = self.row(layer, feature), named.get((layer, feature), {}), self.of(layer, feature)
+        facts = {"on": f"{row['density']:.2%} of tokens", "highest": float(row["highest"])}
+        facts |= {name: float(about[name]) for name in SCORES if about.get(name) == about.get(name, np.nan)}
+        drawn = examples[examples["group"] == "sample"]
+        groups = {"strongest, one for each different token": _different(examples)[:n_examples]}
+        groups["drawn at random"] = list(drawn.iloc[:: max(1, len(drawn) // n_examples)][:n_examples].itertuples())
+        nodes = [] if graph is None else graph.nodes.query("layer == @layer and feature == @feature")["id"].tolist()
+        histogram = row.get("histogram")
+        return {
+            "title": f"layer {layer}, feature {feature}",
+            "label": about.get("label"),
+            "evidence": about.get("evidence"),
+            "facts": facts,
+            "histogram": [] if histogram is None else [int(n) for n in histogram],
+            "lists": {
+                name: list(row[column])
+                for name, column in (
+                    ("promotes", "promotes"),
+                    ("suppresses", "suppresses"),
+                    ("driven by", "promoted_by"),
+                )
+                if column in row and row[column] is not None
+            },
+            "groups": {name: [_plain(e) for e in some] for name, some in groups.items()},
+            "nodes": nodes,
+        }
 
     def save(self, folder: str | Path) -> None:
         """Writes parquet files to `folder`: features, windows, and the examples of each layer."""
@@ -186,6 +245,14 @@ def _different(examples):
         (again if token in seen else first).append(example)
         seen.add(token)
     return first + again
+
+
+def _plain(example):
+    return {"tokens": list(example.tokens), "activations": [float(a) for a in example.activations]}
+
+
+def _by_feature(labels):
+    return {} if labels is None else {(r["layer"], r["feature"]): r for r in labels.to_dict("records")}
 
 
 def _texts(windows):

@@ -87,6 +87,11 @@ def units_of(model, what) -> Neurons | Features:
     return Features(model, what)
 
 
+def detectors(units, active: torch.Tensor) -> torch.Tensor:
+    """[token, unit] -> [token, detector], none negative: a unit that can be negative is two, one for each side."""
+    return torch.cat([active, -active], 1).relu() if units.quiet else active
+
+
 def promoted_tokens(units, i: int, n: int) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
     """For each unit of the i-th layer the n tokens that it raises most, those it lowers most (through the final norm
     and the unembedding, as if nothing came between), and those whose embedding drives it most."""

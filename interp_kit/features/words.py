@@ -80,9 +80,7 @@ class Corpus:
         """How surely each other telling word is in a text that has `word`; cautious where that is rare."""
         texts = self._texts_with.get(word, ())
         counted = Counter(other for pieces in texts for other in pieces)
-        return {
-            other: n / (len(texts) + FEW) for other, n in counted.items() if other != word and self.tells(other)
-        }
+        return {other: n / (len(texts) + FEW) for other, n in counted.items() if other != word and self.tells(other)}
 
 
 def _clean(piece):

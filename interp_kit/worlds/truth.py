@@ -1,0 +1,56 @@
+"""Sentences as token ids with their concepts: what a feature can be graded against."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from tqdm.auto import tqdm
+
+from ..transcoders.activations import pad
+from .sentences import token_concepts
+
+SENTENCES_AT_ONCE = 256
+
+
+class Graded(NamedTuple):
+    """Some sentences: ids and which are real [sentence, position]; and, for the real tokens in that order, which
+    concepts each completes, and which were completed before in the same sentence: sparse [concept, token]."""
+
+    ids: torch.Tensor
+    real: torch.Tensor
+    named: torch.Tensor
+    in_play: torch.Tensor
+
+
+def concepts_of(sentences, kinds=None) -> list[str]:
+    """All concepts of the sentences, or those of some kinds ("place", "relation", ...), the most frequent first."""
+    found = Counter(c for s in sentences for _, _, concepts in s.spans for c in concepts)
+    return [c for c, _ in found.most_common() if kinds is None or c.split(":", 1)[0] in kinds]
+
+
+def graded(model, sentences, concepts: list[str]) -> Iterator[Graded]:
+    """The sentences in batches, each with a begin-of-text token that has no concept."""
+    number = {concept: i for i, concept in enumerate(concepts)}
+    for i in tqdm(range(0, len(sentences), SENTENCES_AT_ONCE), desc="grading", leave=False):
+        rows, named, in_play, tokens = [], [], [], 0
+        for sentence in sentences[i : i + SENTENCES_AT_ONCE]:
+            ids, found = token_concepts(sentence, model.tokenizer)
+            first = model.encode("a").tolist()[:-1]
+            rows.append(first + ids)
+            tokens += len(first)
+            before = set()
+            for names in found:
+                here = {number[name] for name in names if name in number}
+                named += [(concept, tokens) for concept in here]
+                before |= here
+                in_play += [(concept, tokens) for concept in before]
+                tokens += 1
+        ids, real = pad(rows)
+        sparse = [_sparse(places, len(concepts), tokens) for places in (named, in_play)]
+        yield Graded(ids, real, *sparse)
+
+
+def _sparse(places, n_concepts, n_tokens):
+    at = torch.tensor(sorted(places), dtype=torch.long).reshape(-1, 2).T
+    return torch.sparse_coo_tensor(at, torch.ones(at.shape[1]), (n_concepts, n_tokens)).to_sparse_csr()
