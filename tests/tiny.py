@@ -1,5 +1,7 @@
 """A tiny random model of a real family and a random transcoder of it: everything exact, nothing meaningful."""
 
+import random
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -8,6 +10,12 @@ from interp_kit.models import LanguageModel
 from interp_kit.transcoders import CrossLayerTranscoder, TranscoderConfig
 
 WORDS = ["the", "capital", "of", "Texas", "is", "Austin", "Dallas", "Ohio", "a", "state", ".", "city"]
+
+
+def tiny_texts(n=60, seed=0):
+    """Words in no order."""
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(2, 9))) for _ in range(n)]
 
 
 def tiny_tokenizer():

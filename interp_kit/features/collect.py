@@ -20,6 +20,7 @@ TOKENS_SHOWN = 6
 BINS, LOWEST = 48, -24  # of the histogram: half octaves, the first from 2 ** -12
 PRUNED_EVERY = 50_000  # windows after which those that are nobody's example any more are let go
 GROUPS = ("top", "sample", "held", "silent", "near")
+FIRING = GROUPS[:3]
 
 
 @torch.no_grad()
@@ -123,7 +124,7 @@ class _Reader:
                         "promotes": promotes,
                         "suppresses": suppresses,
                         "promoted_by": promoted_by,
-                        "histogram": layer.histogram.tolist(),
+                        "half_octaves": layer.histogram.tolist(),
                     }
                 )
             )
@@ -175,7 +176,9 @@ class _Layer:
         higher = (value > self.highest).nonzero()[:, 0]
         window = window[higher]
         self.highest[higher] = value[higher]
-        self.favourite[higher] = ids[window, peak[window, higher]]
+        favourite = ids[window, peak[window, higher]]
+        self.groups["near"].forget(higher[favourite != self.favourite[higher]])
+        self.favourite[higher] = favourite
 
     def _has_favourite(self, windows):
         """[window, unit]: whether the token at which the unit was highest is in the window."""
@@ -193,9 +196,12 @@ class _Layer:
         columns = {name: [] for name in ("feature", "group", "rank", "window", "activations")}
         decimals = 10 ** (3 - self.highest.clamp(min=1e-12).log10().ceil())  # three digits of the highest
         for number, group in enumerate(self.groups.values()):
-            strength = torch.where(group.window >= 0, group.active.abs().amax(2).float(), -1)
-            _, by = strength.sort(dim=1, descending=True, stable=True)
-            unit, rank = (group.window.gather(1, by) >= 0).nonzero(as_tuple=True)
+            strength = group.active.abs().amax(2).float()
+            there = group.window >= 0
+            if GROUPS[number] in FIRING:  # what was strong once may be weak beside what came later
+                there &= strength > self.quiet * self.highest[:, None]
+            sorted_, by = torch.where(there, strength, -1).sort(dim=1, descending=True, stable=True)
+            unit, rank = (sorted_ >= 0).nonzero(as_tuple=True)
             slot = by[unit, rank]
             columns["feature"].append(unit)
             columns["group"].append(torch.full_like(unit, number))
@@ -234,6 +240,9 @@ class _Group:
             kept[unit, slot] = new
             mine[units] = kept
         self.window[self.key == 0] = -1
+
+    def forget(self, units):
+        self.key[units], self.window[units] = 0, -1
 
 
 def _widened(active):

@@ -111,7 +111,8 @@ class Evidence:
             words, strength = corpus.words(tuple(tokens)), abs(float(active[peak]))
             at, self.total = words.of_token[peak], self.total + strength
             here[words.read[peak]] = max(here[words.read[peak]], strength)
-            following[(words.pieces[at + 1 : at + 2] or ["(end)"])[0]] += strength
+            for word in words.pieces[at + 1 : at + 2]:
+                following[word] += strength
             for word in set(words.pieces[:at]):
                 before[word] += strength
         highest = max(here.values(), default=0) or 1.0
@@ -126,7 +127,7 @@ class Evidence:
         telling = [word for word in words if self.corpus.tells(word)]
         if sum(self.strength[w] for w in telling) >= MOSTLY * everything:
             return self._telling(telling, everything, fires_on)
-        said, share = next(iter(self.following.items()))
+        said, share = next(iter(self.following.items()), ("", 0))
         if share >= MOSTLY and self.corpus.tells(said):
             return Rule("say", (said,)), f"say {said}", f"comes before {said} {share:.0%}; {fires_on}"
         if len(words) > JOINED and (kind := self._class(everything)):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..files import atomic_file
+from .store import TO_LABEL
 
 RETRIES = 5  # of the client: it waits longer each time, as the server says
 CHARACTERS = 4  # of a token of English, about
@@ -15,10 +16,10 @@ LABEL_TOKENS, JUDGE_TOKENS = 40, 20
 SHOWN = 12
 STRONG = 0.3  # tokens at which a feature is at least this share of its highest are marked
 
-LABEL = """You name features of a language model. A feature is a direction that is active on some tokens. You see texts in \
-which it is active, the tokens on which it is strongly so between << and >>, strongest first, and the tokens it makes \
-likelier. Say in at most six words what those tokens, or what comes after them, have in common. If they have nothing in \
-common, name two or three of the things. Answer with the name alone."""
+LABEL = """You name features of a language model. A feature is a direction that is active on some tokens. You see \
+texts in which it is active, the tokens on which it is strongly so between << and >>, strongest first, and the tokens \
+it makes likelier. Say in at most six words what those tokens, or what comes after them, have in common. If they have \
+nothing in common, name two or three of the things. Answer with the name alone."""
 DETECT = """A feature of a language model is described as: {label}
 Below are numbered texts. For each say whether the feature is active anywhere in it: 1 for yes, 0 for no. Answer with \
 the digits alone, separated by commas."""
@@ -83,8 +84,8 @@ def label_prompt(store, layer: int, feature: int) -> list[dict]:
     """The messages that ask an LLM to name a feature. They show nothing that was kept aside for testing."""
     row = store.row(layer, feature)
     examples = store.of(layer, feature)
-    lines = [f"{i + 1}. {marked(e.tokens, strong(e.activations))}"
-             for i, e in enumerate(examples[examples["group"].isin(("top", "sample"))].head(SHOWN).itertuples())]  # fmt: skip
+    shown = examples[examples["group"].isin(TO_LABEL)].head(SHOWN).itertuples()
+    lines = [f"{i + 1}. {marked(e.tokens, strong(e.activations))}" for i, e in enumerate(shown)]
     text = "\n".join(lines) + "\nMakes likelier: " + ", ".join(map(repr, row["promotes"]))
     return [{"role": "system", "content": LABEL}, {"role": "user", "content": text}]
 

@@ -3,8 +3,8 @@
 Every token of the texts belongs to one group: what it is about, where the texts come from a world that knows (a place,
 however it is named; a relation; the answer to one), and otherwise the word itself. For every unit two numbers:
 
-    explained   the share of its variance that its best single group explains (squared correlation with "this token is of
-                that group"): 1 for a unit that says one thing and nothing else
+    explained   the share of its variance that its best single group explains (squared correlation with "this token is
+                of that group"): 1 for a unit that says one thing and nothing else
     concepts    the groups on which it is, on average, at least half as strong as on its strongest
 """
 

@@ -27,7 +27,9 @@ from ..json_files import (
 )
 from .store import FeatureStore
 
-QUANTILES = {"top": "Top activations", "sample": "Random sample of activations"}  # by group; others keep their name
+# By group; others keep their name, and those in which the feature does not fire are not written.
+QUANTILES = {"top": "Top activations", "sample": "Random sample of activations", "held": "Random sample kept aside"}
+SILENT = ("silent", "near")
 GROUPS = {name: group for group, name in QUANTILES.items()}
 NUMBERS = "a list of numbers", lambda v: isinstance(v, list) and all(map(is_number, v))
 KEPT = {"transcoder_id": TEXT, "act_min": NUMBER, "quantile_values": NUMBERS, "histogram": NUMBERS}
@@ -85,7 +87,7 @@ def _public(row, examples):
 
 def _quantiles(examples):
     seen, quantiles = set(), {}
-    for e in examples.itertuples():
+    for e in examples[~examples["group"].isin(SILENT)].itertuples():
         tokens = list(e.tokens)
         quantiles.setdefault(e.group, []).append(
             {

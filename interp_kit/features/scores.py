@@ -1,8 +1,8 @@
 """Is a label any good? Tested on texts that were kept aside before any label was made.
 
-    detection   told the label, a judge says of each text whether the feature fires in it; balanced accuracy, the mean of
-                the shares of right answers where it fires and where it does not. Half of the texts in which it does not
-                fire have the token in them on which it is strongest, so that a label too wide is found out.
+    detection   told the label, a judge says of each text whether the feature fires in it; balanced accuracy, the mean
+                of the shares of right answers where it fires and where it does not. Up to half of the texts in which
+                it does not fire have the token in them on which it is strongest, so that a label too wide is found out.
     fuzzing     likewise, but tokens are marked, the right ones or as many others, and the judge says whether the
                 feature fires on those: a label that only knows the topic is found out.
     embedding   area under the curve of the label's similarity with texts where it fires against texts where it does not

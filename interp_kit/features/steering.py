@@ -13,8 +13,8 @@ def steering_scores(model, transcoder, store, labels: pd.DataFrame, only=None) -
     """The table of labels with steering and KL.
 
     In held-out texts, read up to where the feature is strongest, it is set to twice its highest activation there.
-    steering: among the first tokens of the words of *all* labels, the share whose log-probability rose less than that of
-    this label's own (the best of its words): 0.5 is chance, 1 means that nothing rose more. KL: how much the
+    steering: among the first tokens of the words of *all* labels, the share whose log-probability rose less than that
+    of this label's own (the best of its words): 0.5 is chance, 1 means that nothing rose more. KL: how much the
     distribution moved in all, in nats; a feature that moves nothing cannot be judged.
 
     Features without a held-out example get NaN. After the "intervention score" of Paulo et al. (2024).

@@ -1,6 +1,6 @@
 """The feature store: for every feature the texts on which it fires, and the tokens it promotes."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from ..files import atomic_folder, data_folder
 
 SHIPPED = {"pocket": "pocket-features"}
 TO_LABEL, TO_TEST = ("top", "sample"), ("held", "silent", "near")
+LISTS = {"promotes": "promotes", "suppresses": "suppresses", "promoted_by": "driven by"}
+QUARTERS = ("strongest", "second", "third", "weakest")
 SCORES = ("detection", "fuzzing", "embedding", "steering")  # columns of a table of labels that a card shows
 ROWS = 2000  # examples of one layer that are read from disk together
 
@@ -27,8 +29,8 @@ class ListColumn(NamedTuple):
 class FeatureStore:
     """Where features (of a transcoder, or the neurons of a model) fire.
 
-    `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation, histogram
-    (tokens in half octaves of activation from 2 ** -12 up), and the tokens that what it writes, summed over the layers
+    `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation,
+    half_octaves (a histogram: how many tokens in each half octave of activation, from 2 ** -12 up), and the tokens that what it writes, summed over the layers
     it writes to, raises (promotes) and lowers (suppresses) most, and those whose embedding drives it (promoted_by).
     Where the texts come from a world with known truth, also what the feature detects (concept) and how well (F1).
 
@@ -57,7 +59,7 @@ class FeatureStore:
 
     @classmethod
     def of_layers(cls, features, examples, windows) -> "FeatureStore":
-        """examples: {layer: columns, ordered by feature}; windows: lists of tokens, which the column "window" counts."""
+        """examples: {layer: columns, ordered by feature}; the column "window" counts `windows`, lists of tokens."""
         store = cls.__new__(cls)
         store._set(features, {layer: _table(columns) for layer, columns in examples.items()}, _texts(windows))
         return store
@@ -66,7 +68,7 @@ class FeatureStore:
         self.features, self._layers, self._windows = features, layers, windows
         self._rows = {(r.layer, r.feature): i for i, r in enumerate(features.itertuples())}
 
-    @lru_cache(maxsize=None)  # noqa: B019
+    @cache  # noqa: B019
     def _places(self, layer):
         """{feature: (first row, rows)} in the layer's examples."""
         if layer not in self._layers:
@@ -83,7 +85,7 @@ class FeatureStore:
         return self._frame(layer, self._layers[layer].slice(first, count))
 
     def _frame(self, layer, table):
-        frame = table.to_pandas()
+        frame = table.to_pandas().astype({"group": str})
         tokens = self._windows.take(pa.array(frame.pop("window"))).to_pylist()
         at = frame.columns.get_loc("activations")
         frame.insert(at, "tokens", pd.Series(tokens, dtype=object, index=frame.index))
@@ -143,26 +145,20 @@ class FeatureStore:
         row, about, examples = self.row(layer, feature), named.get((layer, feature), {}), self.of(layer, feature)
         facts = {"on": f"{row['density']:.2%} of tokens", "highest": float(row["highest"])}
         facts |= {name: float(about[name]) for name in SCORES if about.get(name) == about.get(name, np.nan)}
-        drawn = examples[examples["group"] == "sample"]
+        drawn = list(examples[examples["group"] == "sample"].itertuples())
         groups = {"strongest, one for each different token": _different(examples)[:n_examples]}
-        groups["drawn at random"] = list(drawn.iloc[:: max(1, len(drawn) // n_examples)][:n_examples].itertuples())
+        for i, quarter in enumerate(QUARTERS):
+            part = drawn[i * len(drawn) // 4 : (i + 1) * len(drawn) // 4]
+            groups[f"drawn at random, {quarter} quarter"] = part[: max(1, n_examples // 3)]
         nodes = [] if graph is None else graph.nodes.query("layer == @layer and feature == @feature")["id"].tolist()
-        histogram = row.get("histogram")
+        histogram = row.get("half_octaves", row.get("histogram"))
         return {
             "title": f"layer {layer}, feature {feature}",
             "label": about.get("label"),
             "evidence": about.get("evidence"),
             "facts": facts,
             "histogram": [] if histogram is None else [int(n) for n in histogram],
-            "lists": {
-                name: list(row[column])
-                for name, column in (
-                    ("promotes", "promotes"),
-                    ("suppresses", "suppresses"),
-                    ("driven by", "promoted_by"),
-                )
-                if column in row and row[column] is not None
-            },
+            "lists": {name: list(row[column]) for column, name in LISTS.items() if row.get(column) is not None},
             "groups": {name: [_plain(e) for e in some] for name, some in groups.items()},
             "nodes": nodes,
         }

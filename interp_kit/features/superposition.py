@@ -21,8 +21,8 @@ class ToySuperposition:
 
     @property
     def table(self) -> pd.DataFrame:
-        """Of each feature: length of its direction (near 1: represented, near 0: given up), and interference, the summed
-        squares of what all others have in that direction (0: it has the direction for itself)."""
+        """Of each feature: length of its direction (near 1: represented, near 0: given up), and interference, the
+        summed squares of what all others have in that direction (0: it has the direction for itself)."""
         length = self.W.norm(dim=0)
         unit = self.W / length.clamp(min=1e-6)
         interference = (unit.T @ self.W).pow(2).sum(1) - length.pow(2)

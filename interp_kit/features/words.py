@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
 COMMON = 0.1  # a word that this share of all texts has says little about any one of them
@@ -10,7 +10,7 @@ FEW = 8  # texts' worth of doubt about what goes along with a word that is seen 
 # A name is a run of capitalised words, which "of", "the" and "and" may join: Isle of Man.
 PIECE = re.compile(
     r"[^\W\d_a-z][\w'’]*(?:-[\w'’]+)*(?:(?: (?:of|the|and)){0,2} [^\W\d_a-z][\w'’]*(?:-[\w'’]+)*)*"
-    r"|\d[\d.,]*\d|[^\W\d]+(?:['’-]\w+)*|\w+|[^\w\s]+|\s+"
+    r"|\d[\d.,]*\d|[^\W\d]+(?:['’-]\w+)*|\w+|[^\w\s]+|[^\S\n]*\n\s*"
 )
 
 
@@ -34,7 +34,7 @@ class Corpus:
         """How often each run of capitalised words occurs as such."""
         return Counter(m.group() for tokens in self.texts for m in PIECE.finditer("".join(tokens)))
 
-    @lru_cache(maxsize=None)  # noqa: B019
+    @cache  # noqa: B019
     def _name(self, piece):
         """Without a first word that is capital only because a sentence starts with it: "For Dallas" is Dallas, since
         Dallas stands alone more often than after For."""
@@ -54,8 +54,8 @@ class Corpus:
             while i < len(found) - 1 and found[i].end() < end:
                 i += 1
             of_token.append(i)
-            start = found[i].end() - len(self._name(found[i].group()))
-            read.append(_clean(text[min(start, end) : end]) if found else "''")
+            start = found[i].end() - len(self._name(found[i].group())) if found else end
+            read.append(_clean(text[min(start, end) : end]))
         return Words([_clean(self._name(m.group())) for m in found], of_token, read)
 
     @cached_property
@@ -75,7 +75,7 @@ class Corpus:
         """Whether it is rare enough to tell something."""
         return self.share(word) < COMMON
 
-    @lru_cache(maxsize=None)  # noqa: B019
+    @cache  # noqa: B019
     def along_with(self, word: str) -> dict[str, float]:
         """How surely each other telling word is in a text that has `word`; cautious where that is rare."""
         texts = self._texts_with.get(word, ())

@@ -67,7 +67,8 @@ def test_a_store_comes_back(store, tmp_path):
     for row in store.features.itertuples():
         same = back.features.query(f"layer == {row.layer} and feature == {row.feature}").iloc[0]
         assert same[columns].tolist() == [getattr(row, column) for column in columns]
-        was, now = (s.of(row.layer, row.feature).reset_index(drop=True) for s in (store, back))
+        was, now = (s.of(row.layer, row.feature) for s in (store, back))
+        was = was[~was["group"].isin(["silent", "near"])].reset_index(drop=True)
         pd.testing.assert_frame_equal(now[was.columns], was, check_dtype=False)
         assert back.card(row.layer, row.feature) == store.card(row.layer, row.feature)
 
