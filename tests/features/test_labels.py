@@ -8,6 +8,7 @@ import interp_kit as ik
 from interp_kit.features.labels import Evidence, Rule
 from interp_kit.features.words import Corpus
 
+
 def corpus(*texts, filler=0):
     """With so many other texts that a word in a few is rare."""
     return Corpus([tokens(text) for text in (*texts, *(f"some other word{i} there" for i in range(filler)))])
@@ -48,7 +49,9 @@ def test_what_ties_several_words_together_names_them():
     assert (rule.kind, name) == ("tied", "Texas") and set(rule.words) == {"Dallas", "Waco", "Plano", "Texas"}
     assert why.startswith("fires on Dallas 1.00, Waco 0.67, Plano 0.50; Texas goes along with them in ")
     unrelated = [(f"{word} lies there", word, a) for word, a in (("Dallas", 3.0), ("Nice", 2.0), ("46", 1.8))]
-    given = corpus(*about, *[f"Nice makes wine {i}" for i in range(9)], *[f"46 is even {i}" for i in range(9)], filler=999)
+    given = corpus(
+        *about, *[f"Nice makes wine n{i}" for i in range(9)], *[f"46 is even e{i}" for i in range(9)], filler=999
+    )
     assert label(given, *unrelated) == ("words", "Dallas / Nice / 46")
 
 
@@ -66,7 +69,7 @@ def test_a_class():
 
 def test_what_came_before():
     after = [f"the capital it is {answer}" for answer in ("Austin", "Paris", "Rome")]
-    given = corpus(*after, *[f"so the this is word{i}" for i in range(99)])
+    given = corpus(*after, *[f"so the it this is word{i}" for i in range(99)])
     assert label(given, *[(text, "is", 1.0) for text in after]) == ("after", "capital … is")
     plain = [f"this is word{i}" for i in range(3)]
     assert label(given, *[(text, "is", 1.0) for text in plain]) == ("word", "is")

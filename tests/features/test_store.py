@@ -218,7 +218,9 @@ def test_neurons_are_what_the_last_projection_reads(family):
         torch.testing.assert_close(rebuilt, caught[layer][1], rtol=1e-4, atol=1e-5)
     assert sorted(store.features["layer"].unique()) == [1, 3]
     strongest = max(
-        float(a[0, 1:, 5].abs().max()) for text in TEXTS for a in [list(neurons.activations(model.encode(text)[None]))[1]]
+        float(a[0, 1:, 5].abs().max())
+        for text in TEXTS
+        for a in [list(neurons.activations(model.encode(text)[None]))[1]]
     )
     assert store.row(3, 5)["highest"] == pytest.approx(strongest, rel=1e-5)
 
