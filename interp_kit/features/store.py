@@ -30,9 +30,10 @@ class FeatureStore:
     """Where features (of a transcoder, or the neurons of a model) fire.
 
     `features`: one row a feature: layer, feature, density (share of tokens it fires on), highest activation,
-    half_octaves (a histogram: how many tokens in each half octave of activation, from 2 ** -12 up), and the tokens that what it writes, summed over the layers
-    it writes to, raises (promotes) and lowers (suppresses) most, and those whose embedding drives it (promoted_by).
-    Where the texts come from a world with known truth, also what the feature detects (concept) and how well (F1).
+    half_octaves (a histogram: how many tokens in each half octave of activation, from 2 ** -12 up), the tokens that
+    what it writes, summed over the layers it writes to, raises (promotes) and lowers (suppresses) most, and those whose
+    embedding drives it (promoted_by). Where the texts come from a world with known truth, also what the feature detects
+    (concept) and how well (F1).
 
     `of(layer, feature)`: its examples, one row each: group, rank, tokens and activations (lists, one entry a token),
     peak (the position of the highest). Of each group the strongest come first:

@@ -49,9 +49,8 @@ def test_what_ties_several_words_together_names_them():
     assert (rule.kind, name) == ("tied", "Texas") and set(rule.words) == {"Dallas", "Waco", "Plano", "Texas"}
     assert why.startswith("fires on Dallas 1.00, Waco 0.67, Plano 0.50; Texas goes along with them in ")
     unrelated = [(f"{word} lies there", word, a) for word, a in (("Dallas", 3.0), ("Nice", 2.0), ("46", 1.8))]
-    given = corpus(
-        *about, *[f"Nice makes wine n{i}" for i in range(9)], *[f"46 is even e{i}" for i in range(9)], filler=999
-    )
+    others = [f"Nice makes wine n{i}" for i in range(9)] + [f"46 is even e{i}" for i in range(9)]
+    given = corpus(*about, *others, filler=999)
     assert label(given, *unrelated) == ("words", "Dallas / Nice / 46")
 
 

@@ -11,7 +11,6 @@ import interp_kit as ik
 from interp_kit.features.collect import WINDOW
 from interp_kit.models.frozen import FrozenModel
 
-
 TEXTS = tiny_texts()
 
 
