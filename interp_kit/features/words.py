@@ -10,7 +10,7 @@ FEW = 8  # texts' worth of doubt about what goes along with a word that is seen 
 # A name is a run of capitalised words, which "of", "the" and "and" may join: Isle of Man.
 PIECE = re.compile(
     r"[^\W\d_a-z][\w'’]*(?:-[\w'’]+)*(?:(?: (?:of|the|and)){0,2} [^\W\d_a-z][\w'’]*(?:-[\w'’]+)*)*"
-    r"|\d[\d.,]*\d|[^\W\d]+(?:['’-]\w+)*|\w+|[^\w\s]+|[^\S\n]*\n\s*"
+    r"|\d[\d.,]*\d(?!\w)|\w+(?:['’-]\w+)*|[^\w\s]+|[^\S\n]*\n\s*"
 )
 
 
