@@ -85,9 +85,8 @@ def _others(tokens, on, draw):
 
 def _balanced(said, truth):
     """Mean of the shares of right answers, among the true and among the false; None counts as wrong."""
-    said, truth = np.array([s is True or s == 1 for s in said]), np.array(truth)
-    unknown = np.array([s is None for s in said])
-    right = (said == truth) & ~unknown
+    truth = np.array(truth)
+    right = np.array([s is not None and bool(s) == t for s, t in zip(said, truth)])
     return float((right[truth].mean() + right[~truth].mean()) / 2)
 
 
