@@ -31,7 +31,7 @@ class ToySuperposition:
     def show(self) -> go.Figure:
         """The directions as arrows, for two dimensions; else how much each dimension (row) holds of each feature."""
         if len(self.W) != 2:
-            figure = go.Figure(go.Heatmap(z=self.W, colorscale=["#D55E00", "#FFFFFF", "#0072B2"], zmid=0))
+            figure = go.Figure(go.Heatmap(z=self.W.numpy(), colorscale=["#D55E00", "#FFFFFF", "#0072B2"], zmid=0))
             return figure.update_layout(xaxis_title="feature", yaxis_title="dimension")
         figure = go.Figure()
         for i, (x, y) in enumerate(self.W.T.tolist()):
