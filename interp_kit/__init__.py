@@ -34,6 +34,7 @@ _HOME = {
     "FeatureStore": "features",
     "LLM": "features",
     "Neurons": "features",
+    "RandomDirections": "features",
     "label_prompt": "features",
     "neuron_examples": "features",
     "polysemanticity": "features",

@@ -10,12 +10,13 @@ from .scores import score_labels
 from .steering import steering_scores
 from .store import FeatureStore, load_features
 from .superposition import toy_superposition
-from .units import Neurons
+from .units import Neurons, RandomDirections
 
 __all__ = [
     "FeatureStore",
     "LLM",
     "Neurons",
+    "RandomDirections",
     "collect_features",
     "label_features",
     "label_prompt",

@@ -3,12 +3,28 @@
 from collections.abc import Iterator
 
 import torch
+from torch.nn.functional import normalize
 
-from ..models.anatomy import Norm, anatomy, mlp_activations
+from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
 from ..transcoders.training import chosen_layers
 
 
-class Neurons:
+class _OfModel:
+    """Units that come with a model, and are hardly ever exactly 0: one counts as silent below a tenth of its highest,
+    of either sign."""
+
+    quiet = 0.1
+    skips_first = False
+
+    def check_model(self, model) -> None:
+        """Raises ValueError for another model than the one these units belong to."""
+        if model is not self.model:
+            raise ValueError(
+                f"this {type(self).__name__} belongs to {self.model.name!r}: make one of the model you look at"
+            )
+
+
+class Neurons(_OfModel):
     """The neurons of a model's MLPs: what the last projection of each MLP reads.
 
     Goes wherever a transcoder is looked up in texts: `ik.collect_features(model, ik.Neurons(model), texts)`. In a gated
@@ -17,20 +33,11 @@ class Neurons:
     layers: the layers to look at, by default all. `counts` says how many neurons each has.
     """
 
-    # A neuron is hardly ever exactly 0. It counts as silent below this share of its highest.
-    quiet = 0.1
-    skips_first = False
-
     def __init__(self, model, layers: list[int] | None = None):
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         blocks = anatomy(model.hf).blocks
         self._first, self._last = zip(*(_projections(blocks[layer].mlp, model.d_model) for layer in self.layers))
         self.counts = [_weight(last).shape[1] for last in self._last]
-
-    def check_model(self, model) -> None:
-        """Raises ValueError for another model than the one these neurons belong to."""
-        if model is not self.model:
-            raise ValueError(f"these are neurons of {self.model.name!r}: make ik.Neurons of the model you look at")
 
     @torch.no_grad()
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -52,6 +59,27 @@ class Neurons:
     def read(self, i: int) -> torch.Tensor:
         """What drives it, in the MLP's input; of a gated neuron the gate: [neuron, d_model]."""
         return _weight(self._first[i])
+
+
+class RandomDirections(_OfModel):
+    """Random directions of what the MLPs read, `n` in each layer: what any dictionary has to beat."""
+
+    def __init__(self, model, n: int, layers: list[int] | None = None, seed: int = 0):
+        self.model, self.layers = model, chosen_layers(layers, model.n_layers)
+        draw = torch.Generator().manual_seed(seed)
+        directions = torch.randn(len(self.layers), n, model.d_model, generator=draw)
+        self._directions = normalize(directions, dim=-1).to(model.dtype)
+        self.counts = [n] * len(self.layers)
+
+    def activations(self, ids):
+        x, _ = mlp_activations(self.model.hf, ids, MLP_INPUT, self.layers)
+        yield from (layer @ directions.T for layer, directions in zip(x, self._directions.to(x.device), strict=True))
+
+    def written(self, i):
+        return self._directions[i]
+
+    def read(self, i):
+        return self._directions[i]
 
 
 class Features:
@@ -79,9 +107,9 @@ class Features:
         return self.transcoder.W_enc[i, : self.counts[i]]
 
 
-def units_of(model, what) -> Neurons | Features:
-    """`what` is a transcoder or `Neurons`. Raises ValueError when it belongs to another model."""
-    if isinstance(what, Neurons):
+def units_of(model, what):
+    """`what` is a transcoder, `Neurons` or `RandomDirections`. Raises ValueError when it belongs to another model."""
+    if isinstance(what, _OfModel):
         what.check_model(model)
         return what
     return Features(model, what)
