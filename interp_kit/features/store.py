@@ -164,10 +164,12 @@ class FeatureStore:
             "nodes": nodes,
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Writes parquet files to `folder`: features, windows, and the examples of each layer."""
+    def save(self, folder: str | Path, labels: pd.DataFrame | None = None) -> None:
+        """Writes parquet files to `folder`: features, windows, the examples of each layer, and labels where given."""
         with atomic_folder(folder) as temporary:
             self.features.to_parquet(temporary / "features.parquet", index=False, compression="zstd")
+            if labels is not None:
+                labels.to_parquet(temporary / "labels.parquet", index=False, compression="zstd")
             windows = pa.table({"tokens": self._windows})
             pq.write_table(windows, temporary / "windows.parquet", compression="zstd")
             for layer, table in self._layers.items():

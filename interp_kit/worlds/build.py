@@ -2,8 +2,8 @@
 
     python -m interp_kit.worlds.build [folder]
 
-The pocket model (about 17 minutes on two cores), its transcoder, its feature store and the table that grades its
-features. Each step resumes from its checkpoint in build/ and the same seeds give the same files on the same machine.
+The pocket model (about 17 minutes on two cores), its transcoder, its feature store with labels, and the table of
+which concepts are recovered. Each training resumes from its checkpoint in build/ and the same seeds give the same files on the same machine.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..features import collect_features, label_features
+from ..features import Neurons, RandomDirections, collect_features, label_features, score_labels
 from ..files import atomic_file, data_folder
 from ..graphs import attribute
 from ..models import load_model
@@ -21,14 +21,14 @@ from ..transcoders.files import save_transcoder
 from ..widgets import graph_svg
 from . import load_world
 from .cards import model_card, transcoder_card
-from .grading import grade
 from .pocket import Recipe, train_pocket, two_hop_accuracy
+from .recovery import recover_concepts
 
 CHECKPOINTS = Path("build")
 PROMPT = "The capital of the state containing Dallas is"
 TRANSCODER = {"n_features": 2560, "activation": "topk", "k": 6, "steps": 1500}
 TEXTS = 30_000  # sentences the transcoder trains on
-EXAMPLES = 12_000  # sentences the feature store reads
+EXAMPLES = 12_000  # of them, to find the features that never fire
 SHOWN = 16  # examples kept a feature
 LEAST = 3e-5  # a feature that fires more rarely, per token, is dropped as dead
 GRADED = 4_000  # held-out sentences that features are graded on
@@ -45,15 +45,16 @@ def main(folder: Path) -> None:
     clt = without_dead(model, run.transcoder, texts[:EXAMPLES])
     save_transcoder(clt, folder / "pocket-transcoder", torch.float16)
     transcoder = load_transcoder(folder / "pocket-transcoder")
-    grades = grade(model, transcoder, world, *graded_sentences(world))
-    store = collect_features(model, transcoder, texts[:EXAMPLES], n_examples=SHOWN)
-    store.features = store.features.merge(grades.features, on=["layer", "feature"], how="left")
-    store.save(folder / "pocket-features")
-    write(folder / "pocket" / "tour.svg", picture(model, transcoder, store))
-    numbers = report(model, transcoder, world, grades.places)
+    recovery = recover_concepts(model, dictionaries(model, transcoder, texts), *graded_sentences(world))
+    store = collect_features(model, transcoder, texts, n_examples=SHOWN)
+    store.features = store.features.merge(truth(recovery), on=["layer", "feature"], how="left")
+    labels = score_labels(store, label_features(store))
+    store.save(folder / "pocket-features", labels)
+    write(folder / "pocket" / "tour.svg", picture(model, transcoder, store, labels))
+    numbers = report(model, transcoder, world, recovery) | {"labels": named_rightly(store, labels)}
     write(folder / "pocket" / "README.md", model_card(model, world, recipe, numbers))
     write(folder / "pocket-transcoder" / "README.md", transcoder_card(transcoder, world, numbers, LEAST))
-    write(folder / "pocket-transcoder" / "places.csv", grades.places.to_csv(index=False, float_format="%.4f"))
+    write(folder / "pocket-transcoder" / "concepts.csv", recovery.table.to_csv(index=False, float_format="%.4f"))
     write(folder / "pocket-transcoder" / "report.json", json.dumps(numbers, indent=1) + "\n")
 
 
@@ -63,9 +64,39 @@ def without_dead(model, transcoder, texts):
     return transcoder.only([(d > LEAST).nonzero()[:, 0] for d in density])
 
 
-def picture(model, transcoder, store) -> str:
+def dictionaries(model, transcoder, texts) -> dict:
+    """What the transcoder's features are compared with: a per-layer transcoder trained alike, the model's neurons, and as
+    many random directions."""
+    run = train_transcoder(model, texts, kind="per-layer", checkpoint=CHECKPOINTS / "per-layer", **TRANSCODER)
+    return {
+        "cross-layer": transcoder,
+        "per-layer": without_dead(model, run.transcoder, texts[:EXAMPLES]),
+        "neurons": Neurons(model),
+        "random": RandomDirections(model, transcoder.n_features),
+    }
+
+
+def truth(recovery):
+    """For every feature that detects a concept (F1 >= 0.8): which, and how well."""
+    mine = recovery.units[recovery.units["dictionary"] == "cross-layer"].copy()
+    mine["concept"] = mine["concept"].map(name_of)
+    return mine[["layer", "feature", "concept", "F1"]]
+
+
+def name_of(concept: str) -> str:
+    """place:Texas is Texas, answer:capital=Austin is Austin."""
+    return concept.split(":", 1)[1].split("=", 1)[-1]
+
+
+def named_rightly(store, labels) -> dict:
+    """Of the features that detect a concept, the share that the offline labeller gives exactly its name."""
+    both = labels.merge(store.features.dropna(subset="concept")[["layer", "feature", "concept"]])
+    return {"features that detect a concept": len(both), "labelled with its name": (both["label"] == both["concept"]).mean()}
+
+
+def picture(model, transcoder, store, labels) -> str:
     """The README's picture: the graph of the question that everybody asks."""
-    graph = attribute(model, transcoder, PROMPT).annotate(store, label_features(store))
+    graph = attribute(model, transcoder, PROMPT).annotate(store, labels)
     return graph_svg(graph.prune(0.7).view_data(), threshold=0.7)
 
 
@@ -75,12 +106,14 @@ def write(path: Path, text: str) -> None:
 
 
 def graded_sentences(world):
-    """(to choose each place's feature on, to grade it on): those it is graded on are in no training."""
+    """(to choose each concept's feature on, to grade it on): those it is graded on are in no training."""
     return world.sentences(2 * GRADED, "train", seed=1), world.sentences(GRADED, "test")
 
 
-def report(model, transcoder, world, places) -> dict:
+def report(model, transcoder, world, recovery) -> dict:
     """Every number that README and model card quote, as measured on held-out sentences and questions."""
+    table = recovery.table
+    places = table[(table["dictionary"] == "cross-layer") & (table["kind"] == "place")]
     questions = world.questions(held_out=True)
     right = two_hop_accuracy(model, questions)
     held_out = [s.text for s in world.sentences(EVALUATED, "test")]
@@ -90,6 +123,7 @@ def report(model, transcoder, world, places) -> dict:
         "held-out two-hop accuracy": sum(right) / len(right),
         "transcoder": {name: float(value) for name, value in summary.items()},
         "places with a feature of F1 >= 0.9": float((places["F1"] >= 0.9).mean()),
+        "recovered": recovery.summary["recovered"].unstack().to_dict("index"),
     }
 
 
