@@ -44,6 +44,7 @@ _HOME = {
     "student_labels": "features",
     "toy_superposition": "features",
     "load_features": "features",
+    "load_labels": "features",
     "load_public_features": "features",
     "load_world": "worlds",
 }

@@ -8,7 +8,7 @@ from .polysemanticity import polysemanticity
 from .public import load_public_features
 from .scores import score_labels
 from .steering import steering_scores
-from .store import FeatureStore, load_features
+from .store import FeatureStore, load_features, load_labels
 from .superposition import toy_superposition
 from .units import Neurons, RandomDirections
 
@@ -21,6 +21,7 @@ __all__ = [
     "label_features",
     "label_prompt",
     "load_features",
+    "load_labels",
     "load_public_features",
     "neuron_examples",
     "polysemanticity",

@@ -196,12 +196,7 @@ def load_features(name: str | Path) -> FeatureStore:
 
     Raises FileNotFoundError when there is none, ValueError when a file is damaged.
     """
-    folder = data_folder() / SHIPPED[name] if name in SHIPPED else Path(name)
-    if not (folder / "features.parquet").exists():
-        raise FileNotFoundError(
-            f"no feature store at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder written by "
-            "store.save(folder)"
-        )
+    folder = _folder(name, "features.parquet", "store.save(folder)")
     try:
         features = pd.read_parquet(folder / "features.parquet")
         windows = pq.read_table(folder / "windows.parquet").column("tokens").combine_chunks()
@@ -212,6 +207,25 @@ def load_features(name: str | Path) -> FeatureStore:
     store = FeatureStore.__new__(FeatureStore)
     store._set(features, layers, windows)
     return store
+
+
+def load_labels(name: str | Path) -> pd.DataFrame:
+    """The labels that ship with the store of a model ("pocket"), or that were saved with one: the table of
+    `ik.label_features`, with their scores where they were scored.
+
+    Raises FileNotFoundError when there are none.
+    """
+    labels = pd.read_parquet(_folder(name, "labels.parquet", "store.save(folder, labels)") / "labels.parquet")
+    return labels.assign(words=[words if words is None else tuple(words) for words in labels["words"]])
+
+
+def _folder(name, file, how):
+    folder = data_folder() / SHIPPED[name] if name in SHIPPED else Path(name)
+    if not (folder / file).exists():
+        raise FileNotFoundError(
+            f"no {file} at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder written by {how}"
+        )
+    return folder
 
 
 class _File:

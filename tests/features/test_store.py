@@ -168,6 +168,16 @@ def test_save_and_load(setting, tmp_path):
         ik.load_features(tmp_path / "f")
 
 
+def test_labels_ship_with_a_store(setting, tmp_path):
+    store = setting[2]
+    labels = pd.concat([ik.label_features(store), ik.student_labels({(1, 4): "mine"})], ignore_index=True)
+    store.save(tmp_path / "f", labels)
+    pd.testing.assert_frame_equal(ik.load_labels(tmp_path / "f"), labels, check_dtype=False)
+    store.save(tmp_path / "g")
+    with pytest.raises(FileNotFoundError, match="labels.parquet"):
+        ik.load_labels(tmp_path / "g")
+
+
 def test_examples_are_read_when_they_are_asked_for(setting, tmp_path, monkeypatch):
     from interp_kit.features import store as module
 
