@@ -29,13 +29,19 @@ def save_checkpoint(folder, model, optimizer, step: int, extra: dict | None = No
 
 
 def load_checkpoint(folder, model, optimizer, extra: dict | None = None):
-    """Restores model, optimizer and `extra` in place; returns (step to go on from, notes), (0, None) without a file."""
+    """Restores model, optimizer and `extra` in place; returns (step to go on from, notes), (0, None) without a file.
+
+    Raises ValueError for a file that lacks what this version needs.
+    """
     path = Path(folder) / NAME
     if not path.exists():
         return 0, None
     with safe_open(path, "pt") as file:
         about = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
+    missing = [name for name in extra or {} if f"extra.{name}" not in tensors]
+    if missing:
+        raise ValueError(f"{path} lacks {missing[0]!r}: another version wrote it; move it away to begin anew")
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     for name, value in (extra or {}).items():
         value.copy_(tensors[f"extra.{name}"])

@@ -3,7 +3,8 @@
     python -m interp_kit.worlds.build [folder]
 
 The pocket model (about 17 minutes on two cores), its transcoder, its feature store with labels, and the table of
-which concepts are recovered. Each training resumes from its checkpoint in build/ and the same seeds give the same files on the same machine.
+which concepts are recovered. Each training resumes from its checkpoint in build/ and the same seeds give the same files
+on the same machine.
 """
 
 import json
@@ -26,7 +27,7 @@ from .recovery import recover_concepts
 
 CHECKPOINTS = Path("build")
 PROMPT = "The capital of the state containing Dallas is"
-TRANSCODER = {"n_features": 2560, "activation": "topk", "k": 6, "steps": 1500}
+TRANSCODER = {"n_features": 2560, "activation": "threshold", "k": 6, "steps": 1500}
 TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # of them, to find the features that never fire
 SHOWN = 16  # examples kept a feature
@@ -65,8 +66,8 @@ def without_dead(model, transcoder, texts):
 
 
 def dictionaries(model, transcoder, texts) -> dict:
-    """What the transcoder's features are compared with: a per-layer transcoder trained alike, the model's neurons, and as
-    many random directions."""
+    """What the transcoder's features are compared with: a per-layer transcoder trained alike, the model's neurons, and
+    as many random directions."""
     run = train_transcoder(model, texts, kind="per-layer", checkpoint=CHECKPOINTS / "per-layer", **TRANSCODER)
     return {
         "cross-layer": transcoder,
@@ -91,7 +92,8 @@ def name_of(concept: str) -> str:
 def named_rightly(store, labels) -> dict:
     """Of the features that detect a concept, the share that the offline labeller gives exactly its name."""
     both = labels.merge(store.features.dropna(subset="concept")[["layer", "feature", "concept"]])
-    return {"features that detect a concept": len(both), "labelled with its name": (both["label"] == both["concept"]).mean()}
+    rightly = float((both["label"] == both["concept"]).mean())
+    return {"features that detect a concept": len(both), "labelled with its name": rightly}
 
 
 def picture(model, transcoder, store, labels) -> str:
