@@ -29,8 +29,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 class Polysemanticity:
-    """`table`: one row a unit that is on for ten tokens or more: dictionary, layer, feature, best (its best single group), explained,
-    concepts (see above). `summary` has their medians."""
+    """`table`: one row a unit that is on for ten tokens or more: dictionary, layer, feature, best (its best single
+    group), explained, concepts (see above). `summary` has their medians, and of how many units half is explained."""
 
     def __init__(self, table: pd.DataFrame):
         self.table = table
