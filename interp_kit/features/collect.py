@@ -1,6 +1,8 @@
 """Looking units up in text, in one pass: on which windows of text does each fire, how often and how strongly."""
 
 import zlib
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -37,19 +39,29 @@ def collect_features(model, units, texts, n_examples: int = 10, seed: int = 0) -
     """
     units = units_of(model, units)
     rows = TextRows(model, texts, seed)
-    rows.texts = bar = tqdm(rows.texts, desc="collecting features", unit=" texts", leave=False)
+    total = len(rows.texts) if isinstance(rows.texts, Sequence) else None
+    rows.texts = taken = _Counted(rows.texts)
     reader = _Reader(units, max(len(rows.first), int(units.skips_first)), n_examples, seed)
-    some = []
-    for row in rows.epoch():
-        some.append(row)
-        if len(some) == ROWS_AT_ONCE:
+    with tqdm(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
+        stream = rows.epoch()
+        while some := list(islice(stream, ROWS_AT_ONCE)):
             reader.read(some)
-            some = []
-    reader.read(some)
-    bar.close()
+            bar.set_postfix_str(f"{reader.tokens:,} tokens", refresh=False)
+            bar.update(taken.n - bar.n)
     if not reader.tokens:
         raise ValueError(NOTHING)
     return reader.store()
+
+
+class _Counted:
+    """Texts, and how many of them were taken."""
+
+    def __init__(self, texts):
+        self.texts, self.n = texts, 0
+
+    def __iter__(self):
+        for self.n, text in enumerate(self.texts, 1):
+            yield text
 
 
 class _Windows(NamedTuple):
