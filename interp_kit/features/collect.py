@@ -60,7 +60,8 @@ class _Counted:
         self.texts, self.n = texts, 0
 
     def __iter__(self):
-        for self.n, text in enumerate(self.texts, 1):
+        for text in self.texts:
+            self.n += 1
             yield text
 
 
