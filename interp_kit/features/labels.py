@@ -142,7 +142,8 @@ class Evidence:
 
     def _telling(self, telling, everything, fires_on):
         first = telling[0]
-        if self.strength[first] >= SURELY * everything:
+        squares = sum(s * s for s in self.strength.values())  # weak firings are many and say little
+        if self.strength[first] ** 2 >= SURELY * squares:
             return Rule("word", (first,)), first, fires_on
         seen = tuple(word for word in telling if self.strength[word] >= SEEN)
         if tie := self._tie(telling):
@@ -171,15 +172,17 @@ class Evidence:
         feature fires on itself is preferred.
         """
         along, total = self.corpus.along_with, sum(self.strength[w] for w in telling)
-        direct, covered = Counter(), Counter()
+        direct, covered, together = Counter(), Counter(), Counter()
         for word in telling:
             for other, share in along(word).items():
                 direct[other] += self.strength[word] * share
                 covered[other] += self.strength[word] * (share >= GOES_ALONG)
+                together[other] += share >= GOES_ALONG and self.strength[word] >= SEEN
         tied = {
             word: direct[word]
             for word in direct
             if covered[word] >= TIED * (rest := total - self.strength.get(word, 0)) > 0
+            and together[word] > 1
             and direct[word] >= TIES * self.corpus.share(word) * rest
         }
         around = Counter()

@@ -74,7 +74,8 @@ def _grade(model, units, concepts, train, test):
         best.append(torch.stack([at.values, torch.full_like(at.values, layer), at.indices % n_units, *rates]))
         of_unit = f1.flatten(0, 1).max(0)
         value = measured.rates(i)[0].flatten(0, 1).gather(0, of_unit.indices[None])[0]
-        for unit in (value >= DETECTS).nonzero()[:, 0].tolist():
+        often = (measured.positives >= LEAST)[of_unit.indices % len(concepts)]
+        for unit in ((value >= DETECTS) & often).nonzero()[:, 0].tolist():
             concept = concepts[int(of_unit.indices[unit]) % len(concepts)]
             detects.append((layer, unit % units.counts[i], concept, float(value[unit])))
     best = torch.stack(best)  # [layer, column, concept]
