@@ -7,7 +7,7 @@ import random
 
 import interp_kit as ik
 from interp_kit.worlds.build import graded_sentences, report
-from interp_kit.worlds.grading import grade
+from interp_kit.worlds.recovery import recover_concepts
 
 PROMPT = "The capital of the state containing Dallas is"
 
@@ -16,7 +16,7 @@ def steps_found(model, transcoder, world, n=100):
     """Of n held-out questions: in how many pruned graphs a feature is named after the right place, and in how many the
     strongest path of the city's last token runs through it."""
     features = ik.load_features("pocket")
-    labels = ik.label_features(features)
+    labels = ik.load_labels("pocket")
     questions = world.questions(held_out=True)
     random.Random(0).shuffle(questions)
     named = through = 0
@@ -31,13 +31,15 @@ def steps_found(model, transcoder, world, n=100):
 
 def main():
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
-    places = grade(model, transcoder, world, *graded_sentences(world)).places
-    numbers = report(model, transcoder, world, places)
+    recovery = recover_concepts(model, {"cross-layer": transcoder}, *graded_sentences(world))
+    numbers = report(model, transcoder, world, recovery)
+    places = recovery.table[recovery.table["kind"] == "place"]
     for name, value in (numbers | numbers.pop("transcoder")).items():
         print(f"{name:45} {value:.4f}")
-    print(f"\nF1 of the best feature of each place:\n{places.groupby('kind')['F1'].describe().round(3).to_string()}")
+    print(f"\nF1 of the best feature of each place:\n{places['F1'].describe().round(3).to_string()}")
     print(f"\nThe weakest:\n{places.sort_values('F1').head(12).to_string(index=False)}")
     named, through = steps_found(model, transcoder, world)
+    print(f"\n{recovery}")
     print(f"\nOf 100 held-out questions: graphs naming the place {named}, best path of the city through it {through}")
     graph = ik.attribute(model, transcoder, PROMPT)
     print(f"\n{graph}\n" + "\n".join(f"{name:25} {value:.3f}" for name, value in graph.scores.items()))

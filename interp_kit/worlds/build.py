@@ -90,10 +90,12 @@ def name_of(concept: str) -> str:
 
 
 def named_rightly(store, labels) -> dict:
-    """Of the features that detect a concept, the share that the offline labeller gives exactly its name."""
+    """Of the features that detect a concept, the share whose label, made without an LLM, names it."""
     both = labels.merge(store.features.dropna(subset="concept")[["layer", "feature", "concept"]])
-    rightly = float((both["label"] == both["concept"]).mean())
-    return {"features that detect a concept": len(both), "labelled with its name": rightly}
+    rightly = sum(
+        concept in label.removeprefix("say ").split(" / ") for concept, label in zip(both["concept"], both["label"])
+    )
+    return {"features that detect a concept": len(both), "labelled with its name": rightly / len(both)}
 
 
 def picture(model, transcoder, store, labels) -> str:

@@ -7,8 +7,8 @@ import pytest
 
 import interp_kit as ik
 from interp_kit.files import data_folder
-from interp_kit.worlds.build import graded_sentences, report
-from interp_kit.worlds.grading import grade
+from interp_kit.worlds.build import graded_sentences, named_rightly, report
+from interp_kit.worlds.recovery import recover_concepts
 from interp_kit.worlds.pocket import two_hop_accuracy
 
 PROMPT = "The capital of the state containing Dallas is"
@@ -31,8 +31,8 @@ def world():
 
 @pytest.fixture(scope="module")
 def measured(model, transcoder, world):
-    places = grade(model, transcoder, world, *graded_sentences(world)).places
-    return places, report(model, transcoder, world, places)
+    recovery = recover_concepts(model, {"cross-layer": transcoder}, *graded_sentences(world), kinds=("place",))
+    return recovery.table, report(model, transcoder, world, recovery)
 
 
 def test_held_out_two_hop_questions(measured):
@@ -68,12 +68,18 @@ def test_the_report_that_ships_is_the_one_measured(measured):
     places, fresh = measured
     assert shipped["held-out two-hop accuracy"] == fresh["held-out two-hop accuracy"]
     assert shipped["transcoder"] == pytest.approx(fresh["transcoder"], rel=0.02)
-    table = pd.read_csv(data_folder() / "pocket-transcoder" / "places.csv")
+    table = pd.read_csv(data_folder() / "pocket-transcoder" / "concepts.csv")
+    table = table[(table["dictionary"] == "cross-layer") & (table["kind"] == "place")]
     assert table["F1"].mean() == pytest.approx(places["F1"].mean(), abs=0.01)
+
+
+def test_labels_without_an_llm_name_what_features_detect():
+    store = ik.load_features("pocket")
+    assert named_rightly(store, ik.load_labels("pocket"))["labelled with its name"] >= 0.85
 
 
 def test_dallas_texas_austin_appears_by_itself(model, transcoder):
     store = ik.load_features("pocket")
-    graph = ik.attribute(model, transcoder, PROMPT).annotate(store, ik.label_features(store))
+    graph = ik.attribute(model, transcoder, PROMPT).annotate(store, ik.load_labels("pocket"))
     steps = graph.prune().paths().query("token == ' Dallas'")["steps"].item()
     assert steps.startswith("Dallas → ") and " → Texas → " in steps and steps.endswith(" → Austin")
