@@ -10,8 +10,6 @@ and the node table, which the peer computes later.
 """
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from common.measure import Measure
+from common.peers import HERE, environment, run
 from common.random_sets import random_transcoder
 
 import interp_kit as ik
@@ -31,19 +30,11 @@ SETS = {
 }
 BACKENDS = ("transformerlens", "nnsight")
 PEER = Path("build/peers/circuit-tracer")
-HERE = Path(__file__).parent
+# The order matters: torch's CPU build first, and the nnsight that this version of the peer works with last.
+INSTALLS = [["torch==2.13.0"], ["circuit-tracer==0.5.0"], ["nnsight==0.6.1"]]
 
 
 # ---------------------------------------------------------------- the two programs' inputs
-
-
-def make_peer():
-    """The order matters: torch's CPU build first, and the nnsight that this version of the peer works with last."""
-    if not (PEER / "done").exists():
-        subprocess.run([sys.executable, "-m", "venv", PEER / "env"], check=True)
-        for what in ("torch==2.13.0", "circuit-tracer==0.5.0", "nnsight==0.6.1"):
-            subprocess.run([PEER / "env/bin/pip", "install", "--quiet", what], check=True)
-        (PEER / "done").touch()
 
 
 def write_model(model, folder):
@@ -125,15 +116,6 @@ def ours(transcoder, out):
 # ---------------------------------------------------------------- both, one after the other
 
 
-def run(python, *arguments):
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), str(HERE)])
-    done = subprocess.run([str(python), *map(str, arguments)], env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{arguments[0]} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def difference(a, b):
     """Relative Frobenius differences of two programs: of the adjacency over the same nodes, and of the logits after the
     same interventions, for each mode."""
@@ -146,7 +128,7 @@ def difference(a, b):
 
 
 def main():
-    make_peer()
+    peer = environment(PEER.name, INSTALLS)
     model, folder = ik.load_model("smollm2"), PEER / "model"
     write_model(model, folder)
     rows = []
@@ -157,7 +139,7 @@ def main():
         rows.append({"set": name, "program": "interp_kit", **result})
         for backend in BACKENDS:
             arguments = folder.absolute(), path, backend, 64, PROMPT, PEER / "peer.npz"
-            theirs = run(PEER / "env/bin/python", HERE / "peers/run_circuit_tracer.py", *arguments)
+            theirs = run(peer, HERE / "peers/run_circuit_tracer.py", *arguments)
             same, logits = difference(PEER / "ours.npz", PEER / "peer.npz")
             times = {"times our CPU": theirs["cpu"] / result["cpu"], "times our wall": theirs["wall"] / result["wall"]}
             rows.append({"set": name, "program": backend, **theirs, **times, "difference": same})

@@ -11,14 +11,13 @@ tokens after equally many of them. Ours chooses features by a product in bfloat1
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import torch
+from common.peers import HERE, environment, run
 from safetensors.torch import load_file, save_file
 
 import interp_kit as ik
@@ -28,7 +27,7 @@ from interp_kit.transcoders.parallel import Processes
 from interp_kit.transcoders.texts import TextRows
 from interp_kit.transcoders.trainer import Trainer
 
-HERE, BUILD = Path(__file__).parent, Path("build/training")
+BUILD = Path("build/training")
 # What pip is asked for. llamascopium does not import with transformer-lens 4; decode-clt alone would bring CUDA.
 PEERS = {
     "llamascopium": [["torch==2.13.0"], ["torch==2.13.0", "llamascopium==2.0.0b34", "transformer-lens==3.9.0"]],
@@ -40,16 +39,6 @@ SIZES = {  # at SmolLM2's a step takes seconds: few steps, one learning rate
     "smollm2-clt": dict(model="smollm2", features=256, k=8, span="all", steps=20, tokens=16_384, rates=(3e-3,)),
 }
 TEST, BATCH, THREADS, UNTIMED = 4096, 1024, 2, 3
-
-
-def make_peer(name):
-    folder = Path("build/peers") / name
-    if not (folder / "done").exists():
-        subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-        for what in PEERS[name]:
-            subprocess.run([folder / "env/bin/pip", "install", "--quiet", *what], check=True)
-        (folder / "done").touch()
-    return folder / "env/bin/python"
 
 
 def write_activations(name, tokens) -> Path:
@@ -116,7 +105,7 @@ def train_ours(options):
     tokens = (options.steps - UNTIMED) * options.batch
     result = {"tokens_per_second": tokens / seconds, "cpu_seconds": cpu_seconds}
     result |= {"NMSE": error.mean().item(), "L0": on.tolist()}
-    Path(options.out).write_text(json.dumps(result))
+    print(json.dumps(result))
 
 
 # ---------------------------------------------------------------- the comparison
@@ -128,7 +117,8 @@ def compare(size):
     programs = {"ours": [sys.executable, __file__, "ours"]}
     programs["ours, in float32"] = [*programs["ours"], "--float32"]
     programs["ours, threshold"] = [*programs["ours"], "--activation", "threshold"]
-    programs |= {name: [make_peer(name), HERE / "peers" / f"train_{name}.py"] for name in PEERS}
+    for name, installs in PEERS.items():
+        programs[name] = [environment(name, installs), HERE / "peers" / f"train_{name}.py"]
     programs["llamascopium, ReLU"] = [*programs["llamascopium"], "--activation", "relu"]
     rows = []
     for name, command in programs.items():
@@ -144,17 +134,10 @@ def compare(size):
 
 
 def trained(command, activations, about, rate):
-    out = BUILD / "out.json"
     numbers = {"features": about["features"], "k": about["k"], "steps": about["steps"], "span": about["span"]}
     numbers |= {"batch": BATCH, "lr": rate, "threads": THREADS}
     chosen = [str(part) for name, value in numbers.items() for part in (f"--{name}", value)]
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(
-        [*map(str, command), str(activations), str(out), *chosen], env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    result = json.loads(out.read_text())
+    result = run(*command, activations, *chosen)
     tokens = (about["steps"] - UNTIMED) * BATCH
     row = {"tokens/s": result["tokens_per_second"], "tokens/CPU s": tokens / result["cpu_seconds"]}
     return row | {"NMSE": result["NMSE"], "L0 (all layers)": sum(result["L0"])}
@@ -163,7 +146,6 @@ def trained(command, activations, about, rate):
 def options_of_ours(arguments):
     parser = argparse.ArgumentParser()
     parser.add_argument("activations")
-    parser.add_argument("out")
     for name, kind in {"features": int, "k": int, "steps": int, "batch": int, "lr": float, "threads": int}.items():
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--span")

@@ -15,7 +15,6 @@ import argparse
 import json
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -26,7 +25,6 @@ WARMUP, LAST, UNTIMED = 50, 0.2, 3  # steps; the share of the run over which the
 def options():
     parser = argparse.ArgumentParser()
     parser.add_argument("activations", help="safetensors with x, y, x_test, y_test [layer, token, d_model], scaled")
-    parser.add_argument("out", help="where to write the JSON")
     parser.add_argument("--features", type=int, default=1024)
     parser.add_argument("--k", type=int, default=8, help="features a token and layer")
     parser.add_argument("--activation", choices=("topk", "relu"), default="topk")
@@ -90,4 +88,4 @@ def main(name, make_peer):
         "cpu_seconds": cpu_seconds,
         "seconds": seconds,
     }
-    Path(chosen.out).write_text(json.dumps(result, indent=1))
+    print(json.dumps(result))

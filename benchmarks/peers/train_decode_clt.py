@@ -1,4 +1,4 @@
-"""Trains decode-clt's (crosslayer-coding's) transcoder: python train_decode_clt.py ACTIVATIONS OUT.json [see --help]
+"""Trains decode-clt's (crosslayer-coding's) transcoder: python train_decode_clt.py ACTIVATIONS [see --help]
 
 In an environment of its own: pip install torch==2.13.0 numpy safetensors, then --no-deps decode-clt==0.0.1.
 

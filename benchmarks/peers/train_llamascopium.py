@@ -1,4 +1,4 @@
-"""Trains llamascopium's cross-layer transcoder: python train_llamascopium.py ACTIVATIONS OUT.json [options, see --help]
+"""Trains llamascopium's cross-layer transcoder: python train_llamascopium.py ACTIVATIONS [options, see --help]
 
 In an environment of its own: pip install torch==2.13.0, then torch==2.13.0 llamascopium==2.0.0b34
 transformer-lens==3.9.0 (it does not import with 4).

@@ -8,6 +8,7 @@ Rules in the order in which people read a feature card; the first whose evidence
     words   Waco / Nice / 46  ... and nothing ties them together: the mark of a feature with several meanings
     say     say Austin        the word that follows is mostly one
     class   a number          what it fires on differs, but is all of one kind
+    phrase  largest city      a common word, nearly always in the same phrase
     after   capital … is      a word stands before that place far more often than elsewhere
     word    is                none of these: the word it fires on after all
 
@@ -46,7 +47,8 @@ CLASSES = {
 @dataclass(frozen=True)
 class Rule:
     """When a label expects its feature to fire: on one of `words`, before it ("say"), on a word of the class
-    ("class"), or on the second where the first came before ("after")."""
+    ("class"), on the last of them where the others stand right before it ("phrase"), or on the second where the first
+    came before ("after")."""
 
     kind: str
     words: tuple[str, ...]
@@ -59,6 +61,9 @@ class Rule:
             return [w.lower() for w in following] == [w.lower() for w in self.words]
         if self.kind == "class":
             return re.fullmatch(CLASSES[self.words[0]], read) is not None
+        if self.kind == "phrase":
+            *before, last = self.words
+            return read == last and words.pieces[max(0, at - len(before)) : at] == before
         if self.kind == "after":
             return read == self.words[1] and self.words[0] in words.pieces[:at]
         return read.lower() in {w.lower() for w in self.words}
@@ -107,10 +112,12 @@ class Evidence:
     def __init__(self, examples: pd.DataFrame, corpus: Corpus):
         self.corpus, self.total = corpus, 0.0
         here, following, before = Counter(), Counter(), Counter()
+        self.runs = []  # (word it fires on, the pieces before that, strength)
         for tokens, active, peak in zip(examples["tokens"], examples["activations"], examples["peak"], strict=True):
             words, strength = corpus.words(tuple(tokens)), abs(float(active[peak]))
             at, self.total = words.of_token[peak], self.total + strength
             here[words.read[peak]] = max(here[words.read[peak]], strength)
+            self.runs.append((words.read[peak], words.pieces[:at], strength))
             for word in words.pieces[at + 1 : at + 2]:
                 following[word] += strength
             for word in set(words.pieces[:at]):
@@ -132,6 +139,8 @@ class Evidence:
             return Rule("say", (said,)), f"say {said}", f"comes before {said} {share:.0%}; {fires_on}"
         if len(words) > JOINED and (kind := self._class(everything)):
             return Rule("class", (kind,)), kind, fires_on
+        if self.strength[words[0]] >= MOSTLY * everything and len(phrase := self._phrase(words[0])) > 1:
+            return Rule("phrase", phrase), " ".join(phrase), fires_on
         lift, word = max(
             ((s / self.corpus.share(w), w) for w, s in self.before.items() if s >= MOSTLY), default=(0, "")
         )
@@ -144,14 +153,35 @@ class Evidence:
         first = telling[0]
         squares = sum(s * s for s in self.strength.values())  # weak firings are many and say little
         if self.strength[first] ** 2 >= SURELY * squares:
-            return Rule("word", (first,)), first, fires_on
+            return self._word(first, fires_on)
         seen = tuple(word for word in telling if self.strength[word] >= SEEN)
         if tie := self._tie(telling):
             share = self._goes_along(tie, telling)
             return Rule("tied", (*seen, tie)), tie, f"{fires_on}; {tie} goes along with them in {share:.0%} of texts"
         if self.strength[first] >= MOSTLY * everything:
-            return Rule("word", (first,)), first, fires_on
+            return self._word(first, fires_on)
         return Rule("words", seen), " / ".join(telling[:JOINED]), fires_on
+
+    def _word(self, word, fires_on):
+        phrase = self._phrase(word) if word.islower() else (word,)  # a name needs no more
+        return Rule("phrase" if len(phrase) > 1 else "word", phrase), " ".join(phrase), fires_on
+
+    def _phrase(self, word):
+        """`word` and what stands right before it nearly always and, at the beginning, is rare elsewhere."""
+        phrase, runs = [word], [(before, strength) for read, before, strength in self.runs if read == word]
+        least = SURELY * sum(strength for _, strength in runs)
+        while len(phrase) < JOINED:
+            earlier = Counter()
+            for before, strength in runs:
+                earlier.update({piece: strength for piece in before[-len(phrase) :][:1] if len(before) >= len(phrase)})
+            best, found = max(earlier.items(), key=lambda item: item[1], default=("", 0))
+            if found < least:
+                break
+            runs = [(b, s) for b, s in runs if len(b) >= len(phrase) and b[-len(phrase)] == best]
+            phrase.insert(0, best)
+        while len(phrase) > 1 and LIFT * self.corpus.share(phrase[0]) > 1:
+            del phrase[0]
+        return tuple(phrase)
 
     def _goes_along(self, word, telling):
         """How surely a text with one of the others has `word` too, on average."""
