@@ -44,13 +44,13 @@ def reading_aids(model, name):
     """Transcoder, feature store and labels; where no store ships, it is collected now."""
     transcoder = ik.load_transcoder(name)
     try:
-        features = ik.load_features(name)
+        return transcoder, ik.load_features(name), ik.load_labels(name)
     except FileNotFoundError:
-        say(f"\nNo feature store ships for this model yet: its features are looked up in {N_TEXTS} short texts now.")
+        say(f"\nNo feature store ships for this model: its features are looked up in {N_TEXTS} short texts now.")
         texts = [s.text for s in ik.load_world("geography").sentences(N_TEXTS, "train")]
         texts[::4] = [model.chat(text) for text in texts[::4]]
         features = ik.collect_features(model, transcoder, texts, n_examples=8)
-    return transcoder, features, ik.label_features(features)
+        return transcoder, features, ik.label_features(features)
 
 
 def describe(graph) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ..files import atomic_folder, data_folder
 
-SHIPPED = {"pocket": "pocket-features"}
+SHIPPED = {"pocket": "pocket-features", "smollm2": "smollm2-features"}
 TO_LABEL, TO_TEST = ("top", "sample"), ("held", "silent", "near")
 LISTS = {"promotes": "promotes", "suppresses": "suppresses", "promoted_by": "driven by"}
 QUARTERS = ("strongest", "second", "third", "weakest")
@@ -192,7 +192,7 @@ class FeatureStore:
 
 
 def load_features(name: str | Path) -> FeatureStore:
-    """The shipped store of a model ("pocket"), or one that `save` wrote to a folder.
+    """The shipped store of a model ("pocket", "smollm2"), or one that `save` wrote to a folder.
 
     Raises FileNotFoundError when there is none, ValueError when a file is damaged.
     """
@@ -210,7 +210,7 @@ def load_features(name: str | Path) -> FeatureStore:
 
 
 def load_labels(name: str | Path) -> pd.DataFrame:
-    """The labels that ship with the store of a model ("pocket"), or that were saved with one: the table of
+    """The labels that ship with the store of a model ("pocket", "smollm2"), or that were saved with one: the table of
     `ik.label_features`, with their scores where they were scored.
 
     Raises FileNotFoundError when there are none.

@@ -1,4 +1,4 @@
-"""Trains the transcoder of SmolLM2 that ships in data/: hours on two cores, resumable.
+"""Trains the transcoder of SmolLM2 that ships in data/, hours on two cores, resumable; then looks its features up.
 
 python -m interp_kit.worlds.prose sample build/smollm2/sampled.jsonl 400000
 python -m interp_kit.worlds.prose collect build/smollm2/prose.jsonl
@@ -14,11 +14,13 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..features import collect_features, label_features, score_labels
 from ..files import data_folder
 from ..graphs import attribute
 from ..models import load_model
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
+from . import load_world
 from .build import write
 from .cards import real_transcoder_card
 from .prose import held_out
@@ -30,6 +32,8 @@ OWN = 5  # times that the model's own writing, scarce and dear, is read for once
 TRANSCODER = {"n_features": 1248, "activation": "threshold", "kind": "per-layer", "k": 16}
 TRAINING = {"steps": 4000, "batch": 1024, "learning_rate": 2e-3, "memory": "2GB"}
 EVALUATED = 200  # held-out texts that the numbers are measured on
+LOOKED_UP = {"own": 250, "prose": 250, "world": 2000}  # texts in which features are looked up ...
+SHOWN = 6  # ... and examples kept of each group: more would not fit beside the transcoder
 
 
 def read_texts() -> dict[str, list[str]]:
@@ -55,6 +59,16 @@ def main(folder: Path) -> None:
         ("training.csv", run.history.to_csv(index=False, float_format="%.4f")),
     ):
         write(place / name, text)
+    store = feature_store(model, transcoder, kept)
+    store.save(folder / "smollm2-features", score_labels(store, label_features(store)))
+
+
+def feature_store(model, transcoder, texts):
+    """The features in some texts of each kind, and in sentences on places, which the lessons ask about."""
+    texts = texts | {"world": [sentence.text for sentence in load_world().sentences(LOOKED_UP["world"], "train")]}
+    draw = random.Random("features")
+    some = [text for name, n in LOOKED_UP.items() for text in draw.sample(texts[name], n)]
+    return collect_features(model, transcoder, some, n_examples=SHOWN)
 
 
 def report(model, transcoder, texts) -> dict:
