@@ -24,6 +24,7 @@ from . import load_world
 from .cards import model_card, transcoder_card
 from .pocket import Recipe, train_pocket, two_hop_accuracy
 from .recovery import recover_concepts
+from .truth import says
 
 CHECKPOINTS = Path("build")
 PROMPT = "The capital of the state containing Dallas is"
@@ -32,7 +33,7 @@ TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # of them, to find the features that never fire
 SHOWN = 16  # examples kept a feature
 LEAST = 3e-5  # a feature that fires more rarely, per token, is dropped as dead
-GRADED = 4_000  # held-out sentences that features are graded on
+CHOSEN, GRADED = 8_000, 12_000  # sentences to choose each concept's feature on, held-out ones to grade it on
 EVALUATED = 10_000  # and those for the transcoder; many, since a city is rare and so is its feature
 
 
@@ -79,22 +80,14 @@ def dictionaries(model, transcoder, texts) -> dict:
 
 def truth(recovery):
     """For every feature that detects a concept (F1 >= 0.8): which, and how well."""
-    mine = recovery.units[recovery.units["dictionary"] == "cross-layer"].copy()
-    mine["concept"] = mine["concept"].map(name_of)
+    mine = recovery.units[recovery.units["dictionary"] == "cross-layer"]
     return mine[["layer", "feature", "concept", "F1"]]
-
-
-def name_of(concept: str) -> str:
-    """place:Texas is Texas, answer:capital=Austin is Austin."""
-    return concept.split(":", 1)[1].split("=", 1)[-1]
 
 
 def named_rightly(store, labels) -> dict:
     """Of the features that detect a concept, the share whose label, made without an LLM, names it."""
     both = labels.merge(store.features.dropna(subset="concept")[["layer", "feature", "concept"]])
-    rightly = sum(
-        concept in label.removeprefix("say ").split(" / ") for concept, label in zip(both["concept"], both["label"])
-    )
+    rightly = sum(says(label, concept) for label, concept in zip(both["label"], both["concept"]))
     return {"features that detect a concept": len(both), "labelled with its name": rightly / len(both)}
 
 
@@ -111,7 +104,7 @@ def write(path: Path, text: str) -> None:
 
 def graded_sentences(world):
     """(to choose each concept's feature on, to grade it on): those it is graded on are in no training."""
-    return world.sentences(2 * GRADED, "train", seed=1), world.sentences(GRADED, "test")
+    return world.sentences(CHOSEN, "train", seed=1), world.sentences(GRADED, "test")
 
 
 def report(model, transcoder, world, recovery) -> dict:

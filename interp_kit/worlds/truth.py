@@ -1,5 +1,6 @@
 """Sentences as token ids with their concepts: what a feature can be graded against."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,6 +22,12 @@ class Graded(NamedTuple):
     real: torch.Tensor
     named: torch.Tensor
     in_play: torch.Tensor
+
+
+def says(label: str, concept: str) -> bool:
+    """Whether the name of the concept ("Texas" of place:Texas, "Austin" of answer:capital=Austin) is in the label."""
+    name = concept.split(":", 1)[-1].split("=", 1)[-1]
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", label, re.IGNORECASE) is not None
 
 
 def concepts_of(sentences, kinds=None) -> list[str]:
