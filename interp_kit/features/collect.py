@@ -126,7 +126,8 @@ class _Reader:
         lengths = np.array([len(piece) for piece in self.numbers])
         features, examples = [], {}
         for i, (number, layer) in enumerate(zip(self.units.layers, self.layers, strict=True)):
-            promotes, suppresses, promoted_by = promoted_tokens(self.units, i, TOKENS_SHOWN)
+            tokens = promoted_tokens(self.units, i, TOKENS_SHOWN)
+            promotes, suppresses, promoted_by = ([[names[t] for t in line] for line in ids.tolist()] for ids in tokens)
             features.append(
                 pd.DataFrame(
                     {

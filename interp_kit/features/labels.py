@@ -4,7 +4,7 @@ Rules in the order in which people read a feature card; the first whose evidence
 
     rule    label             when
     word    Dallas            it fires on one name or word, mostly, and that tells something
-    tied    Texas             it fires on several telling words, and this one goes along with them in the texts
+    tied    Texas             it fires on several names, and this one goes along with them in the texts
     words   Waco / Nice / 46  ... and nothing ties them together: the mark of a feature with several meanings
     say     say Austin        the word that follows is mostly one
     class   a number          what it fires on differs, but is all of one kind
@@ -42,6 +42,7 @@ CLASSES = {
     "capitals": r"[A-Z]{2,}",
     "a name": r"[A-Z].*",
 }
+NAME = re.compile("[A-Z]")
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,8 @@ class Evidence:
         feature fires on itself is preferred.
         """
         along, total = self.corpus.along_with, sum(self.strength[w] for w in telling)
+        if sum(self.strength[w] for w in telling if NAME.match(w)) < MOSTLY * total:
+            return None  # of other words it is chance, or the topic, that ties them
         direct, covered, together = Counter(), Counter(), Counter()
         for word in telling:
             for other, share in along(word).items():
@@ -211,7 +214,8 @@ class Evidence:
         tied = {
             word: direct[word]
             for word in direct
-            if covered[word] >= TIED * (rest := total - self.strength.get(word, 0)) > 0
+            if NAME.match(word)
+            and covered[word] >= TIED * (rest := total - self.strength.get(word, 0)) > 0
             and together[word] > 1
             and direct[word] >= TIES * self.corpus.share(word) * rest
         }

@@ -36,14 +36,12 @@ class LLM:
     prices: dollars for a million tokens (read, written); without them an estimate has tokens only.
     cache: a folder in which every answer is kept, so that no question is paid for twice.
 
-    Raises ImportError when the package `openai` is missing, ValueError when no model is named.
+    Raises ValueError when no model is named.
     """
 
     def __init__(self, model=None, base_url=None, api_key=None, prices=None, cache: str | Path = "build/llm"):
-        try:
-            import openai
-        except ImportError:
-            raise ImportError("labels by an LLM need the package openai: pip install 'interp_kit[llm]'") from None
+        import openai  # slow to import, and most never ask an LLM
+
         self.model = model or os.environ.get("OPENAI_MODEL")
         if not self.model:
             raise ValueError("no model: give LLM(model=...), or set OPENAI_MODEL")

@@ -6,7 +6,10 @@ import torch
 from torch.nn.functional import normalize
 
 from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
+from ..transcoders.trainer import multiplies_bfloat16
 from ..transcoders.training import chosen_layers
+
+CANDIDATES = 4  # times as many tokens as are asked for, to choose from
 
 
 class _OfModel:
@@ -120,18 +123,26 @@ def detectors(units, active: torch.Tensor) -> torch.Tensor:
     return torch.cat([active, -active], 1).relu() if units.quiet else active
 
 
-def promoted_tokens(units, i: int, n: int) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
-    """For each unit of the i-th layer the n tokens that it raises most, those it lowers most (through the final norm
-    and the unembedding, as if nothing came between), and those whose embedding drives it most."""
+def promoted_tokens(units, i: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each unit of the i-th layer the ids of the n tokens that it raises most, of those it lowers most (through the
+    final norm and the unembedding, as if nothing came between), and of those whose embedding drives it most: each
+    [unit, n]."""
     parts, model = anatomy(units.model.hf), units.model
-    names = model.tokens(torch.arange(model.vocab_size))
     rows = parts.unembedding.weight
     readout = Norm.of(parts.final_norm).pull(rows - rows.mean(0))
-    effect = units.written(i).to(readout.dtype) @ readout.T  # [unit, vocabulary]
-    embedding = model.hf.get_input_embeddings().weight
-    drive = units.read(i).to(embedding.dtype) @ Norm.of(parts.blocks[units.layers[i]].mlp_norm)(embedding).T
-    tops = ((scores.topk(n, 1).indices) for scores in (effect, -effect, drive))
-    return tuple([[names[t] for t in line] for line in top.tolist()] for top in tops)
+    embedding = Norm.of(parts.blocks[units.layers[i]].mlp_norm)(model.hf.get_input_embeddings().weight)
+    written, read = units.written(i).to(readout.dtype), units.read(i).to(embedding.dtype)
+    return _best(written, readout, n), _best(-written, readout, n), _best(read, embedding, n)
+
+
+def _best(directions, rows, n):
+    """For each direction [unit, d_model] the indices of the n of `rows` with the largest products. Where bfloat16 is
+    native it finds candidates, four times as fast, and the products of those are exact."""
+    if not multiplies_bfloat16(rows.device):
+        return (directions @ rows.T).topk(n, 1).indices
+    candidates = (directions.bfloat16() @ rows.bfloat16().T).topk(min(CANDIDATES * n, len(rows)), 1).indices
+    exact = torch.einsum("ud,ucd->uc", directions, rows[candidates])
+    return candidates.gather(1, exact.topk(n, 1).indices)
 
 
 def _projections(mlp, d_model):

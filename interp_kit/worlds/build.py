@@ -120,7 +120,7 @@ def report(model, transcoder, world, recovery) -> dict:
         "held-out two-hop accuracy": sum(right) / len(right),
         "transcoder": {name: float(value) for name, value in summary.items()},
         "places with a feature of F1 >= 0.9": float((places["F1"] >= 0.9).mean()),
-        "recovered": recovery.summary["recovered"].unstack().to_dict("index"),
+        "recovered": recovery.summary["recovered"].unstack("kind").to_dict("index"),
     }
 
 

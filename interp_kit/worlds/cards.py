@@ -1,5 +1,7 @@
 """The cards that ship beside the pocket model and the transcoders, filled from what was measured."""
 
+from .recovery import LEAST
+
 MODEL = """---
 license: apache-2.0
 language: en
@@ -40,9 +42,15 @@ and all later layers. circuit-tracer's folder layout plus `interp_kit.json`.
 | next-token loss, model and replacement model, nats | {loss:.3f}, {replaced:.3f} |
 | states and countries with a feature of their own (F1 >= 0.9) | {places:.1%} of {n_places} |
 
-`places.csv` has every state and country: its best feature, chosen on training sentences, and that feature's F1, precision and
-recall on held-out ones. A feature is right when it fires on the token that completes the place's name or the name of one of
-its cities; firing later in the same sentence is neither right nor wrong; firing anywhere else is a false alarm.
+Which concepts are recovered: the share of a kind's concepts that one unit detects (F1 >= 0.8), here, in a per-layer transcoder
+trained alike, among the model's neurons, and among random directions of what the MLPs read.
+
+{recovered}
+
+`concepts.csv` has every concept: in each dictionary its best unit, chosen on training sentences, and that unit's F1, precision and
+recall on held-out ones (concepts that come up there fewer than {least_positives} times are left out). A unit is right when it fires on the token that
+completes the concept's name, for a place also the name of one of its cities; firing later in the same sentence is neither right
+nor wrong; firing anywhere else is a false alarm. Labels made by rule name {named:.1%} of the {detecting:,} features that detect a concept.
 
 Features that fired on fewer than one token in {least:,} of the training texts were dropped; the files pad every layer to
 one shape with zero rows, as circuit-tracer expects.
@@ -107,11 +115,23 @@ def transcoder_card(transcoder, world, report, least) -> str:
         tokens=round(numbers["tokens"]),
         top1=numbers["top-1"],
         replaced=numbers["replacement loss"],
+        recovered=_table(report["recovered"]),
+        least_positives=LEAST,
+        named=report["labels"]["labelled with its name"],
+        detecting=report["labels"]["features that detect a concept"],
         places=report["places with a feature of F1 >= 0.9"],
         n_places=len(world.places),
         first="the begin-of-text token",
         **{key: numbers[key] for key in ("NMSE", "L0", "dead", "KL", "loss")},
     )
+
+
+def _table(recovered):
+    """{dictionary: {kind: share}} as Markdown."""
+    kinds = list(next(iter(recovered.values())))
+    lines = [["", *kinds], ["---"] * (len(kinds) + 1)]
+    lines += [[name, *(f"{shares[kind]:.1%}" for kind in kinds)] for name, shares in recovered.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def real_transcoder_card(transcoder, report) -> str:

@@ -67,11 +67,27 @@ def test_a_class():
 
 
 def test_what_came_before():
-    after = [f"the capital it is {answer}" for answer in ("Austin", "Paris", "Rome")]
+    after = [f"the capital {w} is {answer}" for w, answer in (("it", "Austin"), ("so", "Paris"), ("this", "Rome"))]
     given = corpus(*after, *[f"so the it this is word{i}" for i in range(99)])
     assert label(given, *[(text, "is", 1.0) for text in after]) == ("after", "capital … is")
     plain = [f"this is word{i}" for i in range(3)]
     assert label(given, *[(text, "is", 1.0) for text in plain]) == ("word", "is")
+
+
+def test_a_phrase():
+    """Of what stands right before a word nearly always, the part that is rare elsewhere; a name needs none."""
+    texts = [f"so the year of statehood is {i}" for i in range(9)]
+    given = corpus(*texts, *[f"so the city of Austin is city{i}" for i in range(99)])
+    assert label(given, *[(text, "statehood", 1.0) for text in texts]) == ("phrase", "year of statehood")
+    city = [(f"so the city of Austin is city{i}", "city", 1.0) for i in range(9)]
+    assert label(given, *city) == ("word", "city")
+
+
+def test_what_is_no_name_is_not_tied():
+    about = [f"the {word} flickers here {i}" for word in ("fire", "warm", "flames") for i in range(9)]
+    given = corpus(*about, filler=999)
+    examples = [(f"the {word} flickers here 1", word, a) for word, a in (("fire", 1.0), ("warm", 0.9), ("flames", 0.8))]
+    assert label(given, *examples) == ("words", "fire / warm / flames")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +97,7 @@ def test_what_came_before():
         (Rule("tied", ("Dallas", "Texas")), "Dallas in Texas", ["Dallas", "Texas"]),
         (Rule("say", ("Austin",)), "it is Austin", ["is"]),
         (Rule("class", ("a number",)), "in 1,845 or 3 days", ["1,845", "3"]),
+        (Rule("phrase", ("largest", "city")), "a city the largest city", [" city"]),
         (Rule("after", ("capital", "is")), "is the capital is here", [" is"]),
     ],
 )
