@@ -24,7 +24,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .llm import LABEL_TOKENS, label_prompt
-from .store import TO_TEST
+from .store import TO_LABEL
 from .words import Corpus, Words
 
 MOSTLY = 0.6  # the share of the evidence that settles a label
@@ -83,13 +83,17 @@ def label_features(store, llm=None, only=None) -> pd.DataFrame:
         what that costs.
     only: the (layer, feature) pairs to label, by default all that fire.
     """
-    wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
-    examples = store.examples
-    examples = examples[~examples["group"].isin(TO_TEST)]
-    corpus = None if llm else Corpus(examples["tokens"])
+    live = store.features[store.features["density"] > 0]
+    pairs = list(zip(live["layer"].tolist(), live["feature"].tolist()))
+    if only is not None:
+        wanted = {(int(layer), int(feature)) for layer, feature in only}
+        pairs = [at for at in pairs if at in wanted]
+    corpus = None if llm else Corpus(store.texts(TO_LABEL))
     lines = []
-    for at, mine in tqdm(examples.groupby(["layer", "feature"], sort=False), desc="labelling", leave=False):
-        if wanted is not None and at not in wanted:
+    for at in tqdm(pairs, desc="labelling", leave=False):
+        mine = store.of(*at)
+        mine = mine[mine["group"].isin(TO_LABEL)]
+        if mine.empty:  # all of its texts were kept aside
             continue
         if llm:
             label = llm.ask(label_prompt(store, *at), LABEL_TOKENS).strip(" \n\"'.")

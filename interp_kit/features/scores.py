@@ -116,7 +116,7 @@ class RuleJudge:
     """A label's rule is asked token by token. A label without a rule (an LLM's, a student's) means its words."""
 
     def __init__(self, store):
-        self.corpus = Corpus(store.texts)
+        self.corpus = Corpus(store.texts())
 
     def __call__(self, label, texts, marks):
         rule = self._rule(label)

@@ -103,10 +103,15 @@ class FeatureStore:
         """The feature's row of `features`. Raises KeyError when the store does not have it."""
         return self.features.iloc[self._rows[layer, feature]]
 
-    @property
-    def texts(self) -> list[list[str]]:
-        """All windows that are somebody's example, as lists of tokens."""
-        return self._windows.to_pylist()
+    def texts(self, groups=None) -> list[list[str]]:
+        """All windows that are somebody's example, as lists of tokens; with `groups` those that are one of these."""
+        if groups is None:
+            return self._windows.to_pylist()
+        used = set()
+        for table in self._layers.values():
+            here = np.isin(table.column("group").to_numpy().astype(str), groups)
+            used.update(np.unique(table.column("window").to_numpy()[here]).tolist())
+        return self._windows.take(pa.array(sorted(used), pa.int32())).to_pylist()
 
     def card(self, layer: int, feature: int, n_examples: int = 5) -> dict:
         """What the card in a graph shows, as plain data."""

@@ -34,7 +34,7 @@ def test_everything_there_is():
     page = FeatureCard(data)._repr_html_()
     for text in ("Texas", "fires on Dallas", "0.931", "Austin", "1_2_7", "&#39;\\n&#39;"):
         assert text in page
-    assert re.findall(r"height:([\d.]+)%", page) == ["100.0", "0", "50.0"]
+    assert re.findall(r"height:([\d.]+)%", page) == ["100.0", "0.0", "50.0"]
 
 
 def test_every_text_is_escaped():
