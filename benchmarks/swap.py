@@ -22,7 +22,7 @@ STRENGTHS = (1.0, 2.0)  # times the activation in a question about the other pla
 def features_of(place, graph, concepts):
     """The graph's features that detect a place, by the known truth: [node id]."""
     found = graph.nodes[graph.nodes["kind"] == "feature"]
-    return [n.id for n in found.itertuples() if concepts.get((n.layer, n.feature)) == place]
+    return [n.id for n in found.itertuples() if concepts.get((n.layer, n.feature)) == f"place:{place}"]
 
 
 def written_norm(transcoder, layer, feature):
@@ -37,7 +37,7 @@ def control(graph, transcoder, steers, concepts, place, rng):
         layer, feature, position = map(int, steer.node.split("_"))
         if steer.value == 0:
             here = table[(table["position"] == position) & ~table["id"].isin(taken)]
-            here = [n.id for n in here.itertuples() if concepts.get((n.layer, n.feature)) != place]
+            here = [n.id for n in here.itertuples() if concepts.get((n.layer, n.feature)) != f"place:{place}"]
             if here:
                 random_steers.append(replace(steer, node=rng.choice(here)))
                 taken.add(random_steers[-1].node)

@@ -9,6 +9,7 @@ on the same machine.
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # of them, to find the features that never fire
 SHOWN = 16  # examples kept a feature
 LEAST = 3e-5  # a feature that fires more rarely, per token, is dropped as dead
-CHOSEN, GRADED = 8_000, 12_000  # sentences to choose each concept's feature on, held-out ones to grade it on
+CHOSEN, GRADED = 8_000, 8_000  # sentences to choose each concept's feature on; to grade it on, beside the held-out ones
 EVALUATED = 10_000  # and those for the transcoder; many, since a city is rare and so is its feature
 
 
@@ -103,8 +104,14 @@ def write(path: Path, text: str) -> None:
 
 
 def graded_sentences(world):
-    """(to choose each concept's feature on, to grade it on): those it is graded on are in no training."""
-    return world.sentences(CHOSEN, "train", seed=1), world.sentences(GRADED, "test")
+    """(to choose each concept's feature on, to grade it on). None of those graded on is among the others or was read by
+    the transcoder. Held-out sentences alone would not do: they lack a third of the cities, and a feature that fires on
+    one of those as well would pass for a detector of the other."""
+    chosen = world.sentences(CHOSEN, "train", seed=1)
+    seen = {sentence.text for sentence in chosen + world.sentences(TEXTS, "train")}
+    fresh = (sentence for sentence in world.sentences(4 * GRADED, "train", seed=2) if sentence.text not in seen)
+    held_out = {sentence.text: sentence for sentence in world.sentences(GRADED, "test")}
+    return chosen, [*islice(fresh, GRADED), *held_out.values()]
 
 
 def report(model, transcoder, world, recovery) -> dict:

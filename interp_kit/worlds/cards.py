@@ -87,6 +87,22 @@ held out, by a hash of the text.
 Position 0 is left out of training: the MLPs write unusually large vectors there. In a graph it is all error node.
 """
 
+STORE = """---
+license: apache-2.0
+---
+# On which texts the features of SmolLM2's transcoder fire
+
+{n_features:,} features, {live:,} of which fire on these texts: {texts}. Held-out texts of the transcoder are not among them. Each feature
+has up to {shown} windows of each group (`ik.FeatureStore` says which), so its density is known better than its rare meanings.
+
+`labels.parquet`: labels by rule, without a language model. Told such a label, its rule says of held-out windows whether the feature
+fires there (detection) and on which tokens (fuzzing): balanced accuracy {detection:.3f} and {fuzzing:.3f} on average, where 0.5 is
+guessing. Many of these features have several meanings, and many labels are poor: the scores stand beside them.
+
+Windows are pieces of what the model itself wrote and of freely licensed packages (`data/worlds/prose/sources.csv`: sources,
+versions, licences), and of the sentences of `data/worlds/geography`.
+"""
+
 
 def model_card(model, world, recipe, report) -> str:
     return MODEL.format(
@@ -151,4 +167,16 @@ def real_transcoder_card(transcoder, report) -> str:
         **cells,
         **graphs,
         **{name: report[name] for name in ("tokens", "trained", "loss", "L0", "dead", "own", "times", "prose")},
+    )
+
+
+def store_card(store, labels, texts: dict[str, int], shown: int) -> str:
+    names = {"own": "texts that the model wrote", "prose": "of prose", "world": "sentences on places"}
+    return STORE.format(
+        n_features=len(store.features),
+        live=int((store.features["density"] > 0).sum()),
+        texts=", ".join(f"{n:,} {names[name]}" for name, n in texts.items()),
+        shown=shown,
+        detection=labels["detection"].mean(),
+        fuzzing=labels["fuzzing"].mean(),
     )

@@ -22,7 +22,7 @@ from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
 from . import load_world
 from .build import write
-from .cards import real_transcoder_card
+from .cards import real_transcoder_card, store_card
 from .prose import held_out
 
 TEXT = Path("build/smollm2")
@@ -60,7 +60,9 @@ def main(folder: Path) -> None:
     ):
         write(place / name, text)
     store = feature_store(model, transcoder, kept)
-    store.save(folder / "smollm2-features", score_labels(store, label_features(store)))
+    labels = score_labels(store, label_features(store))
+    store.save(folder / "smollm2-features", labels)
+    write(folder / "smollm2-features" / "README.md", store_card(store, labels, LOOKED_UP, SHOWN))
 
 
 def feature_store(model, transcoder, texts):
