@@ -71,6 +71,14 @@ def test_no_text_is_on_both_sides(setting):
     assert not set(examples["text"][test]) & set(examples["text"][~test])
 
 
+def test_texts_of_some_groups(setting):
+    store = setting[-1]
+    examples = store.examples
+    for groups in (["top", "sample"], ["held"]):
+        wanted = {tuple(tokens) for tokens in examples.loc[examples["group"].isin(groups), "tokens"]}
+        assert {tuple(tokens) for tokens in store.texts(groups)} == wanted
+
+
 def test_counts(setting):
     model, clt, store = setting
     features = torch.cat([exact(model, clt, text) for text in TEXTS], 1)

@@ -5,7 +5,9 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit.worlds.build import TEXTS, graded_sentences
 from interp_kit.worlds.sentences import Slot, fill
+from interp_kit.worlds.truth import concepts_of, says
 
 
 def recovered(model, clt, **kinds):
@@ -98,3 +100,29 @@ def test_rare_concepts_are_not_graded(planted):
     model, clt = planted
     few = sentences()[:6]  # four of Texas, two of Ohio
     assert ik.recover_concepts(model, {"clt": clt}, few, few).table.empty
+
+
+def test_no_sentence_decides_twice():
+    """What a feature is graded on chose neither it nor its weights; and no city is missing there."""
+    world = ik.load_world()
+    chosen, graded = ({s.text: s for s in some} for some in graded_sentences(world))
+    trained = {s.text for s in world.sentences(TEXTS, "train")}
+    assert not graded.keys() & (chosen.keys() | trained)
+    cities = set(concepts_of(graded.values(), ["city"]))
+    assert len(cities) > 0.98 * len(world.place_of)
+
+
+@pytest.mark.parametrize(
+    ("label", "concept", "right"),
+    [
+        ("Texas", "place:Texas", True),
+        ("say Austin", "answer:capital=Austin", True),
+        ("Waco / Texas / Nice", "place:Texas", True),
+        ("the largest city", "relation:largest city", True),
+        ("New Mexico City", "place:Mexico", True),  # a whole word is all that is asked
+        ("Texaston", "place:Texas", False),
+        ("Austin", "place:Texas", False),
+    ],
+)
+def test_whether_a_label_says_a_concept(label, concept, right):
+    assert says(label, concept) == right
