@@ -27,7 +27,7 @@ from interp_kit.worlds.smollm2 import read_texts
 BUILD = Path("build/features")
 # Without its own list of packages, which brings vLLM and CUDA; these are what its cache imports.
 IMPORTED = "transformers safetensors jaxtyping simple_parsing orjson blobfile asyncer faiss-cpu sentence-transformers"
-INSTALLS = [["torch==2.13.0"], ["torch==2.13.0", *IMPORTED.split()], ["--no-deps", "eai-delphi==0.1.3"]]
+INSTALLS = [["torch==2.13.0"], ["torch==2.13.0", "psutil", *IMPORTED.split()], ["--no-deps", "eai-delphi==0.1.3"]]
 TEXTS, ROW, THREADS = 120, 256, 2
 
 

@@ -9,8 +9,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 import torch
 from common.measure import Measure
 from delphi.latents.cache import LatentCache

@@ -60,4 +60,5 @@ def graded(model, sentences, concepts: list[str]) -> Iterator[Graded]:
 
 def _sparse(places, n_concepts, n_tokens):
     at = torch.tensor(sorted(places), dtype=torch.long).reshape(-1, 2).T
-    return torch.sparse_coo_tensor(at, torch.ones(at.shape[1]), (n_concepts, n_tokens)).to_sparse_csr()
+    ones, shape = torch.ones(at.shape[1]), (n_concepts, n_tokens)
+    return torch.sparse_coo_tensor(at, ones, shape, check_invariants=False).to_sparse_csr()
