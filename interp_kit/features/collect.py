@@ -125,8 +125,8 @@ class _Reader:
         windows = [[names[i] for i in piece] for piece in self.numbers]
         lengths = np.array([len(piece) for piece in self.numbers])
         features, examples = [], {}
-        for i, (number, layer) in enumerate(zip(self.units.layers, self.layers, strict=True)):
-            tokens = promoted_tokens(self.units, i, TOKENS_SHOWN)
+        promoted = promoted_tokens(self.units, TOKENS_SHOWN)
+        for number, layer, tokens in zip(self.units.layers, self.layers, promoted, strict=True):
             promotes, suppresses, promoted_by = ([[names[t] for t in line] for line in ids.tolist()] for ids in tokens)
             features.append(
                 pd.DataFrame(

@@ -10,6 +10,7 @@ from ..transcoders.trainer import multiplies_bfloat16
 from ..transcoders.training import chosen_layers
 
 CANDIDATES = 4  # times as many tokens as are asked for, to choose from
+UNITS_AT_ONCE = 256  # in a product with all tokens: larger ones cost more in fresh memory than they save
 
 
 class _OfModel:
@@ -123,26 +124,42 @@ def detectors(units, active: torch.Tensor) -> torch.Tensor:
     return torch.cat([active, -active], 1).relu() if units.quiet else active
 
 
-def promoted_tokens(units, i: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For each unit of the i-th layer the ids of the n tokens that it raises most, of those it lowers most (through the
-    final norm and the unembedding, as if nothing came between), and of those whose embedding drives it most: each
-    [unit, n]."""
+def promoted_tokens(units, n: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """For each layer, and each of its units, the ids of the n tokens that it raises most, of those it lowers most
+    (through the final norm and the unembedding, as if nothing came between), and of those whose embedding drives it
+    most: each [unit, n]."""
     parts, model = anatomy(units.model.hf), units.model
     rows = parts.unembedding.weight
-    readout = Norm.of(parts.final_norm).pull(rows - rows.mean(0))
-    embedding = Norm.of(parts.blocks[units.layers[i]].mlp_norm)(model.hf.get_input_embeddings().weight)
-    written, read = units.written(i).to(readout.dtype), units.read(i).to(embedding.dtype)
-    return _best(written, readout, n), _best(-written, readout, n), _best(read, embedding, n)
+    readout = _Tokens(Norm.of(parts.final_norm).pull(rows - rows.mean(0)))
+    for i, layer in enumerate(units.layers):
+        embedding = _Tokens(Norm.of(parts.blocks[layer].mlp_norm)(model.hf.get_input_embeddings().weight))
+        raises, lowers = readout.best(units.written(i), n, (1, -1))
+        yield raises, lowers, embedding.best(units.read(i), n, (1,))[0]
 
 
-def _best(directions, rows, n):
-    """For each direction [unit, d_model] the indices of the n of `rows` with the largest products. Where bfloat16 is
-    native it finds candidates, four times as fast, and the products of those are exact."""
-    if not multiplies_bfloat16(rows.device):
-        return (directions @ rows.T).topk(n, 1).indices
-    candidates = (directions.bfloat16() @ rows.bfloat16().T).topk(min(CANDIDATES * n, len(rows)), 1).indices
-    exact = torch.einsum("ud,ucd->uc", directions, rows[candidates])
-    return candidates.gather(1, exact.topk(n, 1).indices)
+class _Tokens:
+    """A vector for each token [token, d_model]. Where bfloat16 is native it finds candidates, four times as fast, and
+    the products of those are exact."""
+
+    def __init__(self, rows):
+        self.rows, self.fast = rows, multiplies_bfloat16(rows.device)
+        self.narrow = rows.bfloat16() if self.fast else rows
+
+    def best(self, directions, n, signs) -> list[torch.Tensor]:
+        """For each direction [unit, d_model] the indices of the n tokens with the largest products, times each sign."""
+        parts = [self._best(some, n, signs) for some in directions.to(self.rows.dtype).split(UNITS_AT_ONCE)]
+        return [torch.cat(of_sign) for of_sign in zip(*parts)]
+
+    def _best(self, directions, n, signs):
+        products, found = directions.to(self.narrow.dtype) @ self.narrow.T, []
+        for sign in signs:
+            if not self.fast:
+                found.append(products.topk(n, 1, largest=sign > 0).indices)
+                continue
+            candidates = products.topk(min(CANDIDATES * n, len(self.rows)), 1, largest=sign > 0).indices
+            exact = sign * torch.einsum("ud,ucd->uc", directions, self.rows[candidates])
+            found.append(candidates.gather(1, exact.topk(n, 1).indices))
+        return found
 
 
 def _projections(mlp, d_model):
