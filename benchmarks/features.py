@@ -5,7 +5,7 @@
 Makes an environment for the peer (build/peers/delphi, some minutes and 2 GB the first time), then each program reads
 the same texts in a process of its own, one after the other, with two threads, model and encoders in float32. Ours ends
 with examples, histograms and promoted tokens on disk. delphi's cache holds where each feature is on and how much; its
-examples are made from that later, which is not counted, and it reads rows of 256 tokens, ours of at most 128.
+examples are made from that later, which is not counted. It reads rows of 256 tokens, ours of at most 256.
 """
 
 import argparse

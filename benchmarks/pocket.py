@@ -34,7 +34,9 @@ def main():
     recovery = recover_concepts(model, {"cross-layer": transcoder}, *graded_sentences(world))
     numbers = report(model, transcoder, world, recovery)
     places = recovery.table[recovery.table["kind"] == "place"]
-    for name, value in (numbers | numbers.pop("transcoder")).items():
+    numbers |= numbers.pop("transcoder")
+    del numbers["recovered"]  # a table, printed below
+    for name, value in numbers.items():
         print(f"{name:45} {value:.4f}")
     print(f"\nF1 of the best feature of each place:\n{places['F1'].describe().round(3).to_string()}")
     print(f"\nThe weakest:\n{places.sort_values('F1').head(12).to_string(index=False)}")

@@ -68,3 +68,19 @@ def tiny_transcoder(model, seed=1, n_features=20, activation="topk", span=None, 
     if activation == "threshold":
         clt.threshold.uniform_(0.1, 1.0)
     return clt.requires_grad_(False)
+
+
+def planted_transcoder(model, *features):
+    """A transcoder whose features in layer 0 fire on the given words, each on its own and all equally, the others
+    never; changes the model so that its stream before the first MLP is the embedding alone."""
+    clt = tiny_transcoder(model, activation="threshold", reads="hook_resid_mid")
+    clt.W_enc.data.zero_()
+    clt.b_enc.data.fill_(-1)
+    clt.threshold.zero_()
+    for layer in model.hf.model.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+    rows = model.hf.model.embed_tokens.weight
+    rows.data = torch.eye(16)[: len(rows)]
+    for i, words in enumerate(features):
+        clt.W_enc.data[0, i] = 2 * sum(rows[model.token_id(word)] for word in words)
+    return clt

@@ -1,8 +1,7 @@
 """Measured on units whose meanings are planted."""
 
 import pytest
-import torch
-from tiny import tiny_model, tiny_texts, tiny_transcoder
+from tiny import planted_transcoder, tiny_model, tiny_texts
 
 import interp_kit as ik
 
@@ -11,17 +10,7 @@ import interp_kit as ik
 def planted():
     """In layer 0 feature 0 fires on Texas alone, feature 1 on Texas and, equally, on Ohio; the rest is silent."""
     model = tiny_model()
-    clt = tiny_transcoder(model, activation="threshold", reads="hook_resid_mid")
-    clt.W_enc.data.zero_()
-    clt.b_enc.data.fill_(-1)
-    clt.threshold.zero_()
-    for layer in model.hf.model.layers:  # the stream before the first MLP is then the embedding alone
-        layer.self_attn.o_proj.weight.data.zero_()
-    rows = model.hf.model.embed_tokens.weight
-    rows.data = torch.eye(16)[: len(rows)]
-    word = lambda w: rows[model.token_id(w)]  # noqa: E731
-    clt.W_enc.data[0, 0] = 2 * word("Texas")
-    clt.W_enc.data[0, 1] = 2 * (word("Texas") + word("Ohio"))
+    clt = planted_transcoder(model, ["Texas"], ["Texas", "Ohio"])
     return model, clt
 
 

@@ -1,8 +1,7 @@
 """Concept recovery, on a transcoder whose features are planted."""
 
 import pytest
-import torch
-from tiny import tiny_model, tiny_transcoder
+from tiny import planted_transcoder, tiny_model
 
 import interp_kit as ik
 from interp_kit.worlds.build import TEXTS, graded_sentences
@@ -29,17 +28,7 @@ def sentences():
 def planted():
     """Feature 0 of layer 0 fires exactly on Texas and Dallas, feature 1 on Ohio and on every "of" before any place."""
     model = tiny_model()
-    clt = tiny_transcoder(model, activation="threshold", reads="hook_resid_mid")
-    clt.W_enc.data.zero_()
-    clt.b_enc.data.fill_(-1)
-    clt.threshold.zero_()
-    for attention in model.hf.model.layers:  # the stream before the first MLP is then the embedding alone
-        attention.self_attn.o_proj.weight.data.zero_()
-    rows = model.hf.model.embed_tokens.weight
-    rows.data = torch.eye(16)[: len(rows)]
-    word = lambda w: rows[model.token_id(w)]  # noqa: E731
-    clt.W_enc.data[0, 0] = 2 * (word("Texas") + word("Dallas"))
-    clt.W_enc.data[0, 1] = 2 * (word("Ohio") + word("of"))
+    clt = planted_transcoder(model, ["Texas", "Dallas"], ["Ohio", "of"])
     return model, clt
 
 
