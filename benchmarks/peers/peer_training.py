@@ -19,7 +19,7 @@ from importlib.metadata import version
 import torch
 from safetensors.torch import load_file
 
-WARMUP, LAST, UNTIMED = 50, 0.2, 3  # steps; the share of the run over which the learning rate falls to 0; steps
+WARMUP, LAST, UNTIMED = 20, 0.2, 3  # steps; the share of the run over which the learning rate falls to 0; steps
 
 
 def options():
