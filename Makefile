@@ -40,7 +40,7 @@ help:
 	@$(PIP) --editable .
 	@touch $@
 
-.venv/.lab .venv/.data .venv/.test: .venv/.%: .venv/.core
+.venv/.lab .venv/.xai .venv/.data .venv/.test: .venv/.%: .venv/.core
 	@echo "Installing what '$*' needs ..."
 	@$(PIP) --editable ".[$*]"
 	@touch $@
@@ -53,7 +53,7 @@ help:
 demo: .venv/.core $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
 	@$(PY) -m interp_kit.demo $(MODEL)
 
-lab: .venv/.lab .venv/.smollm2
+lab: .venv/.lab .venv/.xai .venv/.smollm2
 	@$(PY) -m jupyter lab notebooks/
 
 test: .venv/.test .venv/.smollm2 chromium

@@ -47,6 +47,16 @@ _HOME = {
     "load_labels": "features",
     "load_public_features": "features",
     "load_world": "worlds",
+    "decompose": "lenses",
+    "ablate": "lenses",
+    "patch_activations": "lenses",
+    "logit_lens": "lenses",
+    "attention_patterns": "lenses",
+    "logprobs": "lenses",
+    "read_logprobs": "lenses",
+    "calibration": "lenses",
+    "explain_tokens": "lenses",
+    "compare_explanations": "lenses",
 }
 
 __all__ = sorted(_HOME)

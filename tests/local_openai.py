@@ -1,4 +1,8 @@
-"""An OpenAI-compatible server on this machine, for tests: it answers what a function says."""
+"""An OpenAI-compatible server on this machine, for tests: it answers what a function says.
+
+The function gets the messages and returns the answer's text; or, for a server with more to say, it takes the whole
+request and returns the whole body (`local_openai(whole=...)`), or a list of bodies, which are streamed.
+"""
 
 import json
 import threading
@@ -7,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def local_openai(answer, fail_first=0):
-    """Yields (base_url, requests so far). answer(messages) -> text; the first `fail_first` requests get a 429."""
+def local_openai(answer=None, fail_first=0, whole=None):
+    """Yields (base_url, requests so far). The first `fail_first` requests get a 429."""
     seen = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -16,10 +20,15 @@ def local_openai(answer, fail_first=0):
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             seen.append({"path": self.path, "key": self.headers["Authorization"], **request})
             failing = len(seen) <= fail_first
-            body = {"error": {"message": "slow down"}} if failing else completion(request, answer(request["messages"]))
-            data = json.dumps(body).encode()
+            if failing:
+                body = {"error": {"message": "slow down"}}
+            else:
+                body = whole(self.path, request) if whole else completion(request, answer(request["messages"]))
+            streamed = isinstance(body, list)
+            data = events(body) if streamed else json.dumps(body).encode()
             self.send_response(429 if failing else 200)
-            for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(data)))):
+            kind = "text/event-stream" if streamed else "application/json"
+            for name, value in (("Content-Type", kind), ("Content-Length", str(len(data)))):
                 self.send_header(name, value)
             if failing:
                 self.send_header("retry-after-ms", "1")
@@ -41,3 +50,9 @@ def local_openai(answer, fail_first=0):
 def completion(request, text):
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
     return {"id": "x", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
+
+
+def events(bodies):
+    """Server-sent events; those of the Responses API are named after their type."""
+    names = (f"event: {body['type']}\n" if "type" in body else "" for body in bodies)
+    return "".join(f"{name}data: {json.dumps(body)}\n\n" for name, body in zip(names, bodies)).encode()

@@ -114,7 +114,7 @@ PIP_PART = next(part["pip"] for part in ENVIRONMENT["dependencies"] if isinstanc
 
 
 def test_environment_pins_are_those_of_pyproject():
-    assert pins(line for line in PIP_PART if not line.startswith("--")) == CORE | EXTRAS["lab"]
+    assert pins(line for line in PIP_PART if not line.startswith("--")) == CORE | EXTRAS["lab"] | EXTRAS["xai"]
 
 
 def test_environment_takes_the_cpu_build_and_a_python_binder_understands():

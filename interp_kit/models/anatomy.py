@@ -107,8 +107,9 @@ def _neox_value(attention):
 class Layout:
     """The names of a family's modules, and where its value and output projections are.
 
-    `value` and `out` take the attention module and return weight and bias (or None), the weights as in nn.Linear:
-    [groups * width, d_model] and [d_model, heads * width].
+    `projection` is the module within attention that takes the heads, side by side, to the stream. `value` and `out`
+    take the attention module and return weight and bias (or None), the weights as in nn.Linear: [groups * width,
+    d_model] and [d_model, heads * width].
     """
 
     blocks: str = "layers"
@@ -120,6 +121,7 @@ class Layout:
     after_attention: str | None = None  # a norm on what attention writes
     after_mlp: str | None = None  # a norm on what the MLP writes
     positions: str | None = None  # learnt position embeddings
+    projection: str = "o_proj"
     value: Callable = _linear("v_proj")
     out: Callable = _linear("o_proj")
 
@@ -131,9 +133,12 @@ GEMMA = replace(
     mlp_norm="pre_feedforward_layernorm",
     after_mlp="post_feedforward_layernorm",
 )
-GPT2 = Layout("h", "ln_f", "ln_1", "attn", "ln_2", "mlp", positions="wpe", value=_gpt2_value, out=_gpt2_out)
+GPT2 = Layout(
+    "h", "ln_f", "ln_1", "attn", "ln_2", "mlp", positions="wpe", projection="c_proj", value=_gpt2_value, out=_gpt2_out
+)  # fmt: skip
 NEOX = replace(
-    LLAMA, final_norm="final_layer_norm", attention="attention", value=_neox_value, out=_linear("dense")
+    LLAMA, final_norm="final_layer_norm", attention="attention", projection="dense", value=_neox_value,
+    out=_linear("dense"),
 )  # fmt: skip
 
 FAMILIES = {
@@ -157,13 +162,15 @@ FAMILIES = {
 class Block:
     """One decoder layer: the modules that attribution and training look at.
 
-    `writer` is the module whose output is added to the residual stream: the MLP, or the norm after it. With
-    `parallel` the MLP reads the stream that attention reads, not what attention has written to it.
+    `projection` takes attention's heads, side by side, to the stream. `writer` is the module whose output is added to
+    the residual stream: the MLP, or the norm after it. With `parallel` the MLP reads the stream that attention reads,
+    not what attention has written to it.
     """
 
     layer: nn.Module
     attention_norm: nn.Module
     attention: nn.Module
+    projection: nn.Module
     after_attention: nn.Module | None
     mlp_norm: nn.Module
     mlp: nn.Module
@@ -237,6 +244,7 @@ def _block(layer, layout, parallel):
         layer=layer,
         attention_norm=getattr(layer, layout.attention_norm),
         attention=getattr(layer, layout.attention),
+        projection=getattr(getattr(layer, layout.attention), layout.projection),
         after_attention=getattr(layer, layout.after_attention) if layout.after_attention else None,
         mlp_norm=getattr(layer, layout.mlp_norm),
         mlp=mlp,

@@ -3,6 +3,7 @@
 import hashlib
 import html
 import json
+import re
 from functools import cached_property
 
 import pandas as pd
@@ -123,6 +124,22 @@ class LanguageModel:
         ids = self.encode(ids_or_text) if isinstance(ids_or_text, str) else self._id_tensor(ids_or_text)
         return [self._token_text(token) for token in ids.tolist()]
 
+    def token_bytes(self, token):
+        """The bytes that a token id stands for: a part of a character where a rare one is split over tokens.
+
+        Special tokens stand for what is written for them.
+        """
+        if token in self.tokenizer.added_tokens_decoder:
+            return self.tokenizer.added_tokens_decoder[token].content.encode()
+        spelled = self.tokenizer.convert_ids_to_tokens(token)
+        if spelled is None:  # embedding rows beyond the tokenizer's vocabulary, kept for speed on GPUs
+            return b""
+        if self._byte_level and all(character in _BYTE_OF for character in spelled):
+            return bytes(_BYTE_OF[character] for character in spelled)
+        if re.fullmatch(r"<0x[0-9A-F]{2}>", spelled):
+            return bytes([int(spelled[3:5], 16)])
+        return spelled.replace("▁", " ").encode()
+
     def token_id(self, text):
         """The id of a string that is exactly one token, its leading space taken as given.
 
@@ -217,7 +234,7 @@ class LanguageModel:
                 raise ValueError("`stop` is empty, and every text contains that. Give a string, or None.")
         prompt_ids = self._input_ids(prompt)
         new, text = [], ""
-        for token in self._greedy(prompt_ids, max_new_tokens):
+        for token in self.greedy(prompt_ids, max_new_tokens):
             new.append(token)
             text = self.continuation(prompt_ids, new)
             if stop is not None and stop in text:
@@ -225,8 +242,8 @@ class LanguageModel:
         return text
 
     @torch.no_grad()
-    def _greedy(self, ids, most):
-        """Yield up to `most` likeliest next ids, one forward pass each, keys and values kept."""
+    def greedy(self, ids, most):
+        """Yield up to `most` likeliest next ids after ids `[position]`, one forward pass each, keys and values kept."""
         room = most if self.context_length is None else min(most, self.context_length - len(ids) + 1)
         step, cache = ids[None], None
         for _ in range(room):
@@ -300,16 +317,10 @@ class LanguageModel:
     def _token_text(self, token):
         if token in self.tokenizer.added_tokens_decoder:
             return self.tokenizer.added_tokens_decoder[token].content
-        spelled = self.tokenizer.convert_ids_to_tokens(token)
-        if spelled is None:  # embedding rows beyond the tokenizer's vocabulary, kept for speed on GPUs
+        if self.tokenizer.convert_ids_to_tokens(token) is None:
             return f"<unused {token}>"
-        if self._byte_level and all(character in _BYTE_OF for character in spelled):
-            data = bytes(_BYTE_OF[character] for character in spelled)
-            return "".join(
-                f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c
-                for c in data.decode("utf-8", errors="surrogateescape")
-            )
-        return "\n" if spelled == "<0x0A>" else spelled.replace("▁", " ")
+        text = self.token_bytes(token).decode("utf-8", errors="surrogateescape")
+        return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
 
     def _pieces(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []

@@ -102,6 +102,31 @@ class Geography:
         sentence = self._tell(template, place, city=city, relation=relation)
         return Question(sentence.text[: sentence.spans[-1][0] - 1], self.facts[place][relation], city, place, relation)
 
+    def why_questions(self, n: int, seed: int = 0) -> pd.DataFrame:
+        """Held-out questions that ask "why this answer rather than that one?", and which words decide it: prompt,
+        target, contrast (both with their leading space), matters (a list of words), about.
+
+        In every other one the contrast answers the same question about another place, so the city decides; in the rest
+        it answers another question about the same place, so the relation does. What only says that an answer is due,
+        such as "is", speaks for both alike.
+        """
+        rng, rows = random.Random(f"why-{seed}"), []
+        while len(rows) < n:
+            city, relation = rng.choice(self._held_out_list)
+            place, about = self.place_of[city], ("city", "relation")[len(rows) % 2]
+            if about == "city":
+                other = self.facts[rng.choice([p for p in self.places if self.kind_of[p] == self.kind_of[place]])][
+                    relation
+                ]
+            else:
+                other = self.facts[place][rng.choice([r for r in self.facts[place] if r != relation])]
+            question = self._question(city, relation, rng.choice(TWO_HOP))
+            # Begin alike, as "San Juan" and "San Jose" do, and the next token could not tell them apart.
+            if question.answer[:2] != other[:2]:
+                matters = [city if about == "city" else relation]
+                rows.append((question.prompt, " " + question.answer, " " + other, matters, about))
+        return pd.DataFrame(rows, columns=["prompt", "target", "contrast", "matters", "about"])
+
     def sentence(self, rng: random.Random, held_out: bool = False) -> Sentence:
         """One random sentence. With `held_out`, a two-hop sentence about a pair that training never told."""
         if held_out:

@@ -78,3 +78,18 @@ def test_a_concept_belongs_to_the_token_that_completes_it():
 def test_an_unknown_world():
     with pytest.raises(ValueError, match="known worlds: geography"):
         ik.load_world("atlantis")
+
+
+def test_why_questions_know_what_decides(world):
+    table = world.why_questions(60)
+    assert table.equals(world.why_questions(60)) and list(table["about"][:2]) == ["city", "relation"]
+    for row in table.itertuples():
+        asked = [(c, r) for c, r in world.held_out if f" {c}" in f" {row.prompt}" and r in row.prompt]
+        pairs = [(c, r) for c, r in asked if " " + world.facts[world.place_of[c]][r] == row.target]
+        assert pairs and row.target[:3] != row.contrast[:3]
+        if row.about == "city":  # the same question about another place
+            assert row.matters[0] in {c for c, _ in pairs}
+            assert any(row.contrast == " " + facts.get(r, "") for _, r in pairs for facts in world.facts.values())
+        else:  # another question about the same place
+            assert row.matters[0] in {r for _, r in pairs}
+            assert any(row.contrast.strip() in world.facts[world.place_of[c]].values() for c, _ in pairs)
