@@ -57,6 +57,8 @@ _HOME = {
     "calibration": "lenses",
     "explain_tokens": "lenses",
     "compare_explanations": "lenses",
+    "side_by_side": "lenses",
+    "lens_trial": "lenses",
 }
 
 __all__ = sorted(_HOME)

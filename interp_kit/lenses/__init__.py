@@ -9,7 +9,9 @@ from .logit_lens import logit_lens
 from .logprobs import logprobs
 from .patching import patch_activations
 from .responses import read_logprobs
+from .side_by_side import side_by_side
 from .token_attribution import explain_tokens
+from .trial import lens_trial
 
 __all__ = [
     "ablate",
@@ -18,8 +20,10 @@ __all__ = [
     "compare_explanations",
     "decompose",
     "explain_tokens",
+    "lens_trial",
     "logit_lens",
     "logprobs",
     "patch_activations",
     "read_logprobs",
+    "side_by_side",
 ]

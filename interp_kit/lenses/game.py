@@ -12,7 +12,7 @@ from .targets import named, score, token_of
 AT_ONCE = 64  # versions of the prompt in one forward
 BASELINES = {
     "space": "the token of a single space",
-    "boundary": "the token that ends a document; what stands before it is forgotten",
+    "boundary": "the end-of-text token, before which models learn to forget",
     "mean": "the mean of all embeddings, which is no token",
     "zero": "the zero vector, which is no token",
 }

@@ -124,8 +124,11 @@ class Geography:
             # Begin alike, as "San Juan" and "San Jose" do, and the next token could not tell them apart.
             if question.answer[:2] != other[:2]:
                 matters = [city if about == "city" else relation]
-                rows.append((question.prompt, " " + question.answer, " " + other, matters, about))
-        return pd.DataFrame(rows, columns=["prompt", "target", "contrast", "matters", "about"])
+                rows.append(
+                    (question.prompt, " " + question.answer, " " + other, matters, about, city, place, relation)
+                )
+        columns = ["prompt", "target", "contrast", "matters", "about", "city", "place", "relation"]
+        return pd.DataFrame(rows, columns=columns)
 
     def sentence(self, rng: random.Random, held_out: bool = False) -> Sentence:
         """One random sentence. With `held_out`, a two-hop sentence about a pair that training never told."""

@@ -1,0 +1,141 @@
+"""All lenses on one prompt, on one page: what each can tell, what it says here, and what it cost."""
+
+import html
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..graphs import attribute
+from .attention import attention_patterns
+from .decomposition import decompose
+from .logit_lens import logit_lens
+from .logprobs import logprobs
+from .token_attribution import explain_tokens
+
+TELLS = {
+    "log-probabilities": "how sure it was of the answer, and what else it considered",
+    "logit lens": "what it would say if it stopped after a layer",
+    "MLP versus attention": "which parts wrote the answer, and from which word heads brought it",
+    "attention": "where heads look and what they move, for any answer",
+    "token attribution": "which words of the prompt decide the answer",
+    "attribution graph": "through which features words became the answer, and how much nobody explains",
+}
+
+
+@dataclass(repr=False)
+class SideBySide:
+    """results: what each lens returned, by its name. table: a row a lens: what it can tell (tells), what it finds on this
+    prompt (says), and CPU seconds."""
+
+    prompt: str
+    results: dict
+    table: pd.DataFrame
+
+    def __getitem__(self, lens):
+        return self.results[lens]
+
+    def __repr__(self):
+        return f"SideBySide({self.prompt!r})\n{self.table.to_string()}"
+
+    def _repr_html_(self):
+        parts = [
+            f"<details><summary><b>{html.escape(name)}</b></summary>{_page(result)}</details>"
+            for name, result in self.results.items()
+        ]
+        table = self.table.to_html(float_format="{:.2f}".format)
+        return f"<p><code>{html.escape(self.prompt)}</code></p>{table}{''.join(parts)}"
+
+
+def side_by_side(
+    model, prompt, target=None, contrast=None, *, transcoder=None, features=None, labels=None, baseline="space"
+) -> SideBySide:
+    """Looks at one prompt through every lens.
+
+    prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attribution ask why the one rather than
+    the other. transcoder: for the attribution graph, with `features` and `labels` for its names; without one it is left out.
+    baseline: of the token attribution (Shapley values).
+
+    Raises what the lenses raise.
+    """
+    looks = {
+        "log-probabilities": lambda: logprobs(model, prompt=prompt, max_new_tokens=1),
+        "logit lens": lambda: logit_lens(model, prompt, target),
+        "MLP versus attention": lambda: decompose(model, prompt, target, contrast),
+        "attention": lambda: attention_patterns(model, prompt),
+        "token attribution": lambda: explain_tokens(model, prompt, target, contrast, baseline=baseline),
+    }
+    if transcoder is not None:
+        looks["attribution graph"] = lambda: _graph(model, transcoder, prompt, features, labels)
+    results, rows = {}, []
+    for name, look in looks.items():
+        start = time.process_time()
+        results[name] = look()
+        seconds = time.process_time() - start
+        rows.append({"tells": TELLS[name], "says": _SAYS[name](results[name]), "CPU seconds": seconds})
+    return SideBySide(prompt, results, pd.DataFrame(rows, index=list(looks)))
+
+
+def _graph(model, transcoder, prompt, features, labels):
+    graph = attribute(model, transcoder, prompt)
+    return (graph if features is None else graph.annotate(features, labels)).prune()
+
+
+def _page(result):
+    return result._repr_html_() if hasattr(result, "_repr_html_") else f"<pre>{html.escape(repr(result))}</pre>"
+
+
+# ---------------------------------------------------------------- each lens in a sentence
+
+
+def _say_logprobs(found):
+    if not found.content:
+        return "the model ends the text here"
+    row = found.table.iloc[0]
+    return f"{row['token']!r} with {row['probability']:.1%}; entropy {row['entropy']:.2f} bits"
+
+
+def _say_logit_lens(found):
+    """The likeliest token of the last position, where it changes, from the first layer of the upper half on."""
+    words, said = found.tokens.iloc[:, -1], []
+    for layer, word in words.iloc[len(words) // 2 :].items():
+        if not said or said[-1][1] != word:
+            said.append((layer, word))
+    return "; ".join(f"{word!r} after {layer}" for layer, word in said)
+
+
+def _say_decomposition(found):
+    kinds = found.table.groupby("kind")["contribution"].sum()
+    heads = found.table["head"].notna().to_numpy()
+    parts = ", ".join(f"{kind} {value:+.1f}" for kind, value in kinds.items())
+    if not heads.any():
+        return parts
+    origin = found.sources[heads].sum().to_numpy()
+    return f"{parts}; heads brought most from {found.sources.columns[origin.argmax()]!r}"
+
+
+def _say_attention(found):
+    top = found.strongest(k=1).iloc[0]
+    return f"head {top['layer']}.{top['head']} moves most to the end, from {top['token']!r}"
+
+
+def _say_tokens(found):
+    top = found.table.nlargest(2, "value")
+    return f"{found.question}: " + ", ".join(f"{row.token!r} {row.value:+.1f}" for row in top.itertuples())
+
+
+def _say_graph(found):
+    features = found.nodes[found.nodes["kind"] == "feature"]
+    names = features.groupby("label")["influence"].sum().nlargest(3).index if "label" in features else []
+    scores = f"replacement {found.scores['replacement']:.2f}, completeness {found.scores['completeness']:.2f}"
+    return f"{', '.join(map(repr, names))}; {scores}" if len(names) else f"{len(features)} features; {scores}"
+
+
+_SAYS = {
+    "log-probabilities": _say_logprobs,
+    "logit lens": _say_logit_lens,
+    "MLP versus attention": _say_decomposition,
+    "attention": _say_attention,
+    "token attribution": _say_tokens,
+    "attribution graph": _say_graph,
+}
