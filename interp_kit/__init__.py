@@ -47,6 +47,7 @@ _HOME = {
     "load_labels": "features",
     "load_public_features": "features",
     "load_world": "worlds",
+    "open_lit": "lenses",
 }
 
 __all__ = sorted(_HOME)
