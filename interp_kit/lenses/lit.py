@@ -216,8 +216,9 @@ def _wait_until_up(server, folder, deadline):
     with tqdm(total=len(STEPS) - 1, desc=STEPS[0]) as bar:
         while time.monotonic() < deadline:
             status = _read(folder / STATUS)
-            bar.update(status["step"] - bar.n)
-            bar.set_description(STEPS[status["step"]])
+            if status["step"] > bar.n:
+                bar.set_description(STEPS[status["step"]], refresh=False)
+                bar.update(status["step"] - bar.n)
             if status["port"]:
                 return status["port"]
             if not server.running:

@@ -64,6 +64,8 @@ def make_lit_environment() -> Path:
 
 def _fill(folder):
     wanted = _wanted()
+    if wanted["packages"] == [LIT]:
+        raise RuntimeError("This installation of interp_kit predates its extra `lit`. Renew it: pip install -e .")
     pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-warn-script-location"]
     steps = {
         "an empty environment": lambda: _empty(folder),
@@ -93,7 +95,7 @@ def _run(folder, *arguments):
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])
-        raise RuntimeError(f"The environment of LIT could not be made: {' '.join(arguments)} said\n{tail}")
+        raise RuntimeError(f"The environment of LIT could not be made: `python {' '.join(arguments)}` said\n{tail}")
 
 
 def _python(folder):

@@ -37,7 +37,8 @@ def ask(server):
     def post(what, inputs=(), config=None, **parameters):
         address = f"{server.url}{what}?{urllib.parse.urlencode(parameters)}"
         body = json.dumps({"inputs": list(inputs), "config": config}).encode()
-        with urllib.request.urlopen(urllib.request.Request(address, data=body), timeout=60) as answer:
+        request = urllib.request.Request(address, data=body, headers={"Content-Type": "text/plain"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     return post
