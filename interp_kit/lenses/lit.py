@@ -36,17 +36,17 @@ class LitServer:
     block, or when this Python process ends, however it ends.
 
     Attributes: name (the model's), prompts (how many), port, log (path of what LIT said), url (what the reader's
-    browser opens).
+    browser opens, the first prompt selected).
     """
 
     def __init__(self, name: str, prompts: int, folder: Path, process: subprocess.Popen):
         self.name, self.prompts, self.log = name, prompts, folder / LOG
-        self.port: int | None = None  # once it is up
+        self.port, self.first = None, ""  # once it is up: where, and LIT's name of the first prompt
         self._folder, self._process = folder, process
 
     @property
     def url(self) -> str:
-        return lit_url(self.port)
+        return f"{lit_url(self.port)}?selection={self.first}"
 
     @property
     def running(self) -> bool:
@@ -124,7 +124,7 @@ def open_lit(model, texts, candidates=None, port: int = 0, timeout: float = 300)
         config["model"] = str(_weights(model, folder / WEIGHTS))
         write_json(config, folder / CONFIG)
         server = LitServer(model.name, len(examples), folder, _start(python, folder))
-        server.port = _wait_until_up(server, folder, time.monotonic() + timeout)
+        server.port, server.first = _wait_until_up(server, folder, time.monotonic() + timeout)
     except BaseException:
         server.close() if server else shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -212,7 +212,7 @@ def _start(python, folder):
 
 
 def _wait_until_up(server, folder, deadline):
-    """The port, once LIT answers on it."""
+    """The port, once LIT answers on it, and LIT's name of the first prompt."""
     with tqdm(total=len(STEPS) - 1, desc=STEPS[0]) as bar:
         while time.monotonic() < deadline:
             status = _read(folder / STATUS)
@@ -220,7 +220,7 @@ def _wait_until_up(server, folder, deadline):
                 bar.set_description(STEPS[status["step"]], refresh=False)
                 bar.update(status["step"] - bar.n)
             if status["port"]:
-                return status["port"]
+                return status["port"], status["first"]
             if not server.running:
                 raise RuntimeError(f"LIT ended before it was up. The end of its log:\n{_tail(server.log)}")
             time.sleep(0.1)

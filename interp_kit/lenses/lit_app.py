@@ -24,6 +24,7 @@ from lit_nlp.components.gradient_maps import GradientDotInput, GradientNorm
 from lit_nlp.components.lime_explainer import LIME
 from lit_nlp.components.word_replacer import WordReplacer
 from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
 
 from ..json_files import read_json, write_json
 from ..models import load_model
@@ -34,6 +35,7 @@ NEW_TOKENS = 12  # generated
 AT_ONCE = 8  # prompts in a forward pass
 LIME_SAMPLES = 128  # each a forward pass with some of the words left out
 OTHER = "(any other)"
+CLIENT = Path(lit_nlp.__file__).parent / "client" / "build" / "default"
 
 _Modules = layout.LitModuleName
 LAYOUT = layout.LitCanonicalLayout(
@@ -209,9 +211,17 @@ def lit_app(model, name: str, examples: list[dict], ids: list[int]) -> LitApp:
         dataset_loaders={},
         model_loaders={},
         demo_mode=True,
-        client_root=str(Path(lit_nlp.__file__).parent / "client" / "build" / "default"),
+        client_root=str(CLIENT),
         page_title=f"LIT: {name}",
     )
+
+
+def with_script(app):
+    """The application with our script in its page."""
+    page = (CLIENT / "static" / "index.html").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("lit_page.js").read_text(encoding="utf-8")
+    ours = Response(page.replace("</body>", f"<script>\n{script}</script></body>"), mimetype="text/html")
+    return lambda environ, start: (ours if environ["PATH_INFO"] in ("", "/") else app)(environ, start)
 
 
 def main(folder: Path) -> None:
@@ -226,14 +236,14 @@ def main(folder: Path) -> None:
         )
     _say(folder, 2)
     app = lit_app(model, config["name"], config["examples"], config["candidates"])
-    server = make_server("127.0.0.1", config["port"], app)  # one request at a time, as LIT itself serves
-    _say(folder, 3, server.port)
+    server = make_server("127.0.0.1", config["port"], with_script(app))  # one request at a time, as LIT itself serves
+    _say(folder, 3, server.port, lit_dataset.input_hash(config["examples"][0]))
     server.serve_forever()
 
 
-def _say(folder, step, port=None):
+def _say(folder, step, port=None, first=None):
     print(STEPS[step], flush=True)
-    write_json({"step": step, "port": port}, folder / STATUS)
+    write_json({"step": step, "port": port, "first": first}, folder / STATUS)
 
 
 def _end_with_parent(folder):

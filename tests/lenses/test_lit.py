@@ -44,7 +44,7 @@ def _made(folder):
     return folder
 
 
-UP = """echo '{"step": 3, "port": 4321}' > "$FOLDER/status.json"; exec cat"""
+UP = """echo '{"step": 3, "port": 4321, "first": "abc"}' > "$FOLDER/status.json"; exec cat"""
 
 
 # ---- what it is told ----
@@ -109,7 +109,7 @@ def test_what_a_notebook_shows(model, stand_in, monkeypatch):
     model.name = "<script>&"
     server = ik.open_lit(model, PROMPTS)
     shown = server._repr_html_()
-    assert '<iframe src="/user/&quot;ada&quot;/proxy/4321/"' in shown and "&lt;script&gt;&amp;" in shown
+    assert '<iframe src="/user/&quot;ada&quot;/proxy/4321/?selection=abc"' in shown and "&lt;script&gt;&amp;" in shown
     assert "<script>" not in shown and "without a kernel" in shown and "proxy/4321/" in repr(server)
     server.close()
     assert "iframe" not in server._repr_html_() and "is closed" in server._repr_html_() and "closed" in repr(server)

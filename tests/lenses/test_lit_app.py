@@ -12,6 +12,7 @@ import torch
 from tiny import tiny_model
 
 import interp_kit as ik
+from interp_kit.lenses.lit import lit_url
 
 PROMPTS = ["the capital of Texas is", "Dallas is a city in a state", "Ohio"]
 TARGET = " Austin ."
@@ -35,7 +36,7 @@ def ask(server):
     """ask(what, inputs, config, **parameters) as LIT's page asks."""
 
     def post(what, inputs=(), config=None, **parameters):
-        address = f"{server.url}{what}?{urllib.parse.urlencode(parameters)}"
+        address = f"{lit_url(server.port)}{what}?{urllib.parse.urlencode(parameters)}"
         body = json.dumps({"inputs": list(inputs), "config": config}).encode()
         request = urllib.request.Request(address, data=body, headers={"Content-Type": "text/plain"})
         with urllib.request.urlopen(request, timeout=60) as answer:
