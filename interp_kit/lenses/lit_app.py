@@ -15,10 +15,10 @@ from pathlib import Path
 
 import lit_nlp
 import torch
-from lit_nlp.api import dataset as lit_dataset
 from lit_nlp.api import layout
-from lit_nlp.api import model as lit_model
 from lit_nlp.api import types as lit
+from lit_nlp.api.dataset import Dataset, input_hash
+from lit_nlp.api.model import BatchedModel
 from lit_nlp.app import LitApp
 from lit_nlp.components.gradient_maps import GradientDotInput, GradientNorm
 from lit_nlp.components.lime_explainer import LIME
@@ -50,7 +50,7 @@ LAYOUT = layout.LitCanonicalLayout(
 )
 
 
-class Candidates(lit_model.BatchedModel):
+class Candidates(BatchedModel):
     """Probabilities of the candidates for the next token, in the whole vocabulary, and of all others together."""
 
     def __init__(self, model, ids: list[int]):
@@ -133,7 +133,7 @@ class Prompts(Candidates):
         return self.generated[prompt]
 
 
-class Tokenizer(lit_model.BatchedModel):
+class Tokenizer(BatchedModel):
     """The tokens of a prompt with its continuation; hidden."""
 
     def __init__(self, model):
@@ -192,13 +192,19 @@ class WordsLeftOut(LIME):
         return super().run(inputs, self.candidates, dataset, model_outputs, config)
 
 
-def lit_app(model, name: str, examples: list[dict], ids: list[int]) -> LitApp:
+def lit_dataset(examples: list[dict]) -> Dataset:
+    """The prompts, and the targets where there are any."""
+    fields = ["prompt", "target"] if any(example["target"] for example in examples) else ["prompt"]
+    rows = [{field: example[field] for field in fields} for example in examples]
+    return Dataset({field: lit.TextSegment() for field in fields}, rows, description="the texts given to open_lit")
+
+
+def lit_app(model, name: str, dataset: Dataset, ids: list[int]) -> LitApp:
     """LIT as a WSGI application. Nothing of it reads or writes a file that a visitor of the page names."""
-    spec = {"prompt": lit.TextSegment(), "target": lit.TextSegment(required=False)}
     hidden = {f"_{name}_salience": Salience(model), f"_{name}_tokenizer": Tokenizer(model)}
     return LitApp(
         models={name: Prompts(model, ids)} | hidden,
-        datasets={"prompts": lit_dataset.Dataset(spec, examples, description="the texts given to open_lit")},
+        datasets={"prompts": dataset},
         generators={"Word Replacer": WordReplacer()},
         interpreters={
             "Grad L2 Norm": GradientNorm(),
@@ -235,9 +241,10 @@ def main(folder: Path) -> None:
             "and its tokenizer to another folder with save_pretrained, and open LIT on load_model(that folder)."
         )
     _say(folder, 2)
-    app = lit_app(model, config["name"], config["examples"], config["candidates"])
+    dataset = lit_dataset(config["examples"])
+    app = lit_app(model, config["name"], dataset, config["candidates"])
     server = make_server("127.0.0.1", config["port"], with_script(app))  # one request at a time, as LIT itself serves
-    _say(folder, 3, server.port, lit_dataset.input_hash(config["examples"][0]))
+    _say(folder, 3, server.port, input_hash(dataset.examples[0]))
     server.serve_forever()
 
 
