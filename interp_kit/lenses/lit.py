@@ -101,7 +101,8 @@ def open_lit(model, texts, candidates=None, port: int = 0, timeout: float = 300)
 
     LIT listens on 127.0.0.1 and has no password: other users of the same machine can open it too. Behind JupyterHub or
     Binder the page comes through jupyter-server-proxy. It runs on the CPU, from the model's own folder (a model that
-    has none is written to a temporary one). Opening LIT again on a model of the same name closes the earlier one.
+    has none is written to a temporary one). Opening LIT again on a model of the same name closes the earlier one. The
+    page takes its fonts from the web: offline its icons are words.
 
     Raises FileNotFoundError, with the command to run, where LIT is not installed; TypeError and ValueError for texts
     and candidates that are none; TimeoutError, and RuntimeError when LIT ends before it is up, both quoting its log.
@@ -143,16 +144,16 @@ def lit_url(port: int) -> str:
 
 
 def _examples(model, texts):
-    """[{"prompt": str, "target": str}], each known to fit into the context."""
-    if isinstance(texts, pd.DataFrame):
-        if "prompt" not in texts:
-            raise ValueError(f"a table of texts needs a column prompt; it has {list(texts.columns)}")
-        targets = texts["target"].fillna("") if "target" in texts else [""] * len(texts)
-        examples = [{"prompt": p, "target": t} for p, t in zip(texts["prompt"], targets)]
-    elif isinstance(texts, str):
+    """[{"prompt": str, "target": str}], no two alike, each known to fit into the context."""
+    if isinstance(texts, str):
         raise TypeError("texts should be a list of prompts, or a table with the column prompt; got one string")
-    else:
-        examples = [{"prompt": prompt, "target": ""} for prompt in texts]
+    table = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"prompt": list(texts)})
+    if "prompt" not in table:
+        raise ValueError(f"a table of texts needs a column prompt; it has {list(table.columns)}")
+    # LIT knows an example by its content.
+    examples = (
+        table.reindex(columns=["prompt", "target"], fill_value="").fillna("").drop_duplicates().to_dict("records")
+    )
     if not examples:
         raise ValueError("texts are empty: give LIT at least one prompt")
     for example in examples:
@@ -169,7 +170,8 @@ def _candidate_ids(model, examples, candidates):
         if not ids:
             raise ValueError("candidates are empty: give at least one token, or None")
     else:
-        tables = [model.next_tokens(example["prompt"], k=A_PROMPT) for example in examples]
+        bar = tqdm(examples, desc="likeliest next tokens", leave=False)
+        tables = [model.next_tokens(example["prompt"], k=A_PROMPT) for example in bar]
         likeliest = pd.concat(tables).groupby(level="id")["probability"].max()
         ids = [*_first_tokens(model, examples), *likeliest.sort_values(ascending=False, kind="stable").index]
         ids = list(dict.fromkeys(ids))[:CANDIDATES]

@@ -255,7 +255,7 @@ def _say(folder, step, port=None, first=None):
 
 def _end_with_parent(folder):
     """Standard input ends when the parent does, however it does; then so do we, and our files."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 

@@ -41,7 +41,7 @@ def lit_python() -> Path:
         what = "is out of date" if made_of else "has not been made yet"
         raise FileNotFoundError(
             f"The Language Interpretability Tool runs in an environment of its own, and that {what} (looked in "
-            f"{str(folder)!r}). Make it once, in a minute and 300 MB: `make lit` in a clone, or `{COMMAND}`."
+            f"{str(folder)!r}). Make it once, in a minute and 250 MB: `make lit` in a clone, or `{COMMAND}`."
         )
     return _python(folder)
 
@@ -83,7 +83,7 @@ def _fill(folder):
 
 def _empty(folder):
     """A bare virtual environment that also finds the packages of this one, pip among them."""
-    venv.create(folder)
+    venv.create(folder, symlinks=os.name != "nt")
     site = next(folder.glob("lib/python*/site-packages"), folder / "Lib" / "site-packages")
     ours = sysconfig.get_path("purelib")
     (site / "interp_kit_parent.pth").write_text(f"import site; site.addsitedir({ours!r})\n", encoding="utf-8")

@@ -16,6 +16,7 @@ from interp_kit.lenses import lit as lit_room
 from interp_kit.lenses import lit_environment
 from interp_kit.lenses.lit import lit_url
 
+ROOT = str(Path(ik.__file__).parents[1])
 PROMPTS = ["the capital of Texas is", "Dallas is a city"]
 
 
@@ -51,9 +52,9 @@ UP = """echo '{"step": 3, "port": 4321, "first": "abc"}' > "$FOLDER/status.json"
 
 
 def test_candidates_are_the_targets_and_the_likeliest(model):
-    table = pd.DataFrame({"prompt": PROMPTS, "target": [" Austin .", None]})
+    table = pd.DataFrame({"prompt": PROMPTS + PROMPTS[1:], "target": [" Austin .", None, None]})
     examples = lit_room._examples(model, table)
-    assert examples[1] == {"prompt": PROMPTS[1], "target": ""}
+    assert examples == [{"prompt": PROMPTS[0], "target": " Austin ."}, {"prompt": PROMPTS[1], "target": ""}]
     ids = lit_room._candidate_ids(model, examples, None)
     assert ids[0] == model.token_id("Austin") and len(set(ids)) == len(ids)
     likeliest = [model.next_tokens(prompt, k=1).index[0] for prompt in PROMPTS]
@@ -162,6 +163,13 @@ def test_the_message_when_it_is_missing(model, monkeypatch, tmp_path):
         ik.open_lit(model, PROMPTS)
 
 
+def test_the_command_says_so_too(tmp_path):
+    command = [sys.executable, "-m", "interp_kit.lit", "pocket"]
+    environment = os.environ | {"INTERP_KIT_LIT": str(tmp_path), "PYTHONPATH": ROOT}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "make lit" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_build_that_fails_leaves_what_was_there(monkeypatch, tmp_path):
     monkeypatch.setenv("INTERP_KIT_LIT", str(tmp_path / "lit"))
     (tmp_path / "lit").mkdir()
@@ -184,9 +192,8 @@ def test_it_dies_with_a_killed_parent(lit, tmp_path):
         "print(server._process.pid, server.log.parent, server.url, flush=True)\n"
         "time.sleep(600)"
     )
-    root = str(Path(ik.__file__).parents[1])
     parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": ROOT}
     )
     pid, folder, url = parent.stdout.readline().split()
     assert b"<lit-app>" in urllib.request.urlopen(url, timeout=30).read()
