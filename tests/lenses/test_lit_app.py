@@ -1,9 +1,12 @@
 """What LIT's page is told about a model, asked over HTTP as the page does, against the model itself."""
 
 import json
+import os
+import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -147,6 +150,16 @@ def test_a_visitor_writes_no_file(ask, tmp_path):
         with pytest.raises(urllib.error.HTTPError):
             ask(what, config={"new_name": "x"}, dataset_name="prompts", model_name="tiny-llama")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_family_is_wrapped_alike(lit):
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(Path(ik.__file__).parents[1]), str(here.parent)])
+    done = subprocess.run(
+        [lit, here / "lit_families.py"], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 9
 
 
 def test_weights_changed_since_loading_are_noticed(lit):
