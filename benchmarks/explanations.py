@@ -1,10 +1,11 @@
-"""Which words mattered? Every method of token attribution on the same questions, tested with a mask that none of them used.
+"""Which words mattered? Every method of token attribution on the same questions, tested with a mask that none of them
+used.
 
     python benchmarks/explanations.py [pocket | smollm2 ...]
 
-pocket: 120 questions that training never asked, "why this answer rather than that one?", where the world knows which words
-decide. smollm2: 16 capitals that it knows, each against another country's, where the country decides; without the two
-packages, whose versions of the prompt would take most of the time.
+pocket: 120 questions that training never asked, "why this answer rather than that one?", where the world knows which
+words decide. smollm2: 16 capitals that it knows, each against another country's, where the country decides; without
+the two packages, whose versions of the prompt would take most of the time.
 """
 
 import argparse

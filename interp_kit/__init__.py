@@ -59,6 +59,7 @@ _HOME = {
     "compare_explanations": "lenses",
     "side_by_side": "lenses",
     "lens_trial": "lenses",
+    "open_lit": "lenses",
 }
 
 __all__ = sorted(_HOME)

@@ -42,6 +42,17 @@ def smollm2(smollm2_cache, monkeypatch):
     return ik.load_model("smollm2")
 
 
+@pytest.fixture(scope="session")
+def lit():
+    """The interpreter of LIT's environment, which `make test` makes."""
+    from interp_kit.lenses.lit_environment import lit_python
+
+    try:
+        return lit_python()
+    except FileNotFoundError as error:
+        pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
+
+
 # A test that is skipped on CI has silently stopped testing, so there it counts as a failure. The hook sets
 # the exit status; the list comes above pytest's closing line, which stays last.
 

@@ -30,6 +30,7 @@ def pins(lines) -> dict[str, str]:
 
 CORE = pins(PROJECT["dependencies"])
 EXTRAS = {name: pins(lines) for name, lines in PROJECT["optional-dependencies"].items()}
+LIT_ENVIRONMENT = (ROOT / "interp_kit" / "lenses" / "lit_environment.py").read_text()
 
 
 def files_of_the_repository() -> list[Path]:
@@ -68,6 +69,7 @@ def third_party_imports(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("folder", ["interp_kit", "tests", "benchmarks"])
 def test_every_import_is_declared(folder):
     declared = CORE.keys() | {name for extra in EXTRAS.values() for name in extra}
+    declared |= pins(re.findall(r'^LIT = "(.+)"$', LIT_ENVIRONMENT, re.MULTILINE)).keys()  # no extra can name it
     imported = third_party_imports(ROOT / folder)
     assert not {name: path for name, path in imported.items() if name not in declared}
 
@@ -148,7 +150,7 @@ def test_post_build_stops_at_its_first_error():
 # ---- Makefile and CI ----
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "lab", "test", "bench", "data", "clean"])
+@pytest.mark.parametrize("target", ["help", "demo", "lab", "lit", "test", "bench", "data", "clean"])
 def test_makefile_has_target(target):
     """`make -n` fails on a target that is missing or does not parse; help names it to the visitor."""
     command = ["make", "--no-print-directory", "-C", ROOT]

@@ -5,6 +5,7 @@ from .attention import attention_patterns
 from .calibration import calibration
 from .comparison import compare_explanations
 from .decomposition import decompose
+from .lit import LitServer, open_lit
 from .logit_lens import logit_lens
 from .logprobs import logprobs
 from .patching import patch_activations
@@ -14,6 +15,7 @@ from .token_attribution import explain_tokens
 from .trial import lens_trial
 
 __all__ = [
+    "LitServer",
     "ablate",
     "attention_patterns",
     "calibration",
@@ -23,6 +25,7 @@ __all__ = [
     "lens_trial",
     "logit_lens",
     "logprobs",
+    "open_lit",
     "patch_activations",
     "read_logprobs",
     "side_by_side",

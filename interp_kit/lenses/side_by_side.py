@@ -25,8 +25,8 @@ TELLS = {
 
 @dataclass(repr=False)
 class SideBySide:
-    """results: what each lens returned, by its name. table: a row a lens: what it can tell (tells), what it finds on this
-    prompt (says), and CPU seconds."""
+    """results: what each lens returned, by its name. table: a row a lens: what it can tell (tells), what it finds on
+    this prompt (says), and CPU seconds."""
 
     prompt: str
     results: dict
@@ -52,9 +52,9 @@ def side_by_side(
 ) -> SideBySide:
     """Looks at one prompt through every lens.
 
-    prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attribution ask why the one rather than
-    the other. transcoder: for the attribution graph, with `features` and `labels` for its names; without one it is left out.
-    baseline: of the token attribution (Shapley values).
+    prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attribution ask why the one
+    rather than the other. transcoder: for the attribution graph, with `features` and `labels` for its names; without
+    one it is left out. baseline: of the token attribution (Shapley values).
 
     Raises what the lenses raise.
     """

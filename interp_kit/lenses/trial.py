@@ -36,8 +36,8 @@ class Trial:
 
 
 def lens_trial(model, world, transcoder, features, labels, n: int = 100, seed: int = 0) -> Trial:
-    """Grades the lenses on n of `world.why_questions`: why this answer rather than that about another place? The city decides, and
-    its place is the step in between.
+    """Grades the lenses on n of `world.why_questions`: why this answer rather than that about another place? The city
+    decides, and its place is the step in between.
 
     The log-probabilities are also asked about as many cities that do not exist, where a model should not be sure.
 

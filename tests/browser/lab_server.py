@@ -30,8 +30,9 @@ RUN_ALL = """async () => {
 
 
 @contextlib.contextmanager
-def jupyterlab(root):
-    """Serve the folder `root`; yields the base URL. Settings and runtime files stay inside `root`."""
+def jupyterlab(root, prefix=""):
+    """Serve the folder `root`; yields the base URL. Settings and runtime files stay inside `root`. A `prefix` such as
+    "/user/ada" is where JupyterHub would serve it, and kernels are told so as by JupyterHub."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -48,6 +49,8 @@ def jupyterlab(root):
     }
     env = os.environ | {key: str(root / name) for key, name in folders.items()}
     env["JUPYTER_PLATFORM_DIRS"] = "1"
+    if prefix:
+        env["JUPYTERHUB_SERVICE_PREFIX"] = f"{prefix}/"
     command = [
         sys.executable,
         "-m",
@@ -59,6 +62,7 @@ def jupyterlab(root):
         "--port-retries=0",
         "--ServerApp.ip=127.0.0.1",
         "--IdentityProvider.token=",
+        f"--ServerApp.base_url={prefix}/",
         f"--ServerApp.root_dir={root}",
         "--expose-app-in-browser",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -67,7 +71,7 @@ def jupyterlab(root):
     with open(root / "server.log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
-            yield _wait_until_up(server, f"http://127.0.0.1:{port}", root / "server.log")
+            yield _wait_until_up(server, f"http://127.0.0.1:{port}{prefix}", root / "server.log")
         finally:
             server.terminate()
             try:
