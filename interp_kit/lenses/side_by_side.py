@@ -43,7 +43,8 @@ class SideBySide:
             f"<details><summary><b>{html.escape(name)}</b></summary>{_page(result)}</details>"
             for name, result in self.results.items()
         ]
-        table = self.table.to_html(float_format="{:.2f}".format)
+        with pd.option_context("display.max_colwidth", None):
+            table = self.table.to_html(float_format="{:.2f}".format)
         return f"<p><code>{html.escape(self.prompt)}</code></p>{table}{''.join(parts)}"
 
 

@@ -32,7 +32,8 @@ class Trial:
 
     def _repr_html_(self):
         head = html.escape(f"{len(self.answers)} questions that training never asked, about cities")
-        return f"<p>{head}</p>{self.table.to_html(float_format='{:.2f}'.format)}"
+        with pd.option_context("display.max_colwidth", None):
+            return f"<p>{head}</p>{self.table.to_html(float_format='{:.2f}'.format)}"
 
 
 def lens_trial(model, world, transcoder, features, labels, n: int = 100, seed: int = 0) -> Trial:

@@ -1,0 +1,28 @@
+"""When was each lens wrong? 100 questions about cities that training never asked, whose truth is known.
+
+    python benchmarks/lenses.py [questions]         about 15 minutes on one core
+
+Every lens makes its claim (which word, which step, how sure) and is graded; the tables of README and lesson 10 come
+from here.
+"""
+
+import sys
+
+import pandas as pd
+import torch
+
+import interp_kit as ik
+
+
+def main(n: int = 100):
+    torch.set_num_threads(1)
+    model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
+    trial = ik.lens_trial(model, world, transcoder, ik.load_features("pocket"), ik.load_labels("pocket"), n)
+    pd.set_option("display.width", 200, "display.max_colwidth", 90)
+    print(trial, "\n")
+    print(trial.table[["claim", "wrong"]].to_string())
+    print(f"\nnone was right: {(~trial.answers).all(axis=1).sum()}, all were: {trial.answers.all(axis=1).sum()}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,56 @@
+import pytest
+from tiny import planted_transcoder, tiny_model
+
+import interp_kit as ik
+
+PROMPT = "the capital of Texas is"
+
+
+def look(**options):
+    model = tiny_model()
+    return ik.side_by_side(model, PROMPT, "Austin", "Ohio", baseline="city", **options)
+
+
+def test_every_lens_looks_at_the_same_question():
+    model = tiny_model()
+    clt = planted_transcoder(model, ["Texas"])
+    found = ik.side_by_side(model, PROMPT, "Austin", "Ohio", baseline="city", transcoder=clt)
+    assert list(found.table.index) == list(found.results)
+    assert len(found.results) == 6 and (found.table["CPU seconds"] >= 0).all()
+    assert (
+        found["MLP versus attention"].question == found["token attribution"].question == "'Austin' rather than 'Ohio'"
+    )
+    alone = ik.decompose(model, PROMPT, "Austin", "Ohio")
+    assert found["MLP versus attention"].logit == pytest.approx(alone.logit)
+    assert found["attribution graph"].tokens == model.tokens(PROMPT)
+
+
+def test_without_a_transcoder_there_is_no_graph():
+    assert "attribution graph" not in look().results
+
+
+def test_what_a_lens_says_is_what_it_found():
+    found = look()
+    says = found.table["says"]
+    best = tiny_model().next_tokens(PROMPT, 1).iloc[0]
+    assert says["log-probabilities"].startswith(f"{best['token']!r} with {best['probability']:.1%}")
+    top = found["attention"].strongest(k=1).iloc[0]
+    assert f"head {top['layer']}.{top['head']}" in says["attention"]
+    words = found["token attribution"].table.nlargest(1, "value").iloc[0]
+    assert f"{words['token']!r} {words['value']:+.1f}" in says["token attribution"]
+    last = found["logit lens"].tokens.iloc[-1, -1]
+    assert f"{last!r} after" in says["logit lens"].split("; ")[-1]
+
+
+def test_the_page_holds_all_and_is_escaped():
+    page = ik.side_by_side(tiny_model(), "the <unk> of Texas", baseline="city")._repr_html_()
+    assert page.count("<details>") == 5 and "&lt;unk&gt;" in page and "<unk>" not in page
+
+
+def test_a_text_that_ends():
+    model = tiny_model()
+    end = model.tokenizer.eos_token_id
+    model.hf.lm_head.weight.data[end] = model.hf.lm_head.weight.data.abs().sum(0) * 50
+    prompt = next(p for p in (PROMPT, "a city of", "the state", "Ohio is") if model.next_tokens(p, 1).index[0] == end)
+    found = ik.side_by_side(model, prompt, baseline="city")
+    assert found.table.loc["log-probabilities", "says"] == "the model ends the text here"
