@@ -46,6 +46,13 @@ _HOME = {
     "load_features": "features",
     "load_labels": "features",
     "load_public_features": "features",
+    "cot_faithfulness": "lenses",
+    "reliance": "lenses",
+    "Problem": "lenses",
+    "Step": "lenses",
+    "Mistake": "lenses",
+    "stories": "lenses",
+    "sums": "lenses",
     "load_world": "worlds",
 }
 

@@ -1,0 +1,17 @@
+"""Other ways of looking at what a model does."""
+
+from .chain_of_thought import CotFaithfulness, cot_faithfulness
+from .problems import Mistake, Problem, Step, stories, sums
+from .reliance import Reliance, reliance
+
+__all__ = [
+    "CotFaithfulness",
+    "Mistake",
+    "Problem",
+    "Reliance",
+    "Step",
+    "cot_faithfulness",
+    "reliance",
+    "stories",
+    "sums",
+]

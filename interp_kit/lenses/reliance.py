@@ -1,0 +1,157 @@
+"""What does an answer rely on? The attribution graph says where its influence comes from: the question, or which step of
+the reasoning. Putting other words in the place of each says what happens. The two should agree.
+
+The graph is drawn for the undisturbed reasoning alone: it must tell beforehand what the replacements will do.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ..features.scores import area_under
+from ..graphs import attribute
+from ..graphs.validation import spearman
+from .chain_of_thought import ANSWER_TOKENS, bootstrap, overlap, undisturbed
+from .greedy import continue_all
+from .problems import Mistake, Problem
+
+
+@dataclass(repr=False)
+class Reliance:
+    """table: a row a problem and source ("question", "step 1", ...): text, replacement, share (of the influence on the
+    answer that enters the graph at tokens, the part that enters at this source's; the rest enters at what forces the
+    answer and at the first token), changed (how much the distribution of the answer's first token moves with the
+    replacement, 0 to 1: total variation), answer, implied (what follows from the replacement), follows (is it that?)."""
+
+    table: pd.DataFrame
+    seed: int = 0
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row a source: mean share, changed and follows, and spearman, the rank correlation over problems of share
+        with changed; NaN where nothing varies."""
+        by = self.table.groupby("source", sort=False)
+        means = by[["share", "changed", "follows"]].mean()
+        return means.assign(spearman=[spearman(part["share"], part["changed"]) for _, part in by])
+
+    @property
+    def agreement(self) -> pd.Series:
+        """Over all problems and sources.
+
+        spearman: rank correlation of share with changed. auc: of a pair of a replacement that the answer followed and
+        one that it did not, how often the graph gives the first the larger share (0.5: a coin). strongest: the share of
+        problems in which the source with the largest share is the one whose replacement changes most; low, high: its
+        95 % bootstrap interval; chance: one over the number of sources.
+        """
+        by = self.table.groupby("problem")
+        hits = (by.apply(_strongest("share")) == by.apply(_strongest("changed"))).to_numpy(float)
+        low, high = bootstrap(hits, self.seed)
+        return pd.Series(
+            {"spearman": spearman(self.table["share"], self.table["changed"]),
+             "auc": area_under(self.table["share"], self.table["follows"] == 1),
+             "strongest": hits.mean(), "low": low, "high": high, "chance": (1 / by.size()).mean()}
+        )  # fmt: skip
+
+    def show(self):
+        """A plotly scatter of changed over share, a colour and a symbol for each source."""
+        import plotly.graph_objects as go
+
+        figure, colours = go.Figure(), ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
+        for i, (source, part) in enumerate(self.table.groupby("source", sort=False)):
+            figure.add_scatter(
+                x=part["share"], y=part["changed"], mode="markers", name=source,
+                text=part["text"] + " → " + part["replacement"],
+                marker={"color": colours[i % len(colours)], "symbol": i, "size": 8, "opacity": 0.7},
+            )  # fmt: skip
+        return figure.update_layout(
+            template="plotly_white", height=420, legend={"orientation": "h", "y": -0.25},
+            xaxis_title="share of influence in the graph", yaxis_title="change when replaced",
+        )  # fmt: skip
+
+    def __repr__(self):
+        short = "{:.2f}".format
+        return f"{self.summary.to_string(float_format=short)}\n\n{self.agreement.to_string(float_format=short)}"
+
+    def _repr_html_(self):
+        short = "{:.2f}".format
+        return self.summary.to_html(float_format=short) + self.agreement.to_frame("agreement").to_html(
+            float_format=short
+        )
+
+
+class Part(NamedTuple):
+    """The question or a step, in its context: what stands `before` and `after` it."""
+
+    number: int
+    source: str
+    text: str
+    before: str
+    after: str
+    replacement: Mistake | None
+
+    @property
+    def replaced(self) -> str:
+        return self.before + self.replacement.text + self.after
+
+
+def reliance(model, transcoder, problems: list[Problem], seed: int = 0) -> Reliance:
+    """Has the model reason about each problem, draws the graph of its answer, and replaces the question and the steps
+    one by one by `Problem.another` and `Problem.mistake`; all other words stay, also where they now contradict.
+
+    Raises ValueError for no problems, for a problem that does not say what another question or a mistake is, and what
+    `ik.attribute` does.
+    """
+    own = undisturbed(model, problems)
+    parts = [part for v in own for part in _parts(v, random.Random(f"{seed}-{v.number}"))]
+    prompts = [v.context + v.asked for v in own] + [part.replaced for part in parts]
+    stops = [v.problem.until for v in own] + [own[part.number].problem.until for part in parts]
+    answers = continue_all(model, prompts, stops, ANSWER_TOKENS, "answers")
+    bar = tqdm(own, desc="graphs", delay=1, leave=False)
+    shares = [share_by_position(attribute(model, transcoder, v.context + v.asked)) for v in bar]
+    rows = []
+    for part, after in zip(parts, answers[len(own) :]):
+        here = positions(model, part.before + part.text + part.after, len(part.before), len(part.text))
+        rows.append(
+            {
+                "problem": part.number, "source": part.source, "text": part.text.strip(),
+                "replacement": part.replacement.text.strip(), "share": shares[part.number][here].sum(),
+                "changed": 1 - overlap(answers[part.number].logprobs, after.logprobs), "answer": after.text.strip(),
+                "implied": part.replacement.implies,
+                "follows": float(after.text.strip() == part.replacement.implies),
+            }
+        )  # fmt: skip
+    return Reliance(pd.DataFrame(rows), seed)
+
+
+def _parts(v, draw):
+    """Those that have a replacement."""
+    texts = [v.prompt, *v.steps]
+    others = [v.problem.another(draw), *(v.problem.mistake(k, step, draw) for k, step in enumerate(v.steps))]
+    names = ["question", *(f"step {k + 1}" for k in range(len(v.steps)))]
+    for i, (name, text, other) in enumerate(zip(names, texts, others)):
+        if other is not None:
+            yield Part(v.number, name, text, "".join(texts[:i]), "".join(texts[i + 1 :]) + v.asked, other)
+
+
+def share_by_position(graph) -> np.ndarray:
+    """Where a graph's influence enters: [position], the influence of each token's embedding as a share of all tokens'."""
+    inputs = graph.nodes[graph.nodes["kind"] == "embedding"].sort_values("position")
+    influence = inputs["influence"].to_numpy(float)
+    return influence / max(influence.sum(), 1e-30)
+
+
+def positions(model, text: str, start: int, length: int) -> list[int]:
+    """The positions, in `model.encode(text)`, of the tokens whose last character is in text[start : start + length]."""
+    encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    n_first = len(model.encode(text)) - len(encoded["input_ids"])
+    ends = [end for _, end in encoded["offset_mapping"]]
+    return [n_first + i for i, end in enumerate(ends) if start < end <= start + length]
+
+
+def _strongest(column):
+    """For each problem's rows the source with the highest value."""
+    return lambda rows: rows.loc[rows[column].idxmax(), "source"]

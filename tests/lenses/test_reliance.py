@@ -1,0 +1,75 @@
+"""Exact where an answer is known to rely on one word."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from bigram import bigram_model
+from tiny import tiny_transcoder
+
+import interp_kit as ik
+from interp_kit.lenses.reliance import Reliance, positions, share_by_position
+
+
+@dataclass(frozen=True)
+class Ends(ik.Problem):
+    def mistake(self, i, step, draw):
+        return ik.Mistake(" a state", ".")
+
+    def another(self, draw):
+        return ik.Mistake("of")
+
+
+@pytest.fixture(scope="module")
+def known():
+    model = bigram_model()
+    return model, tiny_transcoder(model)
+
+
+def problem(ask):
+    return Ends("the", (ik.Step("", "Texas"), ik.Step("", "Dallas")), (ask,), until=(" city",))
+
+
+def test_all_influence_comes_from_what_the_answer_relies_on(known):
+    table = ik.reliance(*known, [problem("")]).table.set_index("source")
+    assert table.index.tolist() == ["question", "step 1", "step 2"]
+    assert table["share"].tolist() == pytest.approx([0, 0, 1])
+    assert table["changed"].tolist() == pytest.approx([0, 0, 1], abs=1e-3)
+    assert table["answer"].tolist() == ["Ohio a state ."] * 2 + ["."]
+    assert table["follows"].tolist() == [0, 0, 1] and table.loc["step 2", "text"] == "is Austin Dallas"
+
+
+def test_nothing_where_the_answer_relies_on_what_is_asked(known):
+    table = ik.reliance(*known, [problem(" Dallas")]).table
+    assert table["share"].max() == 0 and table["changed"].max() < 1e-6
+
+
+def test_shares_of_the_tokens_add_up(known):
+    model, clt = known
+    graph = ik.attribute(model, clt, "the capital of Texas is")
+    assert share_by_position(graph).tolist() == pytest.approx([0, 0, 0, 0, 0, 1])
+
+
+def test_a_token_belongs_where_it_ends():
+    model = ik.load_model("pocket")
+    text = "Dallas is a city in Texas. Its capital is"
+    start = len("Dallas is")
+    there = positions(model, text, start, len(" a city in Texas."))
+    assert model.tokens(model.encode(text)[there]) == [" a", " city", " in", " Texas", "."]
+    assert positions(model, text, 0, start) == [1, 2]  # position 0 is the beginning of the text
+
+
+def test_agreement_by_hand():
+    """Two problems of three sources: in one the graph names the right source, in the other it does not."""
+    rows = [(0, "a", 0.6, 0.9, 1), (0, "b", 0.3, 0.5, 1), (0, "c", 0.1, 0.1, 0),
+            (1, "a", 0.5, 0.2, 0), (1, "b", 0.2, 0.8, 1), (1, "c", 0.0, 0.0, 0)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["problem", "source", "share", "changed", "follows"])
+    result = Reliance(table.assign(text="x", replacement="y"))
+    agreement = result.agreement
+    assert agreement["strongest"] == 0.5 and agreement["chance"] == pytest.approx(1 / 3)
+    shares, changes = table["share"].rank(), table["changed"].rank()
+    assert agreement["spearman"] == pytest.approx(np.corrcoef(shares, changes)[0, 1])
+    assert agreement["auc"] == pytest.approx(7 / 9)  # 0.5 of a source not followed is above 0.3 and 0.2
+    assert result.summary.loc["b", "follows"] == 1 and result.summary.loc["a", "spearman"] == pytest.approx(1)
+    assert len(result.show().data) == 3 and "strongest" in result._repr_html_()
