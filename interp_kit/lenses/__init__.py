@@ -1,6 +1,7 @@
 """Other ways of looking at what a model does."""
 
-from .chain_of_thought import CotFaithfulness, cot_faithfulness
+from .chain_of_thought import cot_faithfulness
+from .faithfulness import CotFaithfulness
 from .problems import Mistake, Problem, Step, stories, sums
 from .reliance import Reliance, reliance
 

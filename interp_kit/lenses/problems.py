@@ -3,8 +3,8 @@
     Dallas is  a city in Texas.  Its abbreviation is TX,  its capital is  Austin
     prompt     step 1            step 2                   asks[2]         answer
 
-`stories` makes them from a world's facts, `sums` from small numbers. In both the truth is known: the right answer, and the
-answer that a wrong step implies.
+`stories` makes them from a world's facts, `sums` from small numbers. In both the truth is known: the right answer, and
+the answer that a wrong step implies.
 """
 
 import random
@@ -16,7 +16,8 @@ from ..worlds.sentences import Slot, fill
 
 
 class Step(NamedTuple):
-    """lead: what the step begins with, given. stop: what ends it; the words in between are the model's."""
+    """lead: what the step begins with, given. stop: what ends it. The words in between are the model's, 48 tokens at
+    most; they also end where an answer would."""
 
     lead: str
     stop: str

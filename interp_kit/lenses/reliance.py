@@ -1,5 +1,5 @@
-"""What does an answer rely on? The attribution graph says where its influence comes from: the question, or which step of
-the reasoning. Putting other words in the place of each says what happens. The two should agree.
+"""What does an answer rely on? The attribution graph says where its influence comes from: the question, or which step
+of the reasoning. Putting other words in the place of each says what happens. The two should agree.
 
 The graph is drawn for the undisturbed reasoning alone: it must tell beforehand what the replacements will do.
 """
@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from ..features.scores import area_under
 from ..graphs import attribute
 from ..graphs.validation import spearman
-from .chain_of_thought import ANSWER_TOKENS, bootstrap, overlap, undisturbed
+from .chain_of_thought import ANSWER_TOKENS, undisturbed
+from .faithfulness import bootstrap, overlap
 from .greedy import continue_all
 from .problems import Mistake, Problem
 
@@ -23,9 +24,10 @@ from .problems import Mistake, Problem
 @dataclass(repr=False)
 class Reliance:
     """table: a row a problem and source ("question", "step 1", ...): text, replacement, share (of the influence on the
-    answer that enters the graph at tokens, the part that enters at this source's; the rest enters at what forces the
-    answer and at the first token), changed (how much the distribution of the answer's first token moves with the
-    replacement, 0 to 1: total variation), answer, implied (what follows from the replacement), follows (is it that?)."""
+    answer that enters the graph at tokens, the part that enters at this source's; the rest enters at the first token
+    and at what forces the answer), changed (how much the distribution of the answer's first token moves with the
+    replacement, 0 to 1: total variation), answer, implied (what follows from the replacement), follows (is that the
+    answer?)."""
 
     table: pd.DataFrame
     seed: int = 0
@@ -138,7 +140,7 @@ def _parts(v, draw):
 
 
 def share_by_position(graph) -> np.ndarray:
-    """Where a graph's influence enters: [position], the influence of each token's embedding as a share of all tokens'."""
+    """Where a graph's influence enters: [position], the influence of each token's embedding, as shares."""
     inputs = graph.nodes[graph.nodes["kind"] == "embedding"].sort_values("position")
     influence = inputs["influence"].to_numpy(float)
     return influence / max(influence.sum(), 1e-30)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from bigram import bigram_model
+from bigram import bigram_model, spaced
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.lenses.chain_of_thought import CotFaithfulness, area_over, bootstrap
+from interp_kit.lenses.faithfulness import CotFaithfulness, area_over, bootstrap
 
 STEPS = (ik.Step("", "Texas"), ik.Step("", "Dallas"))  # after "the" the bigram model says them: the truth is "Ohio"
 
@@ -77,7 +77,7 @@ def test_the_model_may_stop_reasoning_by_itself(model):
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_its_own_words_put_back_change_nothing(family):
     problems = [ends(ask) for ask in (" is", "", " the capital of")]
-    result = ik.cot_faithfulness(tiny_model(family), problems, tests=("selfsplice", "early"))
+    result = ik.cot_faithfulness(spaced(tiny_model(family, max_position_embeddings=256)), problems, tests=("selfsplice", "early"))
     spliced = result.table[result.table["test"] == "selfsplice"]
     assert len(spliced) == 6 and spliced["same"].all() and spliced["overlap"].min() > 1 - 1e-5
     own = result.own.set_index("problem")["reasoning"]
