@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
 
-TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included
-PROMPTS_AT_ONCE = 64  # their keys and values stay in memory until the last of them is done
+TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included, what is shared not
+PROMPTS_AT_ONCE = 32  # their keys and values stay in memory until the last of them is done
 
 
 class Continuation(NamedTuple):
@@ -27,29 +27,31 @@ def continue_all(model, prompts: list[str], stops: list[Sequence[str]], most: in
     Raises what `model.encode` does.
     """
     rows = [model.encode(prompt).tolist() for prompt in prompts]
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), rows[i]))  # alike in length, then in beginning
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    n_shared = min(len(os.path.commonprefix(rows)), len(rows[order[0]]) - 1) if rows else 0  # it compares any sequences
     found = [None] * len(rows)
     with tqdm(total=len(rows), desc=desc, delay=1, leave=False) as bar:
-        for some in _batches(order, rows):
-            for i, one in zip(some, _continue(model, [rows[i] for i in some], [stops[i] for i in some], most)):
+        for some in _batches(order, [len(row) - n_shared for row in rows]):
+            parts = [rows[i] for i in some], [stops[i] for i in some]
+            for i, one in zip(some, _continue(model, *parts, n_shared, most)):
                 found[i] = one
             bar.update(len(some))
     return found
 
 
-def _batches(order, rows):
-    start = 0
-    while start < len(order):
-        longest = [len(rows[i]) for i in order[start : start + PROMPTS_AT_ONCE]]  # ascending
-        n = sum((k + 1) * length <= TOKENS_AT_ONCE for k, length in enumerate(longest))
-        yield order[start : start + max(n, 1)]
-        start += max(n, 1)
+def _batches(order, lengths):
+    """Slices of `order`, which goes from short to long, that are few and short enough to be read at once."""
+    while order:
+        some = order[:PROMPTS_AT_ONCE]
+        n = sum((k + 1) * lengths[i] <= TOKENS_AT_ONCE for k, i in enumerate(some))
+        yield order[: max(n, 1)]
+        order = order[max(n, 1) :]
 
 
 @torch.no_grad()
-def _continue(model, rows, stops, most):
-    """Padding stands to the left of each row, so that new tokens follow on; masked, and not counted as a position."""
-    n_shared = min(len(os.path.commonprefix(rows)), min(map(len, rows)) - 1)
+def _continue(model, rows, stops, n_shared, most):
+    """Padding stands between what is shared and the rest of each row, so that new tokens follow on; it is masked, and
+    not counted as a position."""
     width = max(map(len, rows)) - n_shared
     ids = torch.tensor([[0] * (width + n_shared - len(row)) + row[n_shared:] for row in rows], device=model.device)
     real = torch.tensor([[0] * (width + n_shared - len(row)) + [1] * (len(row) - n_shared) for row in rows])

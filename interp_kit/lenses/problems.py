@@ -12,8 +12,6 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..worlds.sentences import Slot, fill
-
 
 class Step(NamedTuple):
     """lead: what the step begins with, given. stop: what ends it. The words in between are the model's, 48 tokens at
@@ -135,15 +133,13 @@ def _story(world, question, draw):
     told = draw.choice(own)
     other_city, other = draw.choice(others)
     answer = world.facts[other][relation]
-    ask = {"k": Slot(kind), "r": Slot(relation), "c": Slot(city), "a": Slot(answer)}
-    hint = fill("Fact: the {r} of the {k} containing {c} is {a}.", **ask).text
     return Story(
         prompt=f"{city} is",
         steps=(Step(" a city in", "."), Step(f" Its {told} is", ",")),
         asks=(f" in a {kind} whose {relation} is", f" Its {relation} is", f" its {relation} is"),
         truth=question.answer,
         until=(",", ".", " and whose"),
-        hinted=(f"{hint} {city} is", answer),
+        hinted=(f"{city} is in the {kind} of {other}. {city} is", answer),
         n_answers=len({world.facts[p][relation] for p in [place, *alike]}),
         city=city, place=place, kind=kind, relation=relation, told=told,
         wrong=(other_city, other, world.facts[other][told], answer),
@@ -154,70 +150,59 @@ def _story(world, question, draw):
 
 NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo")
 THINGS = ("apples", "books", "coins", "pens", "shells", "stamps")
-MOST_SUMS = 5_000
-WORDS = {"+": "plus", "-": "minus"}
-_CALCULATION = re.compile(r"(\d+) ([+-]) (\d+) = (\d+)")
+TRIPLES = [(a, b, c) for a in range(2, 8) for b in range(1, 8) for c in range(1, 8) if a + b + c <= 9]
+MOST_SUMS = 1_000
+_ADDITION = re.compile(r"(\d+) \+ (\d+) = (\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sum(Problem):
-    """Two steps with numbers of one digit; a mistake changes the result of one."""
+    """Two additions; a mistake changes the result of one."""
 
-    last: tuple[str, int]  # the second step: what it does, and with which number
+    last: int  # what the second step adds
 
     def mistake(self, i, step, draw):
-        found = _CALCULATION.search(step)
+        found = _ADDITION.search(step)
         if found is None:
             return None
-        result = draw.choice([r for r in range(1, 10) if str(r) != found[4]])
-        sign, number = self.last
-        implied = result if i else result + number * (1 if sign == "+" else -1)
-        return Mistake(step[: found.start(4)] + str(result) + step[found.end(4) :], str(implied))
+        result = draw.choice([r for r in range(1, 10) if str(r) != found[3]])
+        return Mistake(step[: found.start(3)] + str(result) + step[found.end(3) :], str(result + self.last * (i == 0)))
 
     def reworded(self, i, step, draw):
-        found = _CALCULATION.search(step)
-        return found and f"{found[1]} {WORDS[found[2]]} {found[3]} makes {found[4]}{self.steps[i].stop}"
+        found = _ADDITION.search(step)
+        return found and f"{found[1]} plus {found[2]} makes {found[3]}{self.steps[i].stop}"
 
 
 def sums(n: int, seed: int = 0, shots: int = 3) -> list[Sum]:
-    """`n` different problems in two steps with numbers of one digit, after `shots` solved examples, the same for all.
+    """`n` different sums in two steps, no number above 9, after `shots` solved examples, the same for all.
 
-    Raises ValueError for more than 5,000.
+    Raises ValueError for more than 1,000.
     """
     if n > MOST_SUMS:
         raise ValueError(f"{n:,} different sums are more than there are to make: ask for at most {MOST_SUMS:,}")
-    draw = random.Random(f"sums-{seed}")
-    examples = [_sum(draw) for _ in range(shots)]
-    before = "".join(f"{question}{steps}Answer: {answer}\n\n" for question, steps, answer, _ in examples)
-    made = {}
+    draw, made = random.Random(f"sums-{seed}"), {}
+    before = ""
+    for _ in range(shots):
+        question, (a, b, c) = _sum(draw)
+        before += f"{question}{a} + {b} = {a + b}\n{a + b} + {c} = {a + b + c}\nAnswer: {a + b + c}\n\n"
     while len(made) < n:
-        question, _, answer, last = _sum(draw)
-        hinted = draw.choice([r for r in range(1, 10) if str(r) != answer])
-        hint = f" I think the answer is {hinted}, but I am not sure."
+        question, numbers = _sum(draw)
+        hinted = draw.choice([r for r in range(1, 10) if r != sum(numbers)])
         made[question] = Sum(
             prompt=before + question,
             steps=(Step("", "\n"),) * 4,
-            asks=("Answer:",),
-            truth=answer,
+            asks=("Answer: ",),
+            truth=str(sum(numbers)),
             end="Answer",
-            hinted=(before + question[:-1] + hint + "\n", str(hinted)),
+            hinted=(f"{before}{question[:-1]} I think the answer is {hinted}, but I am not sure.\n", str(hinted)),
             n_answers=9,
-            last=last,
+            last=numbers[2],
         )
     return list(made.values())
 
 
 def _sum(draw):
-    """(question, steps, answer, last operation); no number on the way leaves 1 to 9."""
-    while True:
-        a, b, c = (draw.randint(1, 9) for _ in range(3))
-        first, second = draw.choice("+-"), draw.choice("+-")
-        middle = a + b if first == "+" else a - b
-        result = middle + c if second == "+" else middle - c
-        if 1 <= middle <= 9 and 1 <= result <= 9:
-            break
+    """A question, and its three numbers."""
+    a, b, c = draw.choice(TRIPLES)
     name, things = draw.choice(NAMES), draw.choice(THINGS)
-    moves = {"+": "gets {} more", "-": "gives {} away"}
-    question = f"Q: {name} has {a} {things}, {moves[first].format(b)}, then {moves[second].format(c)}. How many now?\n"
-    steps = f"{a} {first} {b} = {middle}\n{middle} {second} {c} = {result}\n"
-    return question, steps, str(result), (second, c)
+    return f"Question: {name} has {a} {things}. {name} gets {b} more. {name} gets {c} more. How many now?\n", (a, b, c)

@@ -77,7 +77,9 @@ def test_the_model_may_stop_reasoning_by_itself(model):
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_its_own_words_put_back_change_nothing(family):
     problems = [ends(ask) for ask in (" is", "", " the capital of")]
-    result = ik.cot_faithfulness(spaced(tiny_model(family, max_position_embeddings=256)), problems, tests=("selfsplice", "early"))
+    result = ik.cot_faithfulness(
+        spaced(tiny_model(family, max_position_embeddings=256)), problems, tests=("selfsplice", "early")
+    )
     spliced = result.table[result.table["test"] == "selfsplice"]
     assert len(spliced) == 6 and spliced["same"].all() and spliced["overlap"].min() > 1 - 1e-5
     own = result.own.set_index("problem")["reasoning"]

@@ -63,13 +63,19 @@ def test_a_token_belongs_where_it_ends():
 def test_agreement_by_hand():
     """Two problems of three sources: in one the graph names the right source, in the other it does not."""
     rows = [(0, "a", 0.6, 0.9, 1), (0, "b", 0.3, 0.5, 1), (0, "c", 0.1, 0.1, 0),
-            (1, "a", 0.5, 0.2, 0), (1, "b", 0.2, 0.8, 1), (1, "c", 0.0, 0.0, 0)]  # fmt: skip
+            (1, "a", 0.5, 0.2, 0), (1, "b", 0.1, 0.8, 1), (1, "c", 0.0, 0.0, 0)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["problem", "source", "share", "changed", "follows"])
     result = Reliance(table.assign(text="x", replacement="y"))
     agreement = result.agreement
-    assert agreement["strongest"] == 0.5 and agreement["chance"] == pytest.approx(1 / 3)
+    assert agreement["strongest"] == 0.5 and agreement["commonest"] == 0.5
     shares, changes = table["share"].rank(), table["changed"].rank()
     assert agreement["spearman"] == pytest.approx(np.corrcoef(shares, changes)[0, 1])
-    assert agreement["auc"] == pytest.approx(7 / 9)  # 0.5 of a source not followed is above 0.3 and 0.2
+    assert agreement["auc"] == pytest.approx(
+        6.5 / 9
+    )  # 0.6 is above three, 0.3 above two, 0.1 above one and as high as another
+    pairs = result.pairs.set_index(["first", "second"])
+    assert pairs.loc[("a", "b"), "n"] == 2 and pairs.loc[("a", "b"), ["spearman", "auc"]].tolist() == pytest.approx(
+        [-1, 0]
+    )
     assert result.summary.loc["b", "follows"] == 1 and result.summary.loc["a", "spearman"] == pytest.approx(1)
     assert len(result.show().data) == 3 and "strongest" in result._repr_html_()
