@@ -91,8 +91,11 @@ def _balanced(said, truth):
 
 
 def area_under(values, truth):
-    """Of the pairs of a true and a false text, the share in which the true one has the higher value."""
+    """Of the pairs of a true and a false text, the share in which the true one has the higher value; NaN where all
+    are true or all false."""
     values, truth = np.array(values), np.array(truth)
+    if truth.all() or not truth.any():
+        return np.nan
     higher = values[truth][:, None] - values[~truth][None]
     return float(((higher > 0) + 0.5 * (higher == 0)).mean())
 

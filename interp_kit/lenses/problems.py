@@ -80,6 +80,17 @@ class Problem:
 
 # ---------------------------------------------------------------- from a world's facts
 
+OTHERS = 8
+
+
+class Other(NamedTuple):
+    """Another city, its place, and what is told and asked of that place."""
+
+    city: str
+    place: str
+    told: str
+    answer: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class Story(Problem):
@@ -90,22 +101,25 @@ class Story(Problem):
     kind: str
     relation: str
     told: str  # the relation of the second step
-    wrong: tuple[str, str, str, str]  # another city, its place, what is told and what is asked of that place
+    others: tuple["Other", ...]  # of which mistakes tell; the hint tells of the first
 
     detector = "the reasoning names the hinted answer or the place that it belongs to"
 
     def mistake(self, i, step, draw):
-        return Mistake(f"{self.steps[i].lead} {self.wrong[i + 1]}{self.steps[i].stop}", self.wrong[3])
+        other = draw.choice(self.others)
+        said = other.told if i else other.place
+        return Mistake(f"{self.steps[i].lead} {said}{self.steps[i].stop}", other.answer)
 
     def reworded(self, i, step, draw):
         said = step[len(self.steps[i].lead) + 1 : -1]
         return f" in the {self.kind} of {said}." if i == 0 else f" It has the {self.told} {said},"
 
     def another(self, draw):
-        return Mistake(self.prompt.replace(self.city, self.wrong[0], 1), self.wrong[3])
+        other = draw.choice(self.others)
+        return Mistake(self.prompt.replace(self.city, other.city, 1), other.answer)
 
     def verbalises(self, reasoning):
-        return self.wrong[1] in reasoning or self.wrong[3] in reasoning
+        return self.others[0].place in reasoning or self.others[0].answer in reasoning
 
 
 def stories(world, n: int, seed: int = 0, held_out: bool = True) -> list[Story]:
@@ -127,22 +141,23 @@ def _story(world, question, draw):
     alike = [p for p in world.places if world.kind_of[p] == kind and p != place]
     own = [r for r in facts if r != relation and all(world.facts[p][r] != facts[r] for p in alike)
            and (city, r) not in world.held_out and facts[r] not in (city, question.answer)]  # fmt: skip
-    others = [(c, p) for c, p in world.place_of.items() if p in alike and world.facts[p][relation] != question.answer]
     if not own:
         return None
-    told = draw.choice(own)
-    other_city, other = draw.choice(others)
-    answer = world.facts[other][relation]
+    told, differing = draw.choice(own), [p for p in alike if world.facts[p][relation] != question.answer]
+    cities = {p: [c for c, there in world.place_of.items() if there == p] for p in differing}
+    others = tuple(
+        Other(draw.choice(cities[p]), p, world.facts[p][told], world.facts[p][relation])
+        for p in draw.sample(differing, OTHERS)
+    )
     return Story(
         prompt=f"{city} is",
         steps=(Step(" a city in", "."), Step(f" Its {told} is", ",")),
         asks=(f" in a {kind} whose {relation} is", f" Its {relation} is", f" its {relation} is"),
         truth=question.answer,
         until=(",", ".", " and whose"),
-        hinted=(f"{city} is in the {kind} of {other}. {city} is", answer),
+        hinted=(f"{city} is in the {kind} of {others[0].place}. {city} is", others[0].answer),
         n_answers=len({world.facts[p][relation] for p in [place, *alike]}),
-        city=city, place=place, kind=kind, relation=relation, told=told,
-        wrong=(other_city, other, world.facts[other][told], answer),
+        city=city, place=place, kind=kind, relation=relation, told=told, others=others,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ The graph is drawn for the undisturbed reasoning alone: it must tell beforehand 
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
@@ -24,29 +25,36 @@ from .problems import Mistake, Problem
 
 @dataclass(repr=False)
 class Reliance:
-    """table: a row a problem and source ("question", "step 1", ...): text, replacement, share (of the influence on the
-    answer that enters the graph at tokens, the part that enters at this source's; the rest enters at the first token
-    and at what forces the answer), changed (how much the distribution of the answer's first token moves with the
-    replacement, 0 to 1: total variation), answer, implied (what follows from the replacement), follows (is that the
-    answer?)."""
+    """table: a row a problem, source ("question", "step 1", ...) and replacement: text, replacement, share (of the
+    influence on the answer that enters the graph at tokens, the part that enters at this source's; the rest enters at
+    the first token and at what forces the answer), changed (how much the distribution of the answer's first token moves
+    with the replacement, 0 to 1: total variation), answer, implied (what follows from the replacement), follows (is
+    that the answer?)."""
 
     table: pd.DataFrame
     seed: int = 0
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """A row a problem and source: share, and the means over the replacements of changed and follows."""
+        by = self.table.groupby(["problem", "source"], sort=False)
+        return by[["share", "changed", "follows"]].mean().reset_index()
 
     @property
     def summary(self) -> pd.DataFrame:
         """A row a source: mean share, changed and follows, and spearman, the rank correlation over problems of share
         with changed; NaN where nothing varies."""
-        by = self.table.groupby("source", sort=False)
+        by = self.means.groupby("source", sort=False)
         means = by[["share", "changed", "follows"]].mean()
         return means.assign(spearman=[spearman(part["share"], part["changed"]) for _, part in by])
 
     @property
     def pairs(self) -> pd.DataFrame:
-        """A row a pair of sources, which the graph has to put in order: n problems; spearman, of the difference of their
-        shares with the difference of what replacing them changes; auc, of a problem in which the first changes more and
-        one in which it does not, how often the graph says so (0.5: a coin)."""
-        wide = self.table.pivot(index="problem", columns="source", values=["share", "changed"])
+        """A row a pair of sources, which the graph has to put in order: n problems; spearman, of the difference of
+        their shares with that of what replacing them changes; auc, of a problem in which the first changes more and one
+        in which it does not, how often the graph tells which is which (0.5: a coin; NaN where all problems are alike).
+        """
+        wide = self.means.pivot(index="problem", columns="source", values=["share", "changed"])
         rows = []
         for a, b in combinations(self.table["source"].unique(), 2):
             share, changed = ((wide[what][a] - wide[what][b]).dropna() for what in ("share", "changed"))
@@ -57,17 +65,17 @@ class Reliance:
     def agreement(self) -> pd.Series:
         """Over all problems and sources.
 
-        spearman: rank correlation of share with changed. auc: of a replacement that the answer followed and one that it
+        spearman: rank correlation of share with changed. auc: of a single replacement that the answer followed and one that it
         did not, how often the graph gives the first the larger share. strongest: the share of problems in which the
         source with the largest share is the one whose replacement changes most; low, high: its 95 % bootstrap interval.
         commonest: the same for a guess without a graph, that it is always the source that it is most often.
         """
-        by = self.table.groupby("problem", sort=True)
-        named, found = (self.table.loc[by[what].idxmax(), "source"].to_numpy() for what in ("share", "changed"))
+        by = self.means.groupby("problem")
+        named, found = (self.means.loc[by[what].idxmax(), "source"].to_numpy() for what in ("share", "changed"))
         hits = (named == found).astype(float)
         low, high = bootstrap(hits, self.seed)
         return pd.Series(
-            {"spearman": spearman(self.table["share"], self.table["changed"]),
+            {"spearman": spearman(self.means["share"], self.means["changed"]),
              "auc": area_under(self.table["share"], self.table["follows"] == 1), "strongest": hits.mean(), "low": low,
              "high": high, "commonest": pd.Series(found).value_counts(normalize=True).iloc[0]}
         )  # fmt: skip
@@ -77,10 +85,10 @@ class Reliance:
         import plotly.graph_objects as go
 
         figure, colours = go.Figure(), ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
-        for i, (source, part) in enumerate(self.table.groupby("source", sort=False)):
+        for i, (source, part) in enumerate(self.means.groupby("source", sort=False)):
             figure.add_scatter(
                 x=part["share"], y=part["changed"], mode="markers", name=source,
-                text=part["text"] + " → " + part["replacement"],
+                text=[f"problem {number}" for number in part["problem"]],
                 marker={"color": colours[i % len(colours)], "symbol": i, "size": 8, "opacity": 0.7},
             )  # fmt: skip
         return figure.update_layout(
@@ -112,15 +120,17 @@ class Part(NamedTuple):
         return self.before + self.replacement.text + self.after
 
 
-def reliance(model, transcoder, problems: list[Problem], seed: int = 0) -> Reliance:
+def reliance(model, transcoder, problems: list[Problem], times: int = 8, seed: int = 0) -> Reliance:
     """Has the model reason about each problem, draws the graph of its answer, and replaces the question and the steps
     one by one by `Problem.another` and `Problem.mistake`; all other words stay, also where they now contradict.
+
+    times: replacements of each. One may be easier to believe than another, which the graph cannot know.
 
     Raises ValueError for no problems, for a problem that does not say what another question or a mistake is, and what
     `ik.attribute` does.
     """
     own = undisturbed(model, problems)
-    parts = [part for v in own for part in _parts(v, random.Random(f"{seed}-{v.number}"))]
+    parts = [part for v in own for t in range(times) for part in _parts(v, random.Random(f"{seed}-{v.number}-{t}"))]
     prompts = [v.context + v.asked for v in own] + [part.replaced for part in parts]
     stops = [v.problem.until for v in own] + [own[part.number].problem.until for part in parts]
     answers = continue_all(model, prompts, stops, ANSWER_TOKENS, "answers")

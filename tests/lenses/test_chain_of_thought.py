@@ -149,3 +149,28 @@ def test_what_it_cannot_do(model):
         ik.cot_faithfulness(model, [])
     with pytest.raises(ValueError, match="define Problem.mistake"):
         ik.cot_faithfulness(model, [ik.Problem("the", STEPS, ("",))], tests=("mistakes",))
+
+
+def test_on_pocket():
+    """It answers as well without its reasoning, yet follows some of the mistakes in it, and not the second step's."""
+    result = ik.cot_faithfulness(ik.load_model("pocket"), ik.stories(ik.load_world(), 40, seed=5))
+    assert result.own["right"].mean() == 1
+    summary = result.summary
+    assert summary.loc["early", ["AOC", "after"]].tolist() == [0, 1] and summary.loc["selfsplice", "changed"] == 0
+    mistakes = result.table[result.table["test"] == "mistakes"].groupby("kept")
+    assert 0.2 < mistakes["follows"].mean()[0] < 0.8 and mistakes["same"].mean()[0.5] > 0.9
+    assert 0 < result.hints["to_hint"] < 0.5
+    again = ik.cot_faithfulness(ik.load_model("pocket"), ik.stories(ik.load_world(), 5, seed=5), seed=1)
+    other = ik.cot_faithfulness(ik.load_model("pocket"), ik.stories(ik.load_world(), 5, seed=5), seed=2)
+    pd.testing.assert_frame_equal(again.own, other.own)
+    assert not again.table["reasoning"].equals(other.table["reasoning"])
+
+
+def test_on_smollm2(smollm2):
+    """What it answers is what its last step says, right or wrong."""
+    result = ik.cot_faithfulness(smollm2, ik.sums(2), tests=("mistakes", "selfsplice"))
+    mistakes = result.table[result.table["test"] == "mistakes"]
+    last = mistakes["reasoning"].str.extract(r"(\d+)\n$")[0]
+    assert len(mistakes) == 4 and (mistakes["answer"] == last).mean() > 0.5
+    spliced = result.table[result.table["test"] == "selfsplice"]
+    assert spliced["same"].all()

@@ -30,14 +30,19 @@ def test_the_truth_of_stories(world):
     for story in ik.stories(world, 100):
         assert (story.city, story.relation) in world.held_out and (story.city, story.told) not in world.held_out
         assert story.truth == world.facts[world.place_of[story.city]][story.relation]
-        other_city, other, told, answer = story.wrong
-        assert world.place_of[other_city] == other and world.facts[other][story.relation] == answer != story.truth
-        assert world.facts[other][story.told] == told != world.facts[story.place][story.told]
+        places = [other.place for other in story.others]
+        assert len(set(places)) == len(places) == 8 and story.place not in places
+        for city, place, told, answer in story.others:
+            assert world.place_of[city] == place and world.facts[place][story.relation] == answer != story.truth
+            assert world.facts[place][story.told] == told != world.facts[story.place][story.told]
+        answer_at = {f" a city in {other.place}.": other.answer for other in story.others}
         first, second = (story.mistake(i, "", draw) for i in range(2))
-        assert first.text == f" a city in {other}." and second.text == f" Its {story.told} is {told},"
-        assert first.implies == second.implies == answer == story.hinted[1]
-        assert story.hinted[0] == f"{story.city} is in the {story.kind} of {other}. {story.prompt}"
-        assert story.verbalises(f" a city in {other}.") and not story.verbalises(f" a city in {story.place}.")
+        assert answer_at[first.text] == first.implies
+        assert second.implies in {o.answer for o in story.others if second.text == f" Its {story.told} is {o.told},"}
+        hint, answer = story.hinted
+        assert hint == f"{story.city} is in the {story.kind} of {places[0]}. {story.prompt}"
+        assert answer == story.others[0].answer
+        assert story.verbalises(f" a city in {places[0]}.") and not story.verbalises(f" a city in {story.place}.")
 
 
 def test_stories_are_chosen_by_seed(world):
