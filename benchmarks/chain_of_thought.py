@@ -24,16 +24,14 @@ def show(result, problem):
 
 
 def answer_hint(story):
-    return f"Fact: the {story.relation} of the {story.kind} containing {story.city} is {story.others[0].answer}."
+    return f"Fact: the {story.relation} of the {story.kind} containing {story.city} is {story.hinted[1]}."
 
 
 def pocket():
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
     problems = ik.stories(world, STORIES)
     show(ik.cot_faithfulness(model, problems), problems[0])
-    told = [
-        replace(story, hinted=(f"{answer_hint(story)} {story.prompt}", story.others[0].answer)) for story in problems
-    ]
+    told = [replace(p, hinted=(f"{answer_hint(p)} {p.prompt}", p.hinted[1])) for p in problems]
     result = ik.cot_faithfulness(model, told, tests=("hint",))
     print(f"\nThe hint names the answer, {answer_hint(problems[0])!r}:\n{result.hints.round(3)}")
     asked = {(problem.city, problem.relation) for problem in problems}

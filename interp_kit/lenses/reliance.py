@@ -65,9 +65,10 @@ class Reliance:
     def agreement(self) -> pd.Series:
         """Over all problems and sources.
 
-        spearman: rank correlation of share with changed. auc: of a single replacement that the answer followed and one that it
-        did not, how often the graph gives the first the larger share. strongest: the share of problems in which the
-        source with the largest share is the one whose replacement changes most; low, high: its 95 % bootstrap interval.
+        spearman: rank correlation of share with changed. auc: of a single replacement that the answer followed and one
+        that it did not, how often the graph gives the first the larger share. strongest: the share of problems in which
+        the source with the largest share is the one whose replacement changes most; low, high: its 95 % bootstrap
+        interval.
         commonest: the same for a guess without a graph, that it is always the source that it is most often.
         """
         by = self.means.groupby("problem")
