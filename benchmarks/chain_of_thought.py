@@ -16,7 +16,7 @@ from common.measure import Measure
 import interp_kit as ik
 from interp_kit.worlds.pocket import two_hop_accuracy
 
-STORIES, GRAPHS, SUMS = 300, 150, 12
+STORIES, GRAPHS, SUMS = 300, 150, 24
 
 
 def show(result, problem):

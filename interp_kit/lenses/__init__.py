@@ -3,7 +3,7 @@
 from .chain_of_thought import cot_faithfulness
 from .faithfulness import CotFaithfulness
 from .problems import Mistake, Problem, Step, stories, sums
-from .reliance import Reliance, reliance
+from .reliance import Reliance, reliance, share_by_position
 
 __all__ = [
     "CotFaithfulness",
@@ -13,6 +13,7 @@ __all__ = [
     "Step",
     "cot_faithfulness",
     "reliance",
+    "share_by_position",
     "stories",
     "sums",
 ]

@@ -4,6 +4,7 @@ of the reasoning. Putting other words in the place of each says what happens. Th
 The graph is drawn for the undisturbed reasoning alone: it must tell beforehand what the replacements will do.
 """
 
+import os
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,17 +27,17 @@ from .problems import Mistake, Problem
 @dataclass(repr=False)
 class Reliance:
     """table: a row a problem, source ("question", "step 1", ...) and replacement: text, replacement, share (of the
-    influence on the answer that enters the graph at tokens, the part that enters at this source's; the rest enters at
-    the first token and at what forces the answer), changed (how much the distribution of the answer's first token moves
-    with the replacement, 0 to 1: total variation), answer, implied (what follows from the replacement), follows (is
-    that the answer?)."""
+    influence on the answer that enters the graph at tokens, the part that enters at those that are replaced; the rest
+    enters at all that stays, such as what forces the answer), changed (how much the distribution of the answer's first
+    token moves with the replacement, 0 to 1: total variation), answer, implied (what follows from the replacement),
+    follows (is that the answer?)."""
 
     table: pd.DataFrame
     seed: int = 0
 
     @cached_property
     def means(self) -> pd.DataFrame:
-        """A row a problem and source: share, and the means over the replacements of changed and follows."""
+        """A row a problem and source: the means of share, changed and follows over the replacements."""
         by = self.table.groupby(["problem", "source"], sort=False)
         return by[["share", "changed", "follows"]].mean().reset_index()
 
@@ -117,6 +118,10 @@ class Part(NamedTuple):
     replacement: Mistake | None
 
     @property
+    def whole(self) -> str:
+        return self.before + self.text + self.after
+
+    @property
     def replaced(self) -> str:
         return self.before + self.replacement.text + self.after
 
@@ -139,7 +144,7 @@ def reliance(model, transcoder, problems: list[Problem], times: int = 8, seed: i
     shares = [share_by_position(attribute(model, transcoder, v.context + v.asked)) for v in bar]
     rows = []
     for part, after in zip(parts, answers[len(own) :]):
-        here = positions(model, part.before + part.text + part.after, len(part.before), len(part.text))
+        here = replaced_positions(*(model.encode(prompt).tolist() for prompt in (part.whole, part.replaced)))
         rows.append(
             {
                 "problem": part.number, "source": part.source, "text": part.text.strip(),
@@ -169,9 +174,8 @@ def share_by_position(graph) -> np.ndarray:
     return influence / max(influence.sum(), 1e-30)
 
 
-def positions(model, text: str, start: int, length: int) -> list[int]:
-    """The positions, in `model.encode(text)`, of the tokens whose last character is in text[start : start + length]."""
-    encoded = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    n_first = len(model.encode(text)) - len(encoded["input_ids"])
-    ends = [end for _, end in encoded["offset_mapping"]]
-    return [n_first + i for i, end in enumerate(ends) if start < end <= start + length]
+def replaced_positions(ids: list[int], others: list[int]) -> slice:
+    """Which of the tokens `ids` are others in `others`: all from the first to the last that differs."""
+    before, after = (len(os.path.commonprefix(pair)) for pair in ([ids, others], [ids[::-1], others[::-1]]))
+    after = min(after, min(len(ids), len(others)) - before)  # a token counts once
+    return slice(before, len(ids) - after)

@@ -9,7 +9,7 @@ from bigram import bigram_model
 from tiny import tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.lenses.reliance import Reliance, positions, share_by_position
+from interp_kit.lenses.reliance import Reliance, replaced_positions, share_by_position
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,14 @@ def test_shares_of_the_tokens_add_up(known):
     assert share_by_position(graph).tolist() == pytest.approx([0, 0, 0, 0, 0, 1])
 
 
-def test_a_token_belongs_where_it_ends():
+def test_the_tokens_that_a_replacement_replaces():
     model = ik.load_model("pocket")
-    text = "Dallas is a city in Texas. Its capital is"
-    start = len("Dallas is")
-    there = positions(model, text, start, len(" a city in Texas."))
-    assert model.tokens(model.encode(text)[there]) == [" a", " city", " in", " Texas", "."]
-    assert positions(model, text, 0, start) == [1, 2]  # position 0 is the beginning of the text
+    texts = ["Dallas is a city in Texas. Its capital is", "Dallas is a city in New York. Its capital is"]
+    ids, others = (model.encode(text).tolist() for text in texts)
+    assert model.tokens(ids[replaced_positions(ids, others)]) == [" Texas"]
+    assert model.tokens(others[replaced_positions(others, ids)]) == [" New", " York"]
+    assert ids[replaced_positions(ids, ids)] == []
+    assert replaced_positions([1, 2, 2, 3], [1, 2, 3]) == slice(2, 3)
 
 
 def test_agreement_by_hand():
