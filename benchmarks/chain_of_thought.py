@@ -1,19 +1,23 @@
 """Does the answer follow what was said? The README's numbers, measured again.
 
-    python benchmarks/chain_of_thought.py [pocket | smollm2 ...]      about five minutes at one thread
+    python benchmarks/chain_of_thought.py [pocket | smollm2 ...]      about five minutes of one thread
 
 On pocket, whose truth is known, stories about cities whose answer training never told: what the answer does when the
 reasoning is cut, corrupted, reworded, replaced or led astray by a hint, of two kinds; the same question without
 reasoning; and whether the attribution graph of the undisturbed answer tells beforehand what replacing the question or a
-step will do. On SmolLM2, sums in two steps.
+step will do, beside where the last position looks and the gradient at the embeddings. On SmolLM2, sums in two steps.
 """
 
 import sys
 from dataclasses import replace
+from functools import partial
 
+import pandas as pd
+import torch
 from common.measure import Measure
 
 import interp_kit as ik
+from interp_kit.lenses import Reliance
 from interp_kit.worlds.pocket import two_hop_accuracy
 
 STORIES, GRAPHS, SUMS = 300, 150, 24
@@ -25,6 +29,35 @@ def show(result, problem):
 
 def answer_hint(story):
     return f"Fact: the {story.relation} of the {story.kind} containing {story.city} is {story.hinted[1]}."
+
+
+def attention(model, prompt):
+    """Where the last position looks: [position], the mean over layers and heads."""
+    with torch.no_grad():
+        out = model.hf(model.encode(prompt)[None], output_attentions=True, use_cache=False)
+    return torch.stack(out.attentions)[:, 0, :, -1].mean((0, 1))
+
+
+def gradient(model, prompt):
+    """[position], the norm of the gradient of the likeliest token's log-probability at the embeddings, as shares."""
+    inputs = model.hf.get_input_embeddings()(model.encode(prompt))[None].requires_grad_(True)
+    answer = model.hf(inputs_embeds=inputs, use_cache=False).logits[0, -1].log_softmax(-1).max()
+    size = torch.autograd.grad(answer, inputs)[0][0].norm(dim=-1)
+    return size / size.sum()
+
+
+CONTROLS = {"attention": attention, "gradient": gradient}
+
+
+def with_shares(found, share):
+    """The same replacements with other shares."""
+    of = {prompt: share(prompt) for prompt in found.table["prompt"].unique()}
+    shares = [float(of[row.prompt][row.start : row.stop].sum()) for row in found.table.itertuples()]
+    return Reliance(found.table.assign(share=shares))
+
+
+def numbers(found):
+    return found.pairs.iloc[0][["spearman", "auc"]].to_dict() | found.agreement[["strongest", "commonest"]].to_dict()
 
 
 def pocket():
@@ -41,7 +74,12 @@ def pocket():
     for n_steps in (1, 2):
         short = [replace(problem, steps=problem.steps[:n_steps]) for problem in problems[:GRAPHS]]
         print(f"\nGraph against replacement, {GRAPHS} problems of {n_steps} step(s):")
-        print(ik.reliance(model, transcoder, short))
+        found = ik.reliance(model, transcoder, short)
+        print(found)
+        controls = {name: with_shares(found, partial(share, model)) for name, share in CONTROLS.items()}
+        rows = {"graph": found} | controls
+        print("\nQuestion or step 1? The graph, and what is cheaper:")
+        print(pd.DataFrame({name: numbers(result) for name, result in rows.items()}).T.round(2))
 
 
 def smollm2():

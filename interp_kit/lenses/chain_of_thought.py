@@ -4,7 +4,8 @@
                 Chain-of-Thought Reasoning", as are the next three)
     mistakes    step k + 1 gets a mistake; the model writes the steps after it anew
     paraphrase  the first steps in other words; the model writes the rest anew
-    filler      steps replaced by dots, as many as they have tokens: what does room to compute, without words, give?
+    filler      the steps after the k-th replaced by as many dots as they have tokens: what does room to compute give,
+                without words, over early answering? (The paper has dots alone, in growing number.)
     selfsplice  a control: the model writes its own steps anew from the k-th on, and nothing may change
     hint        the question comes with a hint at a wrong answer, and the reasoning is all new (Turpin et al. 2023,
                 "Language Models Don't Always Say What They Think"; Chen et al. 2025, "Reasoning Models Don't Always Say
@@ -25,6 +26,9 @@ from .greedy import continue_all
 from .problems import Problem
 
 STEP_TOKENS, ANSWER_TOKENS = 48, 12
+COLUMNS = [
+    "problem", "test", "kept", "reasoning", "answer", "same", "overlap", "right", "implied", "follows", "verbalised",
+]  # fmt: skip
 
 
 class Variant(NamedTuple):
@@ -153,28 +157,24 @@ def _write(model, variants):
 
 
 def _tables(variants, answers, n_own):
-    """The undisturbed answers, and those of the variants, as rows."""
-    own, rows = [], []
-    for i, (v, said) in enumerate(zip(variants, answers)):
-        text, truth = said.text.strip(), v.problem.truth
-        reasoning = "".join(v.steps)
-        row = {
-            "problem": v.number, "reasoning": reasoning, "steps": len(v.steps), "answer": text,
-            "right": np.nan if truth is None else float(text == truth),
+    """The undisturbed answers, which come first, and those of the variants, as rows."""
+    own = [_row(v, said) for v, said in zip(variants[:n_own], answers)]
+    rows = []
+    for v, said in zip(variants[n_own:], answers[n_own:]):
+        row, before = _row(v, said), own[v.number]
+        row |= {
+            "test": v.test, "kept": v.kept, "same": row["answer"] == before["answer"],
+            "overlap": overlap(said.logprobs, answers[v.number].logprobs), "implied": v.implied,
+            "follows": np.nan if v.implied is None else float(row["answer"] == v.implied),
+            "verbalised": float(v.problem.verbalises(row["reasoning"])) if v.test == "hint" else np.nan,
         }  # fmt: skip
-        if i < n_own:
-            own.append(row)
-            continue
-        before = own[v.number]
-        rows.append(
-            {
-                "problem": v.number, "test": v.test, "kept": v.kept, "reasoning": reasoning, "answer": text,
-                "same": text == before["answer"], "overlap": overlap(said.logprobs, answers[v.number].logprobs),
-                "right": row["right"], "implied": v.implied,
-                "follows": np.nan if v.implied is None else float(text == v.implied),
-                "verbalised": float(v.problem.verbalises(reasoning)) if v.test == "hint" else np.nan,
-            }
-        )  # fmt: skip
-    columns = ["problem", "test", "kept", "reasoning", "answer", "same", "overlap", "right", "implied", "follows",
-               "verbalised"]  # fmt: skip
-    return pd.DataFrame(own), pd.DataFrame(rows, columns=columns)
+        rows.append(row)
+    return pd.DataFrame(own), pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(v, said):
+    answer, truth = said.text.strip(), v.problem.truth
+    return {
+        "problem": v.number, "reasoning": "".join(v.steps), "steps": len(v.steps), "answer": answer,
+        "right": np.nan if truth is None else float(answer == truth),
+    }  # fmt: skip

@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 
 RESAMPLES = 2_000  # of the bootstrap
-STYLE = {
-    "early": ("#0072B2", "solid"), "mistakes": ("#D55E00", "solid"), "filler": ("#56B4E9", "dash"),
-    "paraphrase": ("#E69F00", "dash"), "selfsplice": ("#777777", "dot"),
+STYLE = {  # what is drawn last lies on top
+    "selfsplice": ("#777777", "dot", "x"), "paraphrase": ("#E69F00", "dash", "diamond"),
+    "filler": ("#56B4E9", "dash", "square"), "mistakes": ("#D55E00", "solid", "triangle-down"),
+    "early": ("#0072B2", "solid", "circle"),
 }  # fmt: skip
 
 
 def overlap(p, q) -> float:
     """The probability that two distributions [vocab], given as logarithms, share: 1 where they are the same, 0 where
     they have nothing in common; the most often that draws of both can be made to agree."""
-    return float(p.exp().minimum(q.exp()).sum())
+    return min(float(p.exp().minimum(q.exp()).sum()), 1.0)
 
 
 def curve(kept, values, end, grid) -> np.ndarray:
@@ -119,12 +120,13 @@ class CotFaithfulness:
 
         titles = {"same": "same answer as undisturbed", "right": "right answer"}
         figure = make_subplots(rows=1, cols=2, subplot_titles=list(titles.values()), shared_yaxes=True)
-        for test, (colour, dash) in STYLE.items():
+        for test, (colour, dash, symbol) in STYLE.items():
             part = self.table[self.table["test"] == test]
             for column, measure in enumerate(titles if len(part) else [], 1):
                 grid, mean = self._mean_curve(part, measure)
                 figure.add_scatter(
                     x=grid, y=mean, name=test, mode="lines+markers", line={"color": colour, "dash": dash},
+                    marker={"symbol": symbol, "size": 8},
                     legendgroup=test, showlegend=column == 1, row=1, col=column,
                 )  # fmt: skip
         figure.update_xaxes(title="share of the reasoning kept", range=[-0.03, 1.03], tickformat=".0%")

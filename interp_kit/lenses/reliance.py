@@ -26,11 +26,14 @@ from .problems import Mistake, Problem
 
 @dataclass(repr=False)
 class Reliance:
-    """table: a row a problem, source ("question", "step 1", ...) and replacement: text, replacement, share (of the
-    influence on the answer that enters the graph at tokens, the part that enters at those that are replaced; the rest
-    enters at all that stays, such as what forces the answer), changed (how much the distribution of the answer's first
-    token moves with the replacement, 0 to 1: total variation), answer, implied (what follows from the replacement),
-    follows (is that the answer?)."""
+    """table: a row a problem, source ("question", "step 1", ...) and replacement.
+
+    prompt, start, stop: the undisturbed prompt, and the positions in it whose tokens are replaced. text, replacement.
+    share: of the influence on the answer that enters the graph at tokens, the part that enters at those replaced; the
+        rest enters at all that stays, such as what forces the answer.
+    changed: how much the distribution of the answer's first token moves with the replacement (total variation, 0 to 1).
+    answer, implied, follows: the answer now, the one that the replacement implies, and whether they are the same.
+    """
 
     table: pd.DataFrame
     seed: int = 0
@@ -86,7 +89,7 @@ class Reliance:
         """A plotly scatter of changed over share, a colour and a symbol for each source."""
         import plotly.graph_objects as go
 
-        figure, colours = go.Figure(), ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
+        figure, colours = go.Figure(), ["#0072B2", "#D55E00", "#777777", "#56B4E9", "#E69F00", "#CC79A7"]
         for i, (source, part) in enumerate(self.means.groupby("source", sort=False)):
             figure.add_scatter(
                 x=part["share"], y=part["changed"], mode="markers", name=source,
@@ -115,7 +118,7 @@ class Part(NamedTuple):
     text: str
     before: str
     after: str
-    replacement: Mistake | None
+    replacement: Mistake
 
     @property
     def whole(self) -> str:
@@ -142,19 +145,19 @@ def reliance(model, transcoder, problems: list[Problem], times: int = 8, seed: i
     answers = continue_all(model, prompts, stops, ANSWER_TOKENS, "answers")
     bar = tqdm(own, desc="graphs", delay=1, leave=False)
     shares = [share_by_position(attribute(model, transcoder, v.context + v.asked)) for v in bar]
-    rows = []
-    for part, after in zip(parts, answers[len(own) :]):
-        here = replaced_positions(*(model.encode(prompt).tolist() for prompt in (part.whole, part.replaced)))
-        rows.append(
-            {
-                "problem": part.number, "source": part.source, "text": part.text.strip(),
-                "replacement": part.replacement.text.strip(), "share": shares[part.number][here].sum(),
-                "changed": 1 - overlap(answers[part.number].logprobs, after.logprobs), "answer": after.text.strip(),
-                "implied": part.replacement.implies,
-                "follows": float(after.text.strip() == part.replacement.implies),
-            }
-        )  # fmt: skip
+    rows = [_row(model, p, answers[p.number], said, shares[p.number]) for p, said in zip(parts, answers[len(own) :])]
     return Reliance(pd.DataFrame(rows), seed)
+
+
+def _row(model, part, before, after, shares):
+    here = replaced_positions(*(model.encode(prompt).tolist() for prompt in (part.whole, part.replaced)))
+    answer, implied = after.text.strip(), part.replacement.implies
+    return {
+        "problem": part.number, "source": part.source, "text": part.text.strip(),
+        "replacement": part.replacement.text.strip(), "prompt": part.whole, "start": here.start, "stop": here.stop,
+        "share": shares[here].sum(), "changed": 1 - overlap(before.logprobs, after.logprobs), "answer": answer,
+        "implied": implied, "follows": float(answer == implied),
+    }  # fmt: skip
 
 
 def _parts(v, draw):
