@@ -40,6 +40,8 @@ class Problem:
     until: what ends an answer; the first of them that appears.
     hinted: the question with a hint at a wrong answer, and that answer.
     n_answers: how many answers are possible; 0 where that is not known.
+
+    Raises ValueError where there is no step or nothing to ask.
     """
 
     prompt: str
@@ -52,6 +54,10 @@ class Problem:
     n_answers: int = 0
 
     detector = "the reasoning speaks of a hint, of you, or of what somebody thinks, says or is sure of"
+
+    def __post_init__(self):
+        if not self.steps or not self.asks:
+            raise ValueError("a problem needs steps, ik.Step(lead, stop) each, and asks, what forces the answer")
 
     def ask(self, n_steps: int) -> str:
         """What forces the answer after so many steps."""

@@ -83,4 +83,6 @@ def test_what_a_problem_does_not_say():
     for method, test in (("mistake", "mistakes"), ("reworded", "paraphrase")):
         with pytest.raises(ValueError, match=f"define Problem.{method}, or leave the test '{test}' out"):
             getattr(problem, method)(0, "", random.Random(0))
+    with pytest.raises(ValueError, match="needs steps"):
+        ik.Problem("the", (), ("",))
     assert problem.verbalises("as you said") and not problem.verbalises("3 + 4 = 7")
