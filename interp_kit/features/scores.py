@@ -73,7 +73,7 @@ def _score(label, examples, judge, model, draw):
         result["fuzzing"] = _balanced(judge(label, texts, marks), [True] * len(pairs) + [False] * len(pairs))
     if model is not None:
         likeness = _likeness(model, label["label"], [*there["tokens"], *away["tokens"]])
-        result["embedding"] = _area(likeness, truth)
+        result["embedding"] = area_under(likeness, truth)
     return result
 
 
@@ -90,9 +90,12 @@ def _balanced(said, truth):
     return float((right[truth].mean() + right[~truth].mean()) / 2)
 
 
-def _area(values, truth):
-    """Of the pairs of a true and a false text, the share in which the true one has the higher value."""
+def area_under(values, truth):
+    """Of the pairs of a true and a false text, the share in which the true one has the higher value; NaN where all
+    are true or all false."""
     values, truth = np.array(values), np.array(truth)
+    if truth.all() or not truth.any():
+        return np.nan
     higher = values[truth][:, None] - values[~truth][None]
     return float(((higher > 0) + 0.5 * (higher == 0)).mean())
 

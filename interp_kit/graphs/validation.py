@@ -49,7 +49,7 @@ class Validation:
     def spearman(self) -> float:
         """Rank correlation of the nodes' influence in the graph with the effect of switching them off in the model. The
         paper reports 0.72."""
-        return _spearman(self.nodes["influence"], self.nodes["ablation"])
+        return spearman(self.nodes["influence"], self.nodes["ablation"])
 
     def distrust(self, factor: float = 2.0) -> pd.DataFrame:
         """The graph's notable edges (at least a tenth of their target's inputs) whose source, switched off, moved the
@@ -102,10 +102,10 @@ def agreement(predicted, measured) -> dict[str, float]:
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine = p @ m / np.sqrt((p @ p) * (m @ m))
         nmse = ((p - m) @ (p - m)) / (m @ m)
-    return {"spearman": _spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
+    return {"spearman": spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
 
 
-def _spearman(a, b):
+def spearman(a, b):
     return float(pd.Series(np.asarray(a)).rank().corr(pd.Series(np.asarray(b)).rank()))
 
 

@@ -1,0 +1,101 @@
+"""Many prompts continued at once: what they have in common is read once, the rest side by side."""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from tqdm.auto import tqdm
+
+TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included, what is shared not
+PROMPTS_AT_ONCE = 32  # their keys and values stay in memory until the last of them is done
+
+
+class Continuation(NamedTuple):
+    """text: the greedy continuation, up to the first stop. logprobs: of the token after the prompt, [vocab]."""
+
+    text: str
+    logprobs: torch.Tensor
+
+
+def continue_all(model, prompts: list[str], stops: list[Sequence[str]], most: int, desc: str) -> list[Continuation]:
+    """What `model.complete` gives for each prompt, in the prompts' order, and the distribution it begins with.
+
+    stops: for each prompt the strings that end its continuation, the first that appears does; none is in the text.
+    most: new tokens at most; generation also ends at the model's end of text and where its context is full.
+
+    Raises what `model.encode` does.
+    """
+    rows = [model.encode(prompt).tolist() for prompt in prompts]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    n_shared = min(len(os.path.commonprefix(rows)), len(rows[order[0]]) - 1) if rows else 0  # it compares any sequences
+    found = [None] * len(rows)
+    with tqdm(total=len(rows), desc=desc, delay=1, leave=False) as bar:
+        for some in _batches(order, [len(row) - n_shared for row in rows]):
+            parts = [rows[i] for i in some], [stops[i] for i in some]
+            for i, one in zip(some, _continue(model, *parts, n_shared, most)):
+                found[i] = one
+            bar.update(len(some))
+    return found
+
+
+def _batches(order, lengths):
+    """Slices of `order`, which goes from short to long, that are few and short enough to be read at once."""
+    while order:
+        some = order[:PROMPTS_AT_ONCE]
+        n = sum((k + 1) * lengths[i] <= TOKENS_AT_ONCE for k, i in enumerate(some))
+        yield order[: max(n, 1)]
+        order = order[max(n, 1) :]
+
+
+@torch.no_grad()
+def _continue(model, rows, stops, n_shared, most):
+    """Padding stands between what is shared and the rest of each row, so that new tokens follow on; it is masked, and
+    not counted as a position."""
+    width = max(map(len, rows)) - n_shared
+    ids = torch.tensor([[0] * (width + n_shared - len(row)) + row[n_shared:] for row in rows], device=model.device)
+    real = torch.tensor([[0] * (width + n_shared - len(row)) + [1] * (len(row) - n_shared) for row in rows])
+    seen = torch.cat([torch.ones(len(rows), n_shared, dtype=torch.long), real], 1).to(model.device)
+    cache, first = _read(model, rows[0][:n_shared], len(rows)), None
+    last_position = None if model.context_length is None else model.context_length - 1  # rows that ended go on unread
+    new, texts = [[] for _ in rows], [None] * len(rows)
+    for _ in range(most):
+        positions = (seen.cumsum(1) - 1)[:, -ids.shape[1] :].clamp(0, last_position)
+        out = model.hf(
+            input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        cache, last = out.past_key_values, out.logits[:, -1]
+        first = last.float().log_softmax(-1) if first is None else first
+        ids = last.argmax(-1, keepdim=True)
+        seen = torch.cat([seen, torch.ones_like(ids)], 1)
+        for i, token in enumerate(ids[:, 0].tolist()):
+            if texts[i] is None:
+                texts[i] = _ended(model, rows[i], new[i], token, stops[i])
+        if None not in texts:
+            break
+    texts = [_text(model, row, some) if text is None else text for text, row, some in zip(texts, rows, new)]
+    return [Continuation(text, logprobs) for text, logprobs in zip(texts, first.cpu())]
+
+
+def _read(model, shared, n):
+    """Keys and values of what all rows begin with, n times; None where that is nothing."""
+    if not shared:
+        return None
+    cache = model.hf(input_ids=torch.tensor([shared], device=model.device), use_cache=True).past_key_values
+    cache.batch_repeat_interleave(n)
+    return cache
+
+
+def _ended(model, row, new, token, stops):
+    """The text if it ends with this token, which else joins `new`."""
+    full = model.context_length is not None and len(row) + len(new) > model.context_length
+    if token in model.end_ids or full:
+        return _text(model, row, new)
+    new.append(token)
+    text = _text(model, row, new)
+    found = [at for at in map(text.find, stops) if at >= 0]
+    return text[: min(found)] if found else None
+
+
+def _text(model, row, new):
+    return model.continuation(torch.tensor(row), new) if new else ""
