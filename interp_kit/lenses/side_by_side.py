@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..graphs import attribute
-from .attention import attention_patterns
-from .decomposition import decompose
-from .logit_lens import logit_lens
-from .logprobs import logprobs
-from .token_attribution import explain_tokens
+from .certainty.logprobs import logprobs
+from .parts.attention import attention_patterns
+from .parts.decomposition import decompose
+from .parts.logit_lens import logit_lens
+from .words.token_attribution import explain_tokens
 
 TELLS = {
     "log-probabilities": "how sure it was of the answer, and what else it considered",

@@ -9,11 +9,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..graphs import attribute
-from .attention import attention_patterns
-from .comparison import important
-from .decomposition import decompose
-from .logit_lens import logit_lens
-from .token_attribution import explain_tokens
+from .parts.attention import attention_patterns
+from .parts.decomposition import decompose
+from .parts.logit_lens import logit_lens
+from .words.comparison import important
+from .words.token_attribution import explain_tokens
 
 METHODS = ("occlusion", "shapley", "integrated_gradients", "input_x_gradient", "rollout")
 SURE = 0.5

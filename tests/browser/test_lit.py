@@ -8,7 +8,7 @@ from lab_server import jupyterlab, run_notebook
 from playwright.sync_api import expect
 
 import interp_kit as ik
-from interp_kit.lenses.lit import lit_url
+from interp_kit.lenses.lit.server import lit_url
 
 PROMPT = "The capital of the state containing Dallas is"
 CELLS = [

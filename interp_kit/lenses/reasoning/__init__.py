@@ -1,0 +1,1 @@
+"""Whether a chain of thought is what the answer comes from."""

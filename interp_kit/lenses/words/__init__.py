@@ -1,0 +1,1 @@
+"""Which words of the prompt mattered: token attribution, and how to compare its methods."""
