@@ -11,6 +11,7 @@ from .certainty.logprobs import logprobs
 from .parts.attention import attention_patterns
 from .parts.decomposition import decompose
 from .parts.logit_lens import logit_lens
+from .reasoning.chain_of_thought import cot_faithfulness
 from .words.token_attribution import explain_tokens
 
 TELLS = {
@@ -18,9 +19,13 @@ TELLS = {
     "logit lens": "what it would say if it stopped after a layer",
     "MLP versus attention": "which parts wrote the answer, and from which word heads brought it",
     "attention": "where heads look and what they move, for any answer",
-    "token attribution": "which words of the prompt decide the answer",
+    "integrated gradients": "which words decide the answer, by slopes on the way from no words to all",
+    "SHAP": "which words decide the answer, by fair shares over orders of revealing them",
+    "LIME": "which words decide the answer, by the straight line that fits best",
+    "chain of thought": "what it says when it may reason first, and whether the answer follows that",
     "attribution graph": "through which features words became the answer, and how much nobody explains",
 }
+METHODS = {"integrated gradients": "integrated_gradients", "SHAP": "shap", "LIME": "lime"}
 
 
 @dataclass(repr=False)
@@ -49,32 +54,52 @@ class SideBySide:
 
 
 def side_by_side(
-    model, prompt, target=None, contrast=None, *, transcoder=None, features=None, labels=None, baseline="space"
+    model,
+    prompt,
+    target=None,
+    contrast=None,
+    *,
+    transcoder=None,
+    features=None,
+    labels=None,
+    problem=None,
+    baseline="space",
 ) -> SideBySide:
     """Looks at one prompt through every lens.
 
-    prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attribution ask why the one
-    rather than the other. transcoder: for the attribution graph, with `features` and `labels` for its names; without
-    one it is left out. baseline: of the token attribution (Shapley values).
+    prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attributions ask why the one
+    rather than the other. transcoder: for the attribution graph, with `features` and `labels` for its names. problem:
+    an `ik.Problem`, the same question with room to reason, for the chain of thought. What is not given is left out,
+    and so are SHAP and LIME where the extra `xai` is not installed; the table says so. baseline: of the token
+    attributions.
 
     Raises what the lenses raise.
     """
+    explain = {
+        name: lambda method=method: explain_tokens(model, prompt, target, contrast, method=method, baseline=baseline)
+        for name, method in METHODS.items()
+    }
     looks = {
         "log-probabilities": lambda: logprobs(model, prompt=prompt, max_new_tokens=1),
         "logit lens": lambda: logit_lens(model, prompt, target),
         "MLP versus attention": lambda: decompose(model, prompt, target, contrast),
         "attention": lambda: attention_patterns(model, prompt),
-        "token attribution": lambda: explain_tokens(model, prompt, target, contrast, baseline=baseline),
+        **explain,
     }
+    if problem is not None:
+        looks["chain of thought"] = lambda: cot_faithfulness(model, [problem], ("early", "mistakes"))
     if transcoder is not None:
         looks["attribution graph"] = lambda: _graph(model, transcoder, prompt, features, labels)
-    results, rows = {}, []
+    results, rows = {}, {}
     for name, look in looks.items():
         start = time.process_time()
-        results[name] = look()
-        seconds = time.process_time() - start
-        rows.append({"tells": TELLS[name], "says": _SAYS[name](results[name]), "CPU seconds": seconds})
-    return SideBySide(prompt, results, pd.DataFrame(rows, index=list(looks)))
+        try:
+            results[name] = look()
+            says = _SAYS.get(name, _say_tokens)(results[name])
+        except ModuleNotFoundError as error:
+            says = str(error)
+        rows[name] = {"tells": TELLS[name], "says": says, "CPU seconds": time.process_time() - start}
+    return SideBySide(prompt, results, pd.DataFrame.from_dict(rows, orient="index"))
 
 
 def _graph(model, transcoder, prompt, features, labels):
@@ -125,6 +150,12 @@ def _say_tokens(found):
     return f"{found.question}: " + ", ".join(f"{row.token!r} {row.value:+.1f}" for row in top.itertuples())
 
 
+def _say_thought(found):
+    own, mistakes = found.own.iloc[0], found.table[found.table["test"] == "mistakes"]
+    changed = f"{(~mistakes['same']).sum()} of {len(mistakes)} mistakes in it change that"
+    return f"{own['reasoning'].strip()!r}, hence {own['answer']!r}; {changed}"
+
+
 def _say_graph(found):
     features = found.nodes[found.nodes["kind"] == "feature"]
     names = features.groupby("label")["influence"].sum().nlargest(3).index if "label" in features else []
@@ -137,6 +168,6 @@ _SAYS = {
     "logit lens": _say_logit_lens,
     "MLP versus attention": _say_decomposition,
     "attention": _say_attention,
-    "token attribution": _say_tokens,
+    "chain of thought": _say_thought,
     "attribution graph": _say_graph,
 }

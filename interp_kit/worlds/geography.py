@@ -85,6 +85,13 @@ class Geography:
         return list(self.facts)
 
     @cached_property
+    def cities_of(self) -> dict[str, list[str]]:
+        found = {place: [] for place in self.facts}
+        for city, place in self.place_of.items():
+            found[place].append(city)
+        return found
+
+    @cached_property
     def pairs(self) -> list[tuple[str, str]]:
         return [(c, r) for c, p in self.place_of.items() for r in self.facts[p]]
 

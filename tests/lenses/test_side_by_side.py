@@ -16,17 +16,34 @@ def test_every_lens_looks_at_the_same_question():
     clt = planted_transcoder(model, ["Texas"])
     found = ik.side_by_side(model, PROMPT, "Austin", "Ohio", baseline="city", transcoder=clt)
     assert list(found.table.index) == list(found.results)
-    assert len(found.results) == 6 and (found.table["CPU seconds"] >= 0).all()
-    assert (
-        found["MLP versus attention"].question == found["token attribution"].question == "'Austin' rather than 'Ohio'"
-    )
+    assert len(found.results) == 8 and (found.table["CPU seconds"] >= 0).all()
+    assert found["MLP versus attention"].question == found["SHAP"].question == "'Austin' rather than 'Ohio'"
     alone = ik.decompose(model, PROMPT, "Austin", "Ohio")
     assert found["MLP versus attention"].logit == pytest.approx(alone.logit)
     assert found["attribution graph"].tokens == model.tokens(PROMPT)
 
 
-def test_without_a_transcoder_there_is_no_graph():
-    assert "attribution graph" not in look().results
+def test_what_is_not_given_is_left_out(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "lime", None)
+    for name in [name for name in sys.modules if name.startswith("lime.")]:
+        monkeypatch.delitem(sys.modules, name)
+    found = look()
+    assert not {"attribution graph", "chain of thought", "LIME"} & set(found.results)
+    assert "interp_kit[xai]" in found.table.loc["LIME", "says"]
+
+
+def test_the_chain_of_thought_of_the_same_question():
+    model, world = ik.load_model("pocket"), ik.load_world()
+    problem = ik.stories(world, 1)[0]
+    found = ik.side_by_side(
+        model, f"The {problem.relation} of the {problem.kind} containing {problem.city} is", problem=problem
+    )
+    says = found.table.loc["chain of thought", "says"]
+    assert problem.place in says and repr(problem.truth) in says
+    changed = found["chain of thought"].table.query("test == 'mistakes'")["same"]
+    assert f"{(~changed).sum()} of {len(changed)} mistakes" in says
 
 
 def test_what_a_lens_says_is_what_it_found():
@@ -36,15 +53,16 @@ def test_what_a_lens_says_is_what_it_found():
     assert says["log-probabilities"].startswith(f"{best['token']!r} with {best['probability']:.1%}")
     top = found["attention"].strongest(k=1).iloc[0]
     assert f"head {top['layer']}.{top['head']}" in says["attention"]
-    words = found["token attribution"].table.nlargest(1, "value").iloc[0]
-    assert f"{words['token']!r} {words['value']:+.1f}" in says["token attribution"]
+    for name in ("integrated gradients", "SHAP", "LIME"):
+        words = found[name].table.nlargest(1, "value").iloc[0]
+        assert f"{words['token']!r} {words['value']:+.1f}" in says[name]
     last = found["logit lens"].tokens.iloc[-1, -1]
     assert f"{last!r} after" in says["logit lens"].split("; ")[-1]
 
 
 def test_the_page_holds_all_and_is_escaped():
     page = ik.side_by_side(tiny_model(), "the <unk> of Texas", baseline="city")._repr_html_()
-    assert page.count("<details>") == 5 and "&lt;unk&gt;" in page and "<unk>" not in page
+    assert page.count("<details>") == 7 and "&lt;unk&gt;" in page and "<unk>" not in page
 
 
 def test_a_text_that_ends():

@@ -150,9 +150,8 @@ def _story(world, question, draw):
     if not own:
         return None
     told, differing = draw.choice(own), [p for p in alike if world.facts[p][relation] != question.answer]
-    cities = {p: [c for c, there in world.place_of.items() if there == p] for p in differing}
     others = tuple(
-        Other(draw.choice(cities[p]), p, world.facts[p][told], world.facts[p][relation])
+        Other(draw.choice(world.cities_of[p]), p, world.facts[p][told], world.facts[p][relation])
         for p in draw.sample(differing, OTHERS)
     )
     return Story(
