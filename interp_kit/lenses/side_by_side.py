@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from ..graphs import attribute
 from .certainty.logprobs import logprobs
@@ -31,7 +32,7 @@ METHODS = {"integrated gradients": "integrated_gradients", "SHAP": "shap", "LIME
 @dataclass(repr=False)
 class SideBySide:
     """results: what each lens returned, by its name. table: a row a lens: what it can tell (tells), what it finds on
-    this prompt (says), and CPU seconds."""
+    this prompt (says), and CPU seconds, the loading of its library included."""
 
     prompt: str
     results: dict
@@ -91,7 +92,9 @@ def side_by_side(
     if transcoder is not None:
         looks["attribution graph"] = lambda: _graph(model, transcoder, prompt, features, labels)
     results, rows = {}, {}
-    for name, look in looks.items():
+    bar = tqdm(looks.items(), desc="lenses", leave=False)
+    for name, look in bar:
+        bar.set_postfix_str(name)
         start = time.process_time()
         try:
             results[name] = look()

@@ -1,5 +1,7 @@
 """Which next token a lens asks about, and against which other one."""
 
+import operator
+
 import torch
 
 
@@ -12,8 +14,10 @@ def token_of(model, token: str | int | None, logits: torch.Tensor) -> int:
         return int(logits.argmax())
     if isinstance(token, str):
         return model.token_id(token)
-    if isinstance(token, bool) or not isinstance(token, int):
-        raise TypeError(f"a token is its text, like ' Austin', or its id; got {type(token).__name__}")
+    try:
+        token = operator.index(token)
+    except TypeError:
+        raise TypeError(f"a token is its text, like ' Austin', or its id; got {type(token).__name__}") from None
     if not 0 <= token < model.vocab_size:
         raise ValueError(f"token id {token} is not in the vocabulary: ids run from 0 to {model.vocab_size - 1}")
     return token

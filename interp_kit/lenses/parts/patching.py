@@ -79,6 +79,6 @@ def patch_activations(model, clean, corrupted, what: str = "residual", target=No
     with tqdm(total=len(versions), desc=f"patching {what}", leave=False) as bar:
         restored = (score(run(model.hf, other_ids, versions, bar), aim, against) - worst) / (best - worst)
     table = pd.DataFrame(
-        restored.view(model.n_layers, -1).numpy(), pd.RangeIndex(model.n_layers, name="layer"), columns
+        restored.view(model.n_layers, -1).double().numpy(), pd.RangeIndex(model.n_layers, name="layer"), columns
     )
     return Patched(named(model, aim, against), what, table, best, worst)

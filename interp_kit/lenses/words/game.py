@@ -26,7 +26,7 @@ class Game:
     """
 
     def __init__(self, model, prompt, target=None, contrast=None, baseline="space", positions=None):
-        self.model, self.baseline, self.forwards = model, baseline, 0
+        self.model, self.baseline, self.forwards, self.bar = model, baseline, 0, None
         self.ids = model.encode(prompt) if isinstance(prompt, str) else torch.as_tensor(prompt)
         self.positions = _hideable(model, self.ids) if positions is None else _checked(positions, len(self.ids))
         plain = model.logits(self.ids)[-1]
@@ -55,6 +55,8 @@ class Game:
     def scored(self, embeddings: torch.Tensor) -> torch.Tensor:
         """The target's score for each version [version], from embeddings [version, position, d_model]."""
         self.forwards += len(embeddings)
+        if self.bar is not None:
+            self.bar.update(len(embeddings))
         logits = self.model.hf(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1).logits[:, -1]
         return score(logits, self.target, self.contrast)
 

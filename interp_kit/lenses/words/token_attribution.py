@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from ...widgets.token_strip import TokenStrip
 from .game import Game
@@ -102,8 +103,9 @@ def explain_tokens(
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     game = Game(model, prompt, target, contrast, baseline, positions)
-    f_x, f_x0 = game.ends()
-    found = METHODS[method](game, f_x - f_x0, seed, **options)
+    with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as game.bar:
+        f_x, f_x0 = game.ends()
+        found = METHODS[method](game, f_x - f_x0, seed, **options)
     return TokenAttribution(
         game.tokens, found.values, method, baseline if found.uses_baseline else "", game.question, f_x, f_x0,
         seed if found.random else None, game.forwards, found.about,
