@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..graphs import attribute
+from ..widgets.text_table import text_table
 from .certainty.logprobs import logprobs
 from .parts.attention import attention_patterns
 from .parts.decomposition import decompose
@@ -49,9 +50,7 @@ class SideBySide:
             f"<details><summary><b>{html.escape(name)}</b></summary>{_page(result)}</details>"
             for name, result in self.results.items()
         ]
-        with pd.option_context("display.max_colwidth", None):
-            table = self.table.to_html(float_format="{:.2f}".format)
-        return f"<p><code>{html.escape(self.prompt)}</code></p>{table}{''.join(parts)}"
+        return f"<p><code>{html.escape(self.prompt)}</code></p>{text_table(self.table)}{''.join(parts)}"
 
 
 def side_by_side(

@@ -9,6 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..graphs import attribute
+from ..widgets.text_table import text_table
 from .parts.attention import attention_patterns
 from .parts.decomposition import decompose
 from .parts.logit_lens import logit_lens
@@ -32,8 +33,7 @@ class Trial:
 
     def _repr_html_(self):
         head = html.escape(f"{len(self.answers)} questions that training never asked, about cities")
-        with pd.option_context("display.max_colwidth", None):
-            return f"<p>{head}</p>{self.table.to_html(float_format='{:.2f}'.format)}"
+        return f"<p>{head}</p>{text_table(self.table.reset_index())}"
 
 
 def lens_trial(model, world, transcoder, features, labels, n: int = 100, seed: int = 0) -> Trial:
