@@ -70,7 +70,8 @@ def side_by_side(
     prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attributions ask why the one
     rather than the other. transcoder: for the attribution graph, with `features` and `labels` for its names. problem:
     an `ik.Problem`, the same question with room to reason, for the chain of thought. What is not given is left out,
-    and so are SHAP and LIME where the extra `xai` is not installed; the table says so. baseline: of the token
+    and so are SHAP and LIME where the extra `xai` is not installed, and attention for a family
+    whose heads cannot be told apart; the table says so. baseline: of the token
     attributions.
 
     Raises what the lenses raise.
@@ -98,9 +99,10 @@ def side_by_side(
         try:
             results[name] = look()
             says = _SAYS.get(name, _say_tokens)(results[name])
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, NotImplementedError) as error:
             says = str(error)
         rows[name] = {"tells": TELLS[name], "says": says, "CPU seconds": time.process_time() - start}
+    prompt = prompt if isinstance(prompt, str) else model.decode(prompt)
     return SideBySide(prompt, results, pd.DataFrame.from_dict(rows, orient="index"))
 
 

@@ -26,6 +26,8 @@ def token_of(model, token: str | int | None, logits: torch.Tensor) -> int:
 def score(logits: torch.Tensor, target: int, contrast: int | None) -> torch.Tensor:
     """How much `logits` [..., vocabulary] are for the target: its log-probability, or with a contrast how far it lies
     above that (the difference of their logits, which is also that of their log-probabilities): [...], in nats."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
     if contrast is not None:
         return logits[..., target] - logits[..., contrast]
     return logits.log_softmax(-1)[..., target]

@@ -29,7 +29,7 @@ class FrozenModel:
 
     def __init__(self, model, prompt, dtype: torch.dtype = torch.float32):
         self.hf = in_dtype(model.hf, dtype)
-        self.ids = model.encode(prompt) if isinstance(prompt, str) else prompt
+        self.ids = model.input_ids(prompt)
         self.parts = anatomy(self.hf)
         self._run()
         self.final_norm = Norm.of(self.parts.final_norm)

@@ -100,7 +100,7 @@ class LanguageModel:
         ids = self.tokenizer.encode(text, add_special_tokens=False) if text else []
         if not ids:
             raise ValueError(f"The prompt {text!r} has no tokens. Give at least one word.")
-        if ids[0] not in self._special_ids:
+        if ids[0] not in self.special_ids:
             first = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
             ids = [token for token in first if token is not None][:1] + ids
         return self._checked(torch.tensor(ids))
@@ -196,7 +196,7 @@ class LanguageModel:
         Raises TypeError and ValueError as `encode` does, and ValueError for ids outside the vocabulary.
         """
         with torch.no_grad():
-            return self.hf(input_ids=self._input_ids(text_or_ids)[None], use_cache=False).logits[0]
+            return self.hf(input_ids=self.input_ids(text_or_ids)[None], use_cache=False).logits[0]
 
     def next_tokens(self, prompt, k=10):
         """The `k` likeliest next tokens: a DataFrame, likeliest first.
@@ -232,7 +232,7 @@ class LanguageModel:
             _require_text(stop, "`stop`")
             if not stop:
                 raise ValueError("`stop` is empty, and every text contains that. Give a string, or None.")
-        prompt_ids = self._input_ids(prompt)
+        prompt_ids = self.input_ids(prompt)
         new, text = [], ""
         for token in self.greedy(prompt_ids, max_new_tokens):
             new.append(token)
@@ -291,11 +291,13 @@ class LanguageModel:
             )
         return ids
 
-    def _input_ids(self, text_or_ids):
+    def input_ids(self, text_or_ids):
+        """`LongTensor [position]` of a text, encoded, or of ids in any form, which are checked."""
         return self.encode(text_or_ids) if isinstance(text_or_ids, str) else self._checked(text_or_ids)
 
     @cached_property
-    def _special_ids(self):
+    def special_ids(self):
+        """The ids of special tokens: a set."""
         # `all_special_ids` alone leaves out control tokens without a role, such as <|im_start|> in Qwen.
         added = self.tokenizer.added_tokens_decoder.items()
         return set(self.tokenizer.all_special_ids) | {token for token, about in added if about.special}

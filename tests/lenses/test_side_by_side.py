@@ -65,6 +65,13 @@ def test_the_page_holds_all_and_is_escaped():
     assert page.count("<details>") == 7 and "&lt;unk&gt;" in page and "<unk>" not in page
 
 
+def test_a_family_whose_heads_cannot_be_told_apart():
+    model = tiny_model("granite")
+    found = ik.side_by_side(model, model.encode(PROMPT), "Austin", baseline="city")
+    assert "attention" not in found.results and "anatomy.py" in found.table.loc["attention", "says"]
+    assert "LIME" in found.results and "capital" in found._repr_html_()
+
+
 def test_a_text_that_ends():
     model = tiny_model()
     end = model.tokenizer.eos_token_id

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from ...transcoders.activations import pad
 
-TEXTS_AT_ONCE = 64
+VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
 
 
 @dataclass(repr=False)
@@ -72,12 +72,15 @@ def calibration(model, texts: list[str], bins: int = 10) -> Calibration:
     """
     if isinstance(texts, str):
         raise TypeError("texts should be a list of strings, got one string")
+    if bins < 1:
+        raise ValueError(f"bins={bins}: expected at least one")
     rows = [model.encode(text).tolist() for text in texts]
     if not any(len(row) > 1 for row in rows):
         raise ValueError("there is no token to be predicted: give texts of several tokens")
     found = []
-    for first in tqdm(range(0, len(rows), TEXTS_AT_ONCE), desc="calibration", leave=False):
-        ids, real = pad(rows[first : first + TEXTS_AT_ONCE])
+    at_once = max(1, int(VALUES_AT_ONCE / (max(map(len, rows)) * model.vocab_size)))
+    for first in tqdm(range(0, len(rows), at_once), desc="calibration", leave=False):
+        ids, real = pad(rows[first : first + at_once])
         confidence, guess = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
         text, position = real[:, 1:].nonzero(as_tuple=True)
         came, guess = ids[:, 1:][text, position], guess[text, position]

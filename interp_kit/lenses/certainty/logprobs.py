@@ -103,7 +103,7 @@ def logprobs(model, text=None, *, prompt=None, top_logprobs: int = 5, max_new_to
         raise ValueError(f"top_logprobs={top_logprobs!r}: expected 0 to {HIGHEST}, as in the API")
     if text is None and prompt is None:
         raise ValueError("give a text to be scored, or a prompt to be continued")
-    start = None if prompt is None else model.encode(prompt) if isinstance(prompt, str) else torch.as_tensor(prompt)
+    start = None if prompt is None else model.input_ids(prompt)
     if start is None:
         ids, n = model.encode(text), 1  # the first token has nothing before it
     else:

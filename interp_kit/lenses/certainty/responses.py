@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...json_files import read_json
-from .logprobs import Logprobs
+from .logprobs import UNLISTED, Logprobs
 
+CHUNKS = ("chat.completion.chunk", "text_completion")  # what the parts of a stream are called
 HELP = {
     "chat": "ask with logprobs=True (and top_logprobs=5)",
     "responses": 'ask with include=["message.output_text.logprobs"] (and top_logprobs=5)',
@@ -38,6 +39,10 @@ def _plain(source):
     """Lists, dicts and numbers, whatever it came as."""
     if hasattr(source, "model_dump"):
         return source.model_dump()
+    if isinstance(source, bytes):
+        source = source.decode("utf-8")
+    if isinstance(source, str) and not source.strip():
+        raise ValueError("an empty text: expected a response, JSON, or the path of a file")
     if isinstance(source, Path) or (isinstance(source, str) and not source.lstrip().startswith(("{", "["))):
         return read_json(Path(source))
     if isinstance(source, str):
@@ -93,13 +98,17 @@ def _legacy(columns) -> list[dict]:
 
 
 def _is_part_of_stream(part):
-    return isinstance(part, dict) and (part.get("object") == "chat.completion.chunk" or "sequence_number" in part)
+    return isinstance(part, dict) and ("sequence_number" in part or part.get("object") in CHUNKS)
 
 
 def _of_part(part, choice):
     if "choices" in part:
         mine = [c.get("logprobs") or {} for c in part["choices"] if c.get("index", 0) == choice]
-        return [record for found in mine for record in (found.get("content") or found.get("refusal") or [])]
+        return [
+            record
+            for found in mine
+            for record in (_legacy(found) if "tokens" in found else found.get("content") or found.get("refusal") or [])
+        ]
     return part.get("logprobs") or [] if part.get("type") == "response.output_text.delta" else []
 
 
@@ -110,11 +119,12 @@ def _record(value, where, top=True) -> dict:
         raise ValueError(f"{where}: expected a token's text, got {type(token).__name__}")
     if isinstance(logprob, bool) or not isinstance(logprob, int | float) or not logprob <= 1e-3 or math.isnan(logprob):
         raise ValueError(f"{where}, {token!r}: a log-probability is a number of at most 0, got {logprob!r}")
+    token = token.encode("utf-8", errors="replace").decode()  # half a surrogate pair could not be shown
     if data is None:
         data = list(token.encode("utf-8", errors="replace"))
     if not isinstance(data, list) or any(type(b) is not int or not 0 <= b < 256 for b in data):
         raise ValueError(f"{where}, {token!r}: bytes should be a list of numbers from 0 to 255")
-    found = {"token": token, "logprob": max(float(logprob), -9999.0), "bytes": data}
+    found = {"token": token, "logprob": max(float(logprob), UNLISTED), "bytes": data}
     if top:
         others = _list(value.get("top_logprobs") or [], f"{where}, top_logprobs")
         found["top_logprobs"] = [_record(other, f"{where}, top_logprobs", top=False) for other in others]

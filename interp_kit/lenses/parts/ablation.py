@@ -28,17 +28,14 @@ class Ablation:
 
     def show(self):
         """A plotly heat map, layer by part; orange: the answer suffers without it."""
-        import plotly.graph_objects as go
+        from ...widgets.heat_map import heat_map
 
         column = self.table["head"].map(lambda head: "MLP" if pd.isna(head) else f"head {head}")
         grid = self.table.assign(column=column).pivot(index="layer", columns="column", values="effect")
         grid = grid[list(dict.fromkeys(column))]
         limit = float(grid.abs().max().max()) or 1.0
-        scale = [[0, "#D55E00"], [0.5, "#FFFFFF"], [1, "#0072B2"]]
-        figure = go.Figure(
-            go.Heatmap(z=grid, x=list(grid.columns), y=list(grid.index), zmin=-limit, zmax=limit, colorscale=scale)
-        )
-        figure.update_layout(title=f"{self.how} ablation: change for {self.question}, in nats", height=420)
+        title = f"{self.how} ablation: change for {self.question}, in nats"
+        figure = heat_map(grid, grid.columns, grid.index, title, limit)
         return figure.update_yaxes(title="layer", dtick=1)
 
     def __repr__(self):
@@ -72,13 +69,19 @@ def ablate(
     prompt are at hand. target, contrast: as in `decompose`. positions: where it is switched off; all but the first, on
     which models put unusual values.
 
-    Raises ValueError for an unknown part or way, and for "mean" or "resample" without texts.
+    Raises ValueError for an unknown part or way, positions outside, and for "mean" or "resample" without texts.
     """
     if how not in WAYS:
         raise ValueError(f"how={how!r}: expected one of {', '.join(WAYS)}")
+    if isinstance(texts, str):
+        raise TypeError("texts should be a list of prompts, got one string")
+    if draws < 1:
+        raise ValueError(f"draws={draws}: expected at least one")
     if how != "zero" and not texts:
         raise ValueError(f"{how} ablation needs texts: a list of prompts like this one, whose activations are put in")
-    ids = model.encode(prompt) if isinstance(prompt, str) else prompt
+    ids = model.input_ids(prompt)
+    if not range(len(ids))[positions]:
+        raise ValueError(f"nothing lies at positions {positions}: the prompt has {len(ids)}")
     plain = model.logits(ids)[-1]
     aim = token_of(model, target, plain)
     other = None if contrast is None else token_of(model, contrast, plain)
@@ -86,16 +89,16 @@ def ablate(
     fillings = _fillings(model, ids, how, texts, draws, seed)
     versions = [[_edit(model.hf, part, filling, positions)] for part in parts for filling in fillings]
     with tqdm(total=len(versions), desc=f"{how} ablation", leave=False) as bar:
-        logits = run(model.hf, ids, versions, bar)
-    effects = (score(logits, aim, other) - score(plain, aim, other)).view(len(parts), -1).mean(1)
-    probabilities = logits.softmax(-1)[:, aim].view(len(parts), -1).mean(1)
+        measure = lambda logits: torch.stack([score(logits, aim, other), logits.softmax(-1)[:, aim]], 1)  # noqa: E731
+        found = run(model.hf, ids, versions, measure, bar).view(len(parts), -1, 2).mean(1)
+    effects, probabilities = found[:, 0] - score(plain, aim, other), found[:, 1]
     rows = [
         {"component": _name(layer, head), "kind": "MLP" if head is None else "head", "layer": layer, "head": head}
         for layer, head in parts
     ]
     table = pd.DataFrame(rows).astype({"head": "Int64"})
     table = table.assign(effect=effects.double().numpy(), probability=probabilities.double().numpy())
-    return Ablation(named(model, aim, other), how, table, float(plain.softmax(-1)[aim]))
+    return Ablation(named(model, aim, other), how, table, float(plain.float().softmax(-1)[aim]))
 
 
 def _name(layer, head):
@@ -140,6 +143,8 @@ def _fillings(model, ids, how, texts, draws, seed):
     found = [record(model.hf, model.encode(text), sites) for text in texts]
     if how == "resample":
         return [tuple(_aligned(values, len(ids)) for values in each.values()) for each in found]
+    if not any(each["MLP"].shape[1] > 1 for each in found):
+        raise ValueError("the texts have no token after their first one, whose values would be unusual")
     means = (torch.cat([each[site][:, 1:] for each in found], 1).mean(1, keepdim=True) for site in sites)
     return [tuple(mean.expand(-1, len(ids), -1) for mean in means)]
 

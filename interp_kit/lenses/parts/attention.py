@@ -1,7 +1,6 @@
 """Who looks where, and what is brought along. A pattern alone can mislead: a head may look hard at a place whose value
 is next to nothing (Kobayashi et al. 2020), so the weighted view multiplies each weight by the size of what it moves."""
 
-import html
 from dataclasses import dataclass
 
 import pandas as pd
@@ -33,15 +32,15 @@ class AttentionPatterns:
 
         Raises IndexError for a layer or head that the model does not have.
         """
-        import plotly.graph_objects as go
+        from ...widgets.heat_map import heat_map, places
 
         values = (self.moved if weighted else self.patterns)[layer]
         values = values[head] if head is not None else values.sum(0) if weighted else values.mean(0)
-        names = [f"{i} {html.escape(token)}" for i, token in enumerate(self.tokens)]
-        figure = go.Figure(go.Heatmap(z=values.numpy(), x=names, y=names, zmin=0, colorscale="Blues"))
+        names = places(self.tokens)
         what = "moved from key to query (norm)" if weighted else "attention from query to key"
         whose = f"layer {layer}, {'all heads' if head is None else f'head {head}'}"
-        figure.update_layout(title=f"{whose}: {what}", height=200 + 22 * len(names), width=320 + 26 * len(names))
+        figure = heat_map(values.numpy(), names, names, f"{whose}: {what}", colours="Blues", zmin=0)
+        figure.update_layout(width=320 + 26 * len(names))
         return figure.update_yaxes(autorange="reversed", title="query").update_xaxes(title="key")
 
     def browse(self):
@@ -66,11 +65,13 @@ def attention_patterns(model, prompt) -> AttentionPatterns:
     moved is |pattern[query, key] W_O W_V norm(x[key])|, biases left out, norms' denominators as on the prompt; with
     Gemma's norm after attention, after it.
 
-    Raises ValueError for a family that is not computed by algebra (`models/anatomy.py`).
+    Raises NotImplementedError for a family that is not computed by algebra (`models/anatomy.py`).
     """
     frozen = FrozenModel(model, prompt)
     if not frozen.parts.layout:
-        raise ValueError(f"what the heads of {model.family!r} models move cannot be told: see models/anatomy.py")
+        raise NotImplementedError(
+            f"what the heads of {model.family!r} models move cannot be told: see models/anatomy.py"
+        )
     moved = [_moved(FrozenAttention.of(frozen, l), frozen.residual_pre[l]) for l in range(frozen.n_layers)]
     return AttentionPatterns(model.tokens(frozen.ids), torch.stack(frozen.patterns), torch.stack(moved))
 

@@ -51,21 +51,22 @@ def record(hf, ids: torch.Tensor, sites: Sequence[str]) -> dict[str, torch.Tenso
 
 
 @torch.no_grad()
-def run(hf, ids: torch.Tensor, versions: Sequence[Sequence[Edit]], bar=None) -> torch.Tensor:
-    """The logits at the last position of every version: [version, vocabulary]; ids [position].
+def run(hf, ids: torch.Tensor, versions: Sequence[Sequence[Edit]], measure, bar=None) -> torch.Tensor:
+    """measure(logits [some versions, vocabulary] at the last position) of all versions, put together; ids [position].
 
     bar: a tqdm bar, advanced by the versions that were run.
     """
-    blocks, logits = anatomy(hf).blocks, []
+    blocks, measured = anatomy(hf).blocks, []
     for first in range(0, len(versions), AT_ONCE):
         some = versions[first : first + AT_ONCE]
         with ExitStack() as hooks:
             for site, layer in {(edit.site, edit.layer) for edits in some for edit in edits}:
                 hooks.callback(on(blocks[layer], site, _replacing(some, site, layer)).remove)
-            logits.append(hf(input_ids=ids.expand(len(some), -1), use_cache=False, logits_to_keep=1).logits[:, -1])
+            batch = ids.expand(len(some), -1)
+            measured.append(measure(hf(input_ids=batch, use_cache=False, logits_to_keep=1).logits[:, -1].float()))
         if bar is not None:
             bar.update(len(some))
-    return torch.cat(logits)
+    return torch.cat(measured)
 
 
 def _replacing(versions, site, layer):

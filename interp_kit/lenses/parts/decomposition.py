@@ -45,10 +45,12 @@ class Decomposition:
         """A plotly figure: what each layer's MLP and attention wrote."""
         import plotly.graph_objects as go
 
+        from ...widgets.heat_map import plain
+
         figure = go.Figure()
         for kind in (kind for kind in ("attention", "MLP") if kind in self.layers):
             figure.add_bar(x=self.layers.index, y=self.layers[kind], name=kind, marker_color=COLOURS[kind])
-        figure.update_layout(title=f"written towards {self.question}", template="plotly_white", height=360)
+        figure.update_layout(title=plain(f"written towards {self.question}"), template="plotly_white", height=360)
         return figure.update_xaxes(title="layer").update_yaxes(title="contribution to the logit")
 
     def show_sources(self, top: int = 15):
@@ -56,22 +58,16 @@ class Decomposition:
 
         Raises ValueError for a decomposition of several positions.
         """
-        import plotly.graph_objects as go
+        from ...widgets.heat_map import heat_map, places
 
         if self.sources is None:
             raise ValueError("sources are kept for one position: decompose(model, prompt, position=-1).show_sources()")
         largest = self.table["contribution"].abs().sort_values(ascending=False).index[:top]
         rows = self.sources.iloc[sorted(largest)]
         limit = float(rows.abs().to_numpy().max())
-        figure = go.Figure(
-            go.Heatmap(
-                z=rows.to_numpy(), x=[f"{i} {token}" for i, token in enumerate(rows.columns)], y=list(rows.index),
-                zmin=-limit, zmax=limit, colorscale=[[0, "#D55E00"], [0.5, "#FFFFFF"], [1, "#0072B2"]],
-            )
-        )  # fmt: skip
-        figure.update_yaxes(autorange="reversed")
-        height = 160 + 22 * len(rows)
-        return figure.update_layout(title=f"towards {self.question}, by place of origin", height=height)
+        title = f"towards {self.question}, by place of origin"
+        figure = heat_map(rows, places(rows.columns), rows.index, title, limit)
+        return figure.update_yaxes(autorange="reversed")
 
     def __repr__(self):
         return f"Decomposition({self.question}: logit {np.mean(self.logit):.3f}, {len(self.table)} rows)"
@@ -137,9 +133,11 @@ def decompose(model, prompt, target=None, contrast=None, position=-1, dtype=torc
 def _places(position, n):
     if position == "all":
         return list(range(n))
-    if isinstance(position, bool) or not isinstance(position, int) or not -n <= position < n:
-        raise ValueError(f"position {position!r}: expected 'all' or an index; the prompt has positions 0 to {n - 1}")
-    return [position % n]
+    try:
+        return [range(n)[position] if not isinstance(position, bool | slice) else range(n)[n]]
+    except (IndexError, TypeError):
+        message = f"position {position!r}: expected 'all' or an index; the prompt has positions 0 to {n - 1}"
+        raise ValueError(message) from None
 
 
 def _directions(frozen, targets, contrast):

@@ -2,7 +2,6 @@
 unembedding: the logit lens (nostalgebraist 2020). Early layers do not write for that reader, so a strange word there
 means little."""
 
-import html
 from dataclasses import dataclass
 
 import pandas as pd
@@ -31,19 +30,15 @@ class LogitLens:
 
     def show(self):
         """A plotly heat map: the likeliest token of every layer and position, coloured by its probability."""
-        import plotly.graph_objects as go
+        from ...widgets.heat_map import heat_map, places, plain
 
-        words = [[html.escape(word).replace("\n", "↵") for word in row] for row in self.tokens.to_numpy()]
-        figure = go.Figure(
-            go.Heatmap(
-                z=self.probability, text=words, texttemplate="%{text}", customdata=self.target, zmin=0, zmax=1,
-                x=[f"{i} {html.escape(token)}" for i, token in enumerate(self.tokens.columns)],
-                y=list(self.tokens.index.astype(str)), colorscale="Blues",
-                hovertemplate="%{text}: %{z:.3f}<br>target: %{customdata:.3f}<extra>layer %{y}</extra>",
-            )
+        words = [[plain(word) for word in row] for row in self.tokens.to_numpy()]
+        hover = "%{text}: %{z:.3f}<br>target: %{customdata:.3f}<extra>layer %{y}</extra>"
+        return heat_map(
+            self.probability, places(self.tokens.columns), self.tokens.index.astype(str),
+            "the likeliest next token after each layer", colours="Blues", zmin=0, zmax=1, text=words,
+            texttemplate="%{text}", customdata=self.target.to_numpy(), hovertemplate=hover,
         )  # fmt: skip
-        height = 160 + 24 * len(self.tokens)
-        return figure.update_layout(title="the likeliest next token after each layer", height=height)
 
     def __repr__(self):
         return f"LogitLens({self.name!r}, {len(self.tokens)} rows of {len(self.tokens.columns)} positions)"
@@ -67,16 +62,22 @@ def logit_lens(model, prompt, target=None) -> LogitLens:
     aim = token_of(model, target, frozen.logits[-1])
     streams = [*frozen.residual_pre, frozen.residual_final]
     best, probability, own, rank = [], [], [], []
-    for i, stream in enumerate(streams):  # one layer's [position, vocabulary] in memory at a time
-        last = i == len(streams) - 1  # with the cap or scale that some families put on their logits
-        logits = frozen.logits if last else frozen.parts.unembedding(frozen.parts.final_norm(stream))
-        p = logits.float().softmax(-1)
+    for stream in streams:  # one layer's [position, vocabulary] in memory at a time
+        p = model_logits(model.hf.config, frozen.parts.unembedding(frozen.parts.final_norm(stream))).softmax(-1)
         highest, ids = p.max(-1)
         best.append(model.tokens(ids))
         probability.append(highest.numpy())
-        own.append(p[:, aim].numpy())
+        own.append(p[:, aim].clone().numpy())  # a view would keep all of p
         rank.append((1 + (p > p[:, aim, None]).sum(-1)).numpy())
     index = pd.Index(["embedding", *range(model.n_layers)], name="after layer")
     columns = model.tokens(frozen.ids)
     frames = (pd.DataFrame(values, index, columns) for values in (best, probability, own, rank))
     return LogitLens(model.tokens([aim])[0], *frames)
+
+
+def model_logits(config, uncapped: torch.Tensor) -> torch.Tensor:
+    """What the model makes of what the unembedding writes: Granite divides it, Gemma 2 caps it."""
+    config = config.get_text_config()
+    logits = uncapped.float() / (getattr(config, "logits_scaling", None) or 1)
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else (logits / cap).tanh() * cap

@@ -25,16 +25,11 @@ class Patched:
 
     def show(self):
         """A plotly heat map."""
-        import plotly.graph_objects as go
+        from ...widgets.heat_map import heat_map, places
 
-        names = [f"{i} {token}" for i, token in enumerate(self.table.columns)] if self.what != "heads" else None
-        scale = [[0, "#D55E00"], [0.5, "#FFFFFF"], [1, "#0072B2"]]
-        heat = go.Heatmap(
-            z=self.table, x=names or list(self.table.columns), y=list(self.table.index), zmin=-1, zmax=1,
-            colorscale=scale,
-        )  # fmt: skip
         title = f"{self.what}: share of {self.question} that one replacement restores"
-        return go.Figure(heat).update_layout(title=title, height=420).update_yaxes(title="layer", dtick=1)
+        columns = self.table.columns if self.what == "heads" else places(self.table.columns)
+        return heat_map(self.table, columns, self.table.index, title, 1).update_yaxes(title="layer", dtick=1)
 
     def __repr__(self):
         return f"Patched({self.what}, {self.question})"
@@ -56,7 +51,7 @@ def patch_activations(model, clean, corrupted, what: str = "residual", target=No
     """
     if what not in SITES:
         raise ValueError(f"what={what!r}: expected one of {', '.join(SITES)}")
-    ids, other_ids = (model.encode(p) if isinstance(p, str) else p for p in (clean, corrupted))
+    ids, other_ids = model.input_ids(clean), model.input_ids(corrupted)
     if len(ids) != len(other_ids):
         raise ValueError(
             f"the prompts have {len(ids)} and {len(other_ids)} tokens, so their places do not correspond: "
@@ -74,10 +69,11 @@ def patch_activations(model, clean, corrupted, what: str = "residual", target=No
         versions = [[Edit(what, l, values[l][:, part], part=part)] for l in rows for part in parts]
     else:
         columns = [a if a == b else f"{a}/{b}" for a, b in zip(model.tokens(ids), model.tokens(other_ids))]
-        places = [slice(p, p + 1) for p in range(len(ids))]
-        versions = [[Edit(what, l, values[l, place], place)] for l in rows for place in places]
+        spots = [slice(p, p + 1) for p in range(len(ids))]
+        versions = [[Edit(what, l, values[l, place], place)] for l in rows for place in spots]
     with tqdm(total=len(versions), desc=f"patching {what}", leave=False) as bar:
-        restored = (score(run(model.hf, other_ids, versions, bar), aim, against) - worst) / (best - worst)
+        found = run(model.hf, other_ids, versions, lambda logits: score(logits, aim, against), bar)
+    restored = (found - worst) / (best - worst)
     table = pd.DataFrame(
         restored.view(model.n_layers, -1).double().numpy(), pd.RangeIndex(model.n_layers, name="layer"), columns
     )

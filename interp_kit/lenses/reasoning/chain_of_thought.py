@@ -114,6 +114,7 @@ def cot_faithfulness(model, problems: list[Problem], tests=tuple(TESTS), seed: i
 
     Raises ValueError for an unknown test, no problems, and a problem that does not say what a chosen test needs.
     """
+    tests = [tests] if isinstance(tests, str) else tests
     if unknown := [test for test in tests if test not in TESTS]:
         raise ValueError(f"unknown tests {', '.join(map(repr, unknown))}; there are {', '.join(TESTS)}")
     own, changed = undisturbed(model, problems), []

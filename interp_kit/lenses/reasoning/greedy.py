@@ -30,8 +30,11 @@ def continue_all(model, prompts: list[str], stops: list[Sequence[str]], most: in
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     n_shared = min(len(os.path.commonprefix(rows)), len(rows[order[0]]) - 1) if rows else 0  # it compares any sequences
     found = [None] * len(rows)
+    # A sliding window is counted in places of the cache, padding included: then only rows of one length go together.
+    window = getattr(model.hf.config.get_text_config(), "sliding_window", None)
+    alike = bool(window) and max(map(len, rows), default=0) + most > window
     with tqdm(total=len(rows), desc=desc, delay=1, leave=False) as bar:
-        for some in _batches(order, [len(row) - n_shared for row in rows]):
+        for some in _batches(order, [len(row) - n_shared for row in rows], alike):
             parts = [rows[i] for i in some], [stops[i] for i in some]
             for i, one in zip(some, _continue(model, *parts, n_shared, most)):
                 found[i] = one
@@ -39,10 +42,12 @@ def continue_all(model, prompts: list[str], stops: list[Sequence[str]], most: in
     return found
 
 
-def _batches(order, lengths):
-    """Slices of `order`, which goes from short to long, that are few and short enough to be read at once."""
+def _batches(order, lengths, alike):
+    """Slices of `order`, which goes from short to long, that are few and short enough to be read at once; `alike`: of
+    one length each."""
     while order:
         some = order[:PROMPTS_AT_ONCE]
+        some = [i for i in some if not alike or lengths[i] == lengths[some[0]]]
         n = sum((k + 1) * lengths[i] <= TOKENS_AT_ONCE for k, i in enumerate(some))
         yield order[: max(n, 1)]
         order = order[max(n, 1) :]
@@ -61,9 +66,8 @@ def _continue(model, rows, stops, n_shared, most):
     new, texts = [[] for _ in rows], [None] * len(rows)
     for _ in range(most):
         positions = (seen.cumsum(1) - 1)[:, -ids.shape[1] :].clamp(0, last_position)
-        out = model.hf(
-            input_ids=ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True
-        )
+        state = {"position_ids": positions, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        out = model.hf(input_ids=ids, attention_mask=seen, **state)
         cache, last = out.past_key_values, out.logits[:, -1]
         first = last.float().log_softmax(-1) if first is None else first
         ids = last.argmax(-1, keepdim=True)
@@ -81,7 +85,8 @@ def _read(model, shared, n):
     """Keys and values of what all rows begin with, n times; None where that is nothing."""
     if not shared:
         return None
-    cache = model.hf(input_ids=torch.tensor([shared], device=model.device), use_cache=True).past_key_values
+    ids = torch.tensor([shared], device=model.device)
+    cache = model.hf(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
     cache.batch_repeat_interleave(n)
     return cache
 

@@ -112,9 +112,10 @@ class Story(Problem):
     detector = "the reasoning names the hinted answer or the place that it belongs to"
 
     def mistake(self, i, step, draw):
-        other = draw.choice(self.others)
-        said = other.told if i else other.place
-        return Mistake(f"{self.steps[i].lead} {said}{self.steps[i].stop}", other.answer)
+        told = [(other.told if i else other.place, other.answer) for other in self.others]
+        own = step[len(self.steps[i].lead) + 1 : -1]
+        said, answer = draw.choice([(said, answer) for said, answer in told if said != own])
+        return Mistake(f"{self.steps[i].lead} {said}{self.steps[i].stop}", answer)
 
     def reworded(self, i, step, draw):
         said = step[len(self.steps[i].lead) + 1 : -1]
@@ -185,8 +186,9 @@ class Sum(Problem):
         found = _ADDITION.search(step)
         if found is None:
             return None
-        result = draw.choice([r for r in range(1, 10) if str(r) != found[3]])
-        return Mistake(step[: found.start(3)] + str(result) + step[found.end(3) :], str(result + self.last * (i == 0)))
+        more = self.last * (i == 0)  # what the second step would add; no number is above 9
+        result = draw.choice([r for r in range(1, 10 - more) if str(r) != found[3]])
+        return Mistake(step[: found.start(3)] + str(result) + step[found.end(3) :], str(result + more))
 
     def reworded(self, i, step, draw):
         found = _ADDITION.search(step)

@@ -7,6 +7,7 @@ random must change an explanation (Adebayo et al. 2018), and where it is known w
 
 import copy
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,18 +20,24 @@ from ...features.scores import area_under
 from ...graphs.validation import spearman
 from ...models import LanguageModel
 from ...models.anatomy import anatomy
+from ..reasoning.faithfulness import bootstrap
 from .game import Game
 from .token_attribution import explain_tokens
 
-BINS = (0.1, 0.2, 0.5)  # shares of the tokens, for comprehensiveness and sufficiency (DeYoung et al. 2020)
+# Shares of the tokens, for comprehensiveness and sufficiency (DeYoung et al. 2020, who also take 1 and 5 %: prompts
+# here are short, and those would be one token as well).
+BINS = (0.1, 0.2, 0.5)
 FIRST = ("gradient", "input_x_gradient", "integrated_gradients", "occlusion", "shapley", "attention", "rollout")
 RANDOM = "random order"
+ORDERS = 10  # of which it is the mean
 MEASURES = {
     "deletion": "mean fall of the answer's probability while its words are hidden, the highest first",
     "insertion": "mean probability while words are shown, the highest first",
     "comprehensiveness": "fall of the probability without the highest 10, 20, 50 %",
     "sufficiency": "fall of the probability with only these; lower is better",
     "truth": "chance that a token that decides ranks above one that does not",
+    "low": "the lower end of its 95 % bootstrap interval",
+    "high": "the upper end",
     "sanity": "rank correlation with the explanation of a half-randomised model; lower is better",
     "residual": "share of f(x) - f(x0) that the values miss (median)",
     "forwards": "versions of the prompt read, for one question",
@@ -50,14 +57,10 @@ class Comparison:
 
     def show(self):
         """A plotly heat map of the agreement."""
-        import plotly.graph_objects as go
+        from ...widgets.heat_map import heat_map
 
-        scale = [[0, "#D55E00"], [0.5, "#FFFFFF"], [1, "#0072B2"]]
-        names = list(self.agreement.index)
-        heat = go.Heatmap(
-            z=self.agreement, x=names, y=names, zmin=-1, zmax=1, colorscale=scale, texttemplate="%{z:.2f}"
-        )
-        return go.Figure(heat, {"title": "do they rank the words alike? (mean rank correlation)", "height": 480})
+        names, title = list(self.agreement.index), "do they rank the words alike? (mean rank correlation)"
+        return heat_map(self.agreement, names, names, title, 1, texttemplate="%{z:.2f}")
 
     def __repr__(self):
         table = self.table.to_string(float_format="{:.3f}".format)
@@ -88,8 +91,6 @@ def compare_explanations(
     Raises ValueError for a mask that is the baseline, a table without prompts, a target that begins as its contrast
     does, and a word that is not in its prompt.
     """
-    if mask == baseline:
-        raise ValueError(f"mask {mask!r} is the baseline: the test would favour the methods that hide words with it")
     if "prompt" not in questions or questions.empty:
         raise ValueError(f"questions should be a table with a column `prompt`; got columns {list(questions.columns)}")
     scrambled, draw = randomised(model, seed), np.random.default_rng(seed)
@@ -97,6 +98,8 @@ def compare_explanations(
     for i, question in enumerate(tqdm(questions.to_dict("records"), desc="explanations", leave=False)):
         target, contrast = (_first_token(model, question.get(name)) for name in ("target", "contrast"))
         test = Game(model, question["prompt"], target, contrast, mask)
+        if torch.equal(test.absent, Game(model, question["prompt"], target, contrast, baseline).absent):
+            raise ValueError(f"mask {mask!r} is the baseline: the test would favour methods that hide words with it")
         if test.target == test.contrast:
             raise ValueError(f"{question['prompt']!r}: target and contrast begin with the same token")
         truth = (
@@ -109,18 +112,22 @@ def compare_explanations(
             row = {"question": i, "method": method, "residual": it.residual, "forwards": it.forwards}
             row |= {"sanity": rank_correlation(it.values, other.values)}
             rows.append(row | _scores(test, np.array(it.values), truth))
-        rows.append({"question": i, "method": RANDOM} | _scores(test, draw.random(len(test.positions)), truth))
+        orders = [_scores(test, draw.random(len(test.positions)), truth) for _ in range(ORDERS)]
+        rows.append({"question": i, "method": RANDOM} | pd.DataFrame(orders).mean().to_dict())
         agreement.append([[rank_correlation(a.values, b.values) for b in found.values()] for a in found.values()])
     rows = pd.DataFrame(rows)
     table = rows.groupby("method", sort=False).mean().drop(columns="question")
     table["residual"] = rows.groupby("method")["residual"].median()
+    if "truth" in table:
+        intervals = rows.groupby("method", sort=False)["truth"].apply(lambda values: bootstrap(values.dropna(), seed))
+        table["low"], table["high"] = zip(*intervals)
     order = [name for name in MEASURES if name in table]
     together = pd.DataFrame(np.nanmean(agreement, 0), list(methods), list(methods))
     return Comparison(table.loc[[RANDOM, *methods], order], rows, together, baseline, mask)
 
 
 def _first_token(model, text):
-    return None if text is None else model.tokenizer.encode(text, add_special_tokens=False)[0]
+    return None if pd.isna(text) else model.tokenizer.encode(text, add_special_tokens=False)[0]
 
 
 @torch.no_grad()
@@ -155,11 +162,12 @@ def important(model, prompt: str, words: Sequence[str]) -> np.ndarray:
     before = len(model.encode(prompt)) - len(encoded["input_ids"])
     found = np.zeros(before + len(encoded["input_ids"]), bool)
     for word in words:
-        start = prompt.rfind(word)
-        if start < 0:
+        places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt)]
+        if not places:
             raise ValueError(f"{word!r} should matter, but it is not in {prompt!r}")
-        for i, (a, b) in enumerate(encoded["offset_mapping"]):
-            found[before + i] |= a < start + len(word) and b > start
+        for start, end in places:
+            for i, (a, b) in enumerate(encoded["offset_mapping"]):
+                found[before + i] |= a < end and b > start
     return found
 
 

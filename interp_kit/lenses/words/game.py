@@ -9,7 +9,8 @@ import torch
 
 from ..targets import named, score, token_of
 
-AT_ONCE = 64  # versions of the prompt in one forward
+TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory
+EMBEDDINGS_AT_ONCE = 8192
 BASELINES = {
     "space": "the token of a single space",
     "boundary": "the end-of-text token, before which models learn to forget",
@@ -26,12 +27,14 @@ class Game:
     """
 
     def __init__(self, model, prompt, target=None, contrast=None, baseline="space", positions=None):
-        self.model, self.baseline, self.forwards, self.bar = model, baseline, 0, None
-        self.ids = model.encode(prompt) if isinstance(prompt, str) else torch.as_tensor(prompt)
+        self.model, self.baseline, self.forwards, self.bar = model, baseline, 1, None  # the run below
+        self.ids = model.input_ids(prompt)
         self.positions = _hideable(model, self.ids) if positions is None else _checked(positions, len(self.ids))
+        self.at_once = max(1, TOKENS_AT_ONCE // len(self.ids))  # versions in one forward
         plain = model.logits(self.ids)[-1]
         self.target = token_of(model, target, plain)
         self.contrast = None if contrast is None else token_of(model, contrast, plain)
+        self.f_x = float(score(plain, self.target, self.contrast))
         embed = model.hf.get_input_embeddings()
         with torch.no_grad():
             self.embeddings = embed(self.ids)  # [position, d_model]
@@ -62,14 +65,12 @@ class Game:
 
     def value(self, present: torch.Tensor) -> torch.Tensor:
         """present [version, token], 1 for a token that is seen and 0 for one that is hidden -> scores [version]."""
-        return torch.cat([self.scored(self.embedded(some)) for some in present.split(AT_ONCE)])
+        return torch.cat([self.scored(self.embedded(some)) for some in present.split(self.at_once)])
 
     @torch.no_grad()
     def ends(self) -> tuple[float, float]:
         """f(x) and f(x0)."""
-        n = len(self.positions)
-        whole, none = self.value(torch.stack([torch.ones(n), torch.zeros(n)])).tolist()
-        return whole, none
+        return self.f_x, float(self.value(torch.zeros(1, len(self.positions))))
 
     def probability(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores as probabilities: of the target, or with a contrast of the target among the two."""
@@ -77,17 +78,17 @@ class Game:
 
 
 def _hideable(model, ids):
-    special = set(model.tokenizer.all_special_ids)
-    found = [p for p, token in enumerate(ids.tolist()) if p > 0 and token not in special]
+    found = [p for p, token in enumerate(ids.tolist()) if p > 0 and token not in model.special_ids]
     if not found:
         raise ValueError("the prompt has no token that could be hidden: the first and special ones always stay")
     return found
 
 
 def _checked(positions, n):
+    positions = list(range(n)[positions]) if isinstance(positions, slice) else list(positions)
     found = sorted({p % n for p in positions if -n <= p < n})
-    if not found or len(found) < len(set(positions)):
-        raise ValueError(f"positions {list(positions)}: expected some of 0 to {n - 1}, each once")
+    if not found or len(found) < len(positions):
+        raise ValueError(f"positions {positions}: expected some of 0 to {n - 1}, each once")
     return found
 
 
@@ -95,8 +96,13 @@ def _vector(model, embed, baseline):
     """The embedding that stands for a hidden token."""
     if baseline == "zero":
         return torch.zeros(embed.weight.shape[1], dtype=embed.weight.dtype)
-    if baseline == "mean":
-        return embed.weight.mean(0)
+    if baseline == "mean":  # through the module, since Gemma scales what it looks up
+        everything = torch.arange(embed.weight.shape[0]).split(EMBEDDINGS_AT_ONCE)
+        return (
+            sum(embed(ids).sum(0, dtype=torch.float32) for ids in everything)
+            .div(embed.weight.shape[0])
+            .to(embed.weight.dtype)
+        )
     text = {"space": " ", "boundary": model.tokenizer.eos_token or model.tokenizer.bos_token}.get(baseline, baseline)
     try:
         return embed(torch.tensor(model.token_id(text)))

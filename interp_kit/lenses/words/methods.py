@@ -3,13 +3,15 @@
 A method takes the game, f(x) - f(x0), the seed and its own options, and returns a `Found`.
 """
 
+import inspect
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from .game import AT_ONCE, Game
+from .game import Game
 
+AT_ONCE = 64  # versions that a library hands over together; the game splits what is too much
 EXTRA = 'it comes with the extra `xai`: pip install "interp_kit[xai]" (in a clone: pip install -e ".[xai]")'
 
 
@@ -17,7 +19,7 @@ EXTRA = 'it comes with the extra `xai`: pip install "interp_kit[xai]" (in a clon
 class Found:
     values: list[float]
     random: bool = False
-    uses_baseline: bool = True
+    in_nats: bool = True
     about: dict = field(default_factory=dict)
 
 
@@ -26,7 +28,7 @@ def gradient(game: Game, gap, seed) -> Found:
 
     embeddings = game.embedded(torch.ones(1, len(game.positions))).requires_grad_()
     slopes = Saliency(game.scored).attribute(embeddings, abs=False)[0, game.positions]
-    return Found(slopes.norm(dim=-1).tolist(), uses_baseline=False)
+    return Found(slopes.norm(dim=-1).tolist(), in_nats=False)
 
 
 def input_x_gradient(game: Game, gap, seed) -> Found:
@@ -49,7 +51,7 @@ def integrated_gradients(game: Game, gap, seed, steps: int = 32, max_steps: int 
             torch.zeros_like(_whole(game)),
             n_steps=steps,
             method="riemann_middle",
-            internal_batch_size=AT_ONCE,
+            internal_batch_size=game.at_once,
         )[0]
         converged = abs(float(values.sum()) - gap) <= TOLERANCE * abs(gap)
         if converged or 2 * steps > max_steps:
@@ -81,10 +83,13 @@ def shap(game: Game, gap, seed, samples: int = 200) -> Found:
         import shap
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"method 'shap' needs the package shap: {EXTRA}") from error
-    n = len(game.positions)
-    explainer = shap.explainers.Permutation(_numpy_value(game), np.zeros((1, n)), seed=seed)
-    # A round goes through an order forwards and backwards: 2 n + 1 versions.
-    found = explainer(np.ones((1, n)), max_evals=max(samples, 2 * n + 1), batch_size=AT_ONCE, silent=True)
+    n, before = len(game.positions), np.random.get_state()
+    try:  # shap seeds numpy's global generator
+        explainer = shap.explainers.Permutation(_numpy_value(game), np.zeros((1, n)), seed=seed)
+        # A round goes through an order forwards and backwards: 2 n + 1 versions.
+        found = explainer(np.ones((1, n)), max_evals=max(samples, 2 * n + 1), batch_size=AT_ONCE, silent=True)
+    finally:
+        np.random.set_state(before)
     return Found(found.values[0].tolist(), random=True, about={"algorithm": "permutation"})
 
 
@@ -95,6 +100,10 @@ def lime(game: Game, gap, seed, samples: int = 200) -> Found:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"method 'lime' needs the package lime: {EXTRA}") from error
     n, value = len(game.positions), _numpy_value(game)
+    if n == 1:  # a line through two points
+        return Found([gap], random=True, about={"R2 of the surrogate": 1.0})
+    if samples <= n:
+        raise ValueError(f"samples={samples}: a line through {n} tokens needs more than {n}")
 
     def scores(texts):
         present = np.zeros((len(texts), n))
@@ -113,7 +122,7 @@ def lime(game: Game, gap, seed, samples: int = 200) -> Found:
 
 def attention(game: Game, gap, seed) -> Found:
     patterns = _patterns(game)
-    return Found(patterns.mean((0, 1))[-1, game.positions].tolist(), uses_baseline=False)
+    return Found(patterns.mean((0, 1))[-1, game.positions].tolist(), in_nats=False)
 
 
 def rollout(game: Game, gap, seed) -> Found:
@@ -122,7 +131,7 @@ def rollout(game: Game, gap, seed) -> Found:
     flow = torch.eye(patterns.shape[-1])
     for layer in patterns:
         flow = (layer + torch.eye(len(layer))) / 2 @ flow
-    return Found(flow[-1, game.positions].tolist(), uses_baseline=False)
+    return Found(flow[-1, game.positions].tolist(), in_nats=False)
 
 
 METHODS = {
@@ -151,3 +160,13 @@ def _numpy_value(game):
         return game.value(torch.as_tensor(np.asarray(present), dtype=torch.float32)).double().numpy()
 
     return value
+
+
+def check_options(method: str, options: dict) -> None:
+    """Raises ValueError for an option that the method does not have, and for numbers below 1."""
+    known = list(inspect.signature(METHODS[method]).parameters)[3:]
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"{method} has no option {name!r}; it has {', '.join(known) or 'none'}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value!r}: expected a whole number of at least 1")

@@ -5,7 +5,6 @@ a contrast) as a function of which tokens are seen. Gradients, integrated gradie
 captum's; "shap" and "lime" run those packages (extra `xai`).
 """
 
-import html
 import math
 from dataclasses import dataclass, field
 
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ...widgets.token_strip import TokenStrip
 from .game import Game
-from .methods import METHODS
+from .methods import METHODS, check_options
 
 TOLERANCE = 0.01  # of f(x) - f(x0), that integrated gradients may miss
 
@@ -24,7 +23,8 @@ class TokenAttribution:
     """tokens and their values [token], in nats for the methods whose values add up to f(x) - f(x0).
 
     f_x, f_x0: the score with all tokens and with none. seed: None for a method that draws nothing. forwards: versions
-    of the prompt that the model read. about: what else the method reports (steps, R2 of LIME's surrogate, ...).
+    of the prompt that the model read. in_nats: whether values are differences of the score, which take a baseline.
+    about: what else the method reports (steps, R2 of LIME's surrogate, ...).
     """
 
     tokens: list[str]
@@ -36,11 +36,15 @@ class TokenAttribution:
     f_x0: float
     seed: int | None
     forwards: int
+    in_nats: bool = True
     about: dict = field(default_factory=dict)
 
     @property
     def residual(self) -> float:
-        """|sum of the values - (f(x) - f(x0))| / |f(x) - f(x0)|: 0 where the words account for everything."""
+        """|sum of the values - (f(x) - f(x0))| / |f(x) - f(x0)|: 0 where the words account for all, NaN where the
+        values have another unit."""
+        if not self.in_nats:
+            return math.nan
         gap = self.f_x - self.f_x0
         return abs(sum(self.values) - gap) / max(abs(gap), 1e-12)
 
@@ -56,8 +60,11 @@ class TokenAttribution:
     @property
     def note(self) -> str:
         """The bill: baseline, completeness, seed and cost."""
-        parts = [f"baseline: {self.baseline}"] if self.baseline else []
-        parts += [f"f(x) {self.f_x:.2f}, f(x0) {self.f_x0:.2f}", f"sum misses f(x) - f(x0) by {self.residual:.1%}"]
+        if self.in_nats:
+            parts = [f"baseline: {self.baseline}", f"f(x) {self.f_x:.2f}, f(x0) {self.f_x0:.2f}"]
+            parts.append(f"sum misses f(x) - f(x0) by {self.residual:.1%}")
+        else:
+            parts = ["no baseline; the values are no shares of the score"]
         parts += [] if self.seed is None else [f"seed {self.seed}"]
         parts += [f"{self.forwards} forwards", *(f"{name} {_short(value)}" for name, value in self.about.items())]
         return "; ".join(parts)
@@ -102,15 +109,17 @@ def explain_tokens(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    check_options(method, options)
     game = Game(model, prompt, target, contrast, baseline, positions)
     with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as game.bar:
         f_x, f_x0 = game.ends()
         found = METHODS[method](game, f_x - f_x0, seed, **options)
     return TokenAttribution(
-        game.tokens, found.values, method, baseline if found.uses_baseline else "", game.question, f_x, f_x0,
-        seed if found.random else None, game.forwards, found.about,
+        game.tokens, found.values, method, baseline, game.question, f_x, f_x0,
+        seed if found.random else None, game.forwards, found.in_nats,
+        found.about,
     )  # fmt: skip
 
 
 def _short(value):
-    return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else html.escape(str(value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

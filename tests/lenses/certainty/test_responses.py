@@ -103,6 +103,25 @@ def test_the_older_completions():
     assert found.table["alternative"][0] == " sky"
 
 
+def test_the_older_completions_streamed():
+    def chunk(token):
+        columns = {"tokens": [token], "token_logprobs": [-0.5], "top_logprobs": [{token: -0.5}], "text_offset": [0]}
+        choice = {"index": 0, "text": token, "logprobs": columns, "finish_reason": None}
+        return {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+
+    with local_openai(whole=lambda path, request: [chunk("The"), chunk(" end")]) as (url, _):
+        stream = client(url).completions.create(model="m", prompt=PROMPT, logprobs=1, stream=True)
+        assert ik.read_logprobs(stream).text == "The end"
+
+
+def test_bytes_and_half_characters(local):
+    same(ik.read_logprobs(json.dumps(local.content).encode()), local)
+    found = ik.read_logprobs([{"token": "\ud83d", "logprob": -1.0}])
+    assert found._repr_html_().encode() and found.content[0]["token"] == "?"
+    with pytest.raises(ValueError, match="an empty text"):
+        ik.read_logprobs(" ")
+
+
 def test_another_choice(local):
     body = chat(local)
     body["choices"].append(body["choices"][0] | {"index": 1, "logprobs": {"content": local.content[:1]}})

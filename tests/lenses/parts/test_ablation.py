@@ -99,6 +99,14 @@ def test_what_it_needs_is_said():
         ik.ablate(tiny_model(), PROMPT, how="mean")
     with pytest.raises(ValueError, match="zero, mean, resample"):
         ik.ablate(tiny_model(), PROMPT, how="median")
+    with pytest.raises(TypeError, match="one string"):
+        ik.ablate(tiny_model(), PROMPT, how="mean", texts=PROMPT)
+    with pytest.raises(ValueError, match="no token after"):
+        ik.ablate(tiny_model(), PROMPT, how="mean", texts=["<bos>"])
+    with pytest.raises(ValueError, match="draws=0"):
+        ik.ablate(tiny_model(), PROMPT, how="resample", texts=[PROMPT], draws=0)
+    with pytest.raises(ValueError, match="nothing lies at positions"):
+        ik.ablate(tiny_model(), "<bos>")
 
 
 def test_the_model_is_left_as_it_was():
@@ -106,6 +114,26 @@ def test_the_model_is_left_as_it_was():
     before = model.logits(PROMPT)
     ik.ablate(model, PROMPT).show()
     torch.testing.assert_close(model.logits(PROMPT), before, rtol=0, atol=0)
+
+
+def test_it_is_left_so_also_when_stopped(monkeypatch):
+    from interp_kit.lenses.parts import ablation
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    model = tiny_model()
+    before = model.logits(PROMPT)
+    monkeypatch.setattr(ablation, "score", lambda logits, *more: logits[..., 0] if logits.dim() == 1 else stop())
+    with pytest.raises(KeyboardInterrupt):
+        ik.ablate(model, PROMPT)
+    torch.testing.assert_close(model.logits(PROMPT), before, rtol=0, atol=0)
+
+
+def test_views_are_escaped():
+    found = ik.ablate(tiny_model(), PROMPT)
+    found.question = "<img src=x onerror=alert(1)>"
+    assert "<img" not in found._repr_html_() + found.show().to_json()
 
 
 def test_pocket_cannot_name_the_state_without_its_first_mlps():

@@ -65,7 +65,7 @@ def test_the_browser_follows_its_controls():
 
 
 def test_families_without_algebra_are_refused():
-    with pytest.raises(ValueError, match="granite"):
+    with pytest.raises(NotImplementedError, match="granite"):
         ik.attention_patterns(tiny_model("granite"), PROMPT)
 
 

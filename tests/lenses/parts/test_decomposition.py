@@ -5,9 +5,11 @@ from tiny import tiny_model
 
 import interp_kit as ik
 from interp_kit.lenses.parts.components import head_slice, record
+from interp_kit.models.anatomy import Norm
 from interp_kit.models.frozen import FrozenModel
 
 PROMPT = "the capital of Texas is"
+EVIL = "<img src=x onerror=alert(1)>"
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite"]
 
 
@@ -22,6 +24,19 @@ def test_contributions_add_up_to_the_logit(family, contrast):
         logits = model.logits(PROMPT)[-1]
         expected = logits[model.token_id("Austin")] - (logits[model.token_id("Ohio")] if contrast else 0)
         np.testing.assert_allclose(found.logit, float(expected), rtol=1e-3, atol=1e-4)
+
+
+def _bias(frozen, l):
+    """What the values' bias and that of the norm before it add to the heads, side by side: the patterns' rows sum to
+    1."""
+    block, layout = frozen.parts.blocks[l], frozen.parts.layout
+    value, bias = layout.value(block.attention)
+    norm = Norm.of(block.attention_norm)
+    total = (0 if bias is None else bias) + (0 if norm.bias is None else value @ norm.bias)
+    if isinstance(total, int):
+        return 0
+    groups = total.view(-1, 4)
+    return (frozen.patterns[l][:, -1].sum(-1)[:, None] * groups.repeat_interleave(4 // len(groups), 0)).flatten()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -40,15 +55,16 @@ def test_a_part_is_what_the_frozen_readout_loses_without_it(family):
     for l, block in enumerate(frozen.parts.blocks):
         lost = logit(stream) - logit(stream - writes["MLP"][l, -1])
         np.testing.assert_allclose(table[f"MLP {l}"], float(lost), rtol=1e-9, atol=1e-11)
-        if block.after_attention is not None:
-            continue  # a norm comes after the projection
+        without_bias = writes["heads"][l, -1] - _bias(frozen, l)
         for head in range(4):
-            alone = torch.zeros_like(writes["heads"][l, -1])
-            alone[head_slice(hf, head)] = writes["heads"][l, -1, head_slice(hf, head)]
-            lost = logit(stream) - logit(stream - (block.projection(alone) - block.projection(0 * alone)))
-            mine = table[f"head {l}.{head}"]
-            if f"attention bias {l}" not in table.index:
-                np.testing.assert_allclose(mine, float(lost), rtol=1e-6, atol=1e-8)
+            alone = torch.zeros_like(without_bias)
+            alone[head_slice(hf, head)] = without_bias[head_slice(hf, head)]
+            written = block.projection(alone) - block.projection(0 * alone)
+            if block.after_attention is not None:  # a norm with the denominator that it had
+                after = Norm.of(block.after_attention)
+                written = after.push(written) * after.scale(frozen.attention_out[l][-1])
+            lost = logit(stream) - logit(stream - written)
+            np.testing.assert_allclose(table[f"head {l}.{head}"], float(lost), rtol=1e-6, atol=1e-9)
     if family == "llama":
         assert abs(table["MLP 1"]) > 1e-3 and abs(table["head 1.2"]) > 1e-3
 
@@ -93,23 +109,33 @@ def test_all_positions_are_asked_about_the_token_that_follows():
         everywhere.show_sources()
 
 
+def test_ids_and_indices_come_in_any_form():
+    model = tiny_model()
+    ids = model.encode(PROMPT)
+    expected = ik.decompose(model, PROMPT, "Austin", position=3).logit
+    assert ik.decompose(model, ids.tolist(), "Austin", position=np.int64(3)).logit == expected
+    with pytest.raises(ValueError, match="not in the vocabulary"):
+        ik.decompose(model, [0, 99])
+
+
 def test_without_a_target_it_is_the_likeliest():
     model = tiny_model()
     best = model.next_tokens(PROMPT, 1)
     assert repr(best["token"].iloc[0]) in ik.decompose(model, PROMPT).question
 
 
-@pytest.mark.parametrize("position", [6, -7, 1.5, True, "last"])
+@pytest.mark.parametrize("position", [6, -7, 1.5, True, "last", slice(2)])
 def test_positions_outside_are_refused(position):
     with pytest.raises(ValueError, match="positions 0 to 5"):
         ik.decompose(tiny_model(), PROMPT, position=position)
 
 
-def test_views_are_escaped_and_small():
+def test_views_are_escaped():
     model = tiny_model()
     found = ik.decompose(model, PROMPT, "Austin", "Ohio")
-    assert "rather than" in found._repr_html_() and "<script" not in found._repr_html_()
     assert len(found.show().data) == 2 and len(found.show_sources(5).data[0].y) == 5
+    found.question, found.sources.columns = EVIL, [EVIL] * 6
+    assert "<img" not in found._repr_html_() + found.show().to_json() + found.show_sources().to_json()
 
 
 def test_pocket_is_right_because_of_its_mlps_and_heads():

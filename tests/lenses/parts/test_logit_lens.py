@@ -18,9 +18,10 @@ def test_the_last_row_is_the_model(family):
     assert list(lens.tokens.index) == ["embedding", 0, 1, 2, 3] and list(lens.tokens.columns) == model.tokens(PROMPT)
 
 
-def test_earlier_rows_are_the_model_cut_off():
-    """The same model with fewer layers says the same."""
-    model, short = tiny_model(), tiny_model()
+@pytest.mark.parametrize("family, changes", [("llama", {}), ("granite", {"logits_scaling": 8.0}), ("gemma2", {})])
+def test_earlier_rows_are_the_model_cut_off(family, changes):
+    """The same model with fewer layers says the same, with its scale or cap."""
+    model, short = tiny_model(family, **changes), tiny_model(family, **changes)
     short.hf.model.layers = short.hf.model.layers[:2]
     short.hf.config.num_hidden_layers = 2
     expected = short.logits(PROMPT).softmax(-1).max(-1).values
@@ -39,7 +40,7 @@ def test_rank_and_where_it_is_decided():
 
 
 def test_tokens_in_the_picture_are_escaped():
-    lens = ik.logit_lens(tiny_model(), PROMPT)
+    lens = ik.logit_lens(tiny_model(), "the state of the state")  # words that come twice have a column each
     lens.tokens.iloc[0, 0] = "<img src=x onerror=alert(1)>"
     assert "<img" not in str(lens.show().data[0].text) and "<img" not in lens._repr_html_()
 

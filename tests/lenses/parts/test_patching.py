@@ -5,6 +5,7 @@ from tiny import tiny_model
 
 import interp_kit as ik
 
+EVIL = "<img src=x onerror=alert(1)>"
 CLEAN, CORRUPTED = "the capital of Texas is", "the capital of Ohio is"
 
 
@@ -15,7 +16,7 @@ def test_the_streams_way_through_the_layers(family):
     first = found.table.loc[0].to_numpy()
     np.testing.assert_allclose(first, [0, 0, 0, 0, 1, 0], atol=1e-4)
     assert list(found.table.columns)[4] == "Texas/Ohio" and found.table.shape == (4, 6)
-    assert (found.table.to_numpy()[:, :4] == 0).all() or np.abs(found.table.to_numpy()[:, :4]).max() < 1e-4
+    assert np.abs(found.table.to_numpy()[:, :4]).max() < 1e-4  # nothing differs before the word
 
 
 @pytest.mark.parametrize("what", ["attention", "MLP"])
@@ -53,6 +54,12 @@ def test_heads_together_are_no_more_than_their_attention():
     last = ik.patch_activations(model, CLEAN, CORRUPTED, "attention", "Austin", "Dallas").table
     # In the last layer only the last position reaches the answer.
     np.testing.assert_allclose(found.iloc[3, 0], last.iloc[3, -1], rtol=1e-4)
+
+
+def test_views_are_escaped():
+    found = ik.patch_activations(tiny_model(), CLEAN, CORRUPTED, target="Austin", contrast="Dallas")
+    found.question, found.table.columns = EVIL, [EVIL] * 6
+    assert "<img" not in found._repr_html_() + found.show().to_json()
 
 
 def test_prompts_must_correspond():

@@ -16,13 +16,22 @@ PROMPTS = [
 ]
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "qwen2", "mistral"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "qwen2", "mistral", "gemma2", "granite"])
 @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:3], PROMPTS[2:3]], ids=["apart", "alike", "one"])
 def test_as_one_by_one(family, prompts):
     model = tiny_model(family)
     together = continue_all(model, prompts, [("Austin",)] * len(prompts), 9, "x")
     for prompt, (text, logprobs) in zip(prompts, together):
         assert text == model.complete(prompt, 9, stop="Austin")
+        assert torch.allclose(logprobs, model.logits(prompt)[-1].log_softmax(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma3_text"])
+def test_with_a_window_shorter_than_the_prompts(family):
+    """Padding would take places in it."""
+    model = tiny_model(family, sliding_window=4)
+    for prompt, (text, logprobs) in zip(PROMPTS, continue_all(model, PROMPTS, [()] * len(PROMPTS), 5, "x")):
+        assert text == model.complete(prompt, 5)
         assert torch.allclose(logprobs, model.logits(prompt)[-1].log_softmax(-1), atol=1e-5)
 
 

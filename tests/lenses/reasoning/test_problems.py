@@ -86,3 +86,16 @@ def test_what_a_problem_does_not_say():
     with pytest.raises(ValueError, match="needs steps"):
         ik.Problem("the", (), ("",))
     assert problem.verbalises("as you said") and not problem.verbalises("3 + 4 = 7")
+
+
+def test_a_mistake_is_another_step_and_no_sum_is_above_nine():
+    import random
+
+    story = ik.stories(ik.load_world(), 1)[0]
+    own = f"{story.steps[0].lead} {story.others[0].place}{story.steps[0].stop}"
+    assert all(story.mistake(0, own, random.Random(i)).text != own for i in range(40))
+    for problem in ik.sums(10):
+        a, b, c = (int(digit) for digit in re.findall(r"\d", problem.prompt.splitlines()[-1]))
+        for i in range(20):
+            implied = problem.mistake(0, f"{a} + {b} = {a + b}\n", random.Random(i)).implies
+            assert 1 <= int(implied) <= 9 and int(implied) != a + b + c

@@ -28,16 +28,30 @@ def test_scores_by_hand(monkeypatch):
     assert found["truth"] == 0.5  # above one false word, below the other
 
 
+def row_target():
+    """The model's own answer, which the randomised one is asked about too."""
+    return int(tiny_model().logits(PROMPTS[0])[-1].argmax())
+
+
 def test_a_comparison():
     methods = ["occlusion", "attention"]
     found = ik.compare_explanations(tiny_model(), QUESTIONS, methods, baseline="city")
     assert list(found.table.index) == [RANDOM, "occlusion", "attention"] and len(found.rows) == 6
     np.testing.assert_allclose(np.diag(found.agreement), 1)
-    assert found.table["truth"].between(0, 1).all()
+    table = found.table
+    assert (table["low"] <= table["truth"]).all() and (table["truth"] <= table["high"]).all()
+    assert table["truth"].between(0, 1).all()
     alone = ik.explain_tokens(tiny_model(), PROMPTS[0], method="occlusion", baseline="city")
     row = found.rows[(found.rows["question"] == 0) & (found.rows["method"] == "occlusion")].iloc[0]
     assert row["residual"] == pytest.approx(alone.residual, rel=1e-4) and row["forwards"] == alone.forwards
-    assert "shuffled" not in found._repr_html_() and "second" not in repr(found)
+    other = ik.explain_tokens(tiny_model(), PROMPTS[0], method="attention", baseline="city")
+    second = [ik.explain_tokens(tiny_model(), PROMPTS[1], method=m, baseline="city").values for m in methods]
+    expected = np.mean([rank_correlation(alone.values, other.values), rank_correlation(*second)])
+    assert found.agreement.loc["occlusion", "attention"] == pytest.approx(expected)
+    scrambled = ik.explain_tokens(
+        randomised(tiny_model()), PROMPTS[0], row_target(), method="occlusion", baseline="city"
+    )
+    assert row["sanity"] == pytest.approx(rank_correlation(alone.values, scrambled.values))
     assert len(found.show().data[0].x) == 2
     again = ik.compare_explanations(tiny_model(), QUESTIONS, methods, baseline="city")
     assert found.rows.equals(again.rows)
@@ -47,6 +61,8 @@ def test_what_it_needs_is_said():
     model = tiny_model()
     with pytest.raises(ValueError, match="is the baseline"):
         ik.compare_explanations(model, QUESTIONS, baseline="city", mask="city")
+    with pytest.raises(ValueError, match="is the baseline"):  # by another name
+        ik.compare_explanations(model, QUESTIONS, baseline="boundary", mask=model.tokenizer.eos_token)
     with pytest.raises(ValueError, match="column `prompt`"):
         ik.compare_explanations(model, QUESTIONS[["matters"]], baseline="city")
     with pytest.raises(ValueError, match="'Utah' should matter"):
@@ -74,6 +90,10 @@ def test_tokens_that_matter():
     prompt = "The capital of the state containing Dallas is"
     found = important(model, prompt, ["Dallas", "capital"])
     assert [token for token, yes in zip(model.tokens(prompt), found) if yes] == [" capital", " Dallas"]
+    twice = important(model, "Dallas is in Texas. The capital of the state containing Dallas is", ["Dallas", "is"])
+    assert twice.sum() == 4  # every occurrence
+    with pytest.raises(ValueError, match="not in"):
+        important(model, prompt, ["all"])  # a part of a word is none
 
 
 def test_ranks_are_compared_without_signs():

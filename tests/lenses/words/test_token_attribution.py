@@ -133,9 +133,11 @@ def test_every_result_shows_its_bill(method):
     found = explain(method)
     page = found._repr_html_()
     assert len(found.values) == 5 and np.isfinite(found.values).all() and found.forwards >= 3
-    assert "sum misses f(x) - f(x0) by" in page and f"{found.forwards} forwards" in page
-    assert ("seed 0" in page) == (method in {"shapley", "shap", "lime"})
-    assert ("baseline: city" in page) == (method not in {"gradient", "attention", "rollout"})
+    assert f"{found.forwards} forwards" in page and ("seed 0" in page) == (method in {"shapley", "shap", "lime"})
+    in_nats = method not in {"gradient", "attention", "rollout"}
+    assert (
+        ("sum misses f(x) - f(x0) by" in page) == ("baseline: city" in page) == in_nats == np.isfinite(found.residual)
+    )
     if method in ADDITIVE:
         assert found.complete
 
@@ -146,16 +148,17 @@ def test_seeds(method):
     assert a == b and a != c
 
 
-def test_baselines():
-    model = tiny_model()
-    rows = model.hf.get_input_embeddings().weight
+@pytest.mark.parametrize("family", ["llama", "gemma", "gemma2", "gemma3_text", "gpt2"])
+def test_baselines(family):
+    model = tiny_model(family)
+    rows = model.hf.get_input_embeddings()(torch.arange(model.vocab_size)).detach()  # Gemma scales what it looks up
     absent = {name: Game(model, PROMPT, baseline=name).absent for name in ("mean", "zero", "boundary", "Ohio")}
     torch.testing.assert_close(absent["mean"], rows.mean(0))
     assert not absent["zero"].any()
     torch.testing.assert_close(absent["boundary"], rows[model.tokenizer.eos_token_id])
     torch.testing.assert_close(absent["Ohio"], rows[model.token_id("Ohio")])
     with pytest.raises(ValueError, match="baseline 'space'.*boundary.*one token"):
-        explain("occlusion", baseline="space")  # this vocabulary has none
+        explain("occlusion", model, baseline="space")  # this vocabulary has none
 
 
 def test_which_tokens_are_explained():
@@ -167,6 +170,54 @@ def test_which_tokens_are_explained():
         explain("occlusion", positions=[6])
     with pytest.raises(ValueError, match="no token that could be hidden"):
         ik.explain_tokens(model, "<bos>", method="occlusion", **HIDE)
+
+
+def test_special_tokens_without_a_role_stay_too():
+    model = tiny_model(vocab_size=20)
+    model.tokenizer.add_special_tokens({"extra_special_tokens": ["<turn>"]})
+    found = ik.explain_tokens(model, "the <turn> capital of", method="occlusion", **HIDE)
+    assert found.tokens == ["the", "capital", "of"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_global_is_seeded(method):
+    import random
+
+    states = lambda: (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist())  # noqa: E731
+    model = tiny_model()
+    before = states()
+    explain(method, model)
+    assert states() == before
+
+
+def test_options_are_checked():
+    for options in ({"samples": 0}, {"samples": True}, {"samples": 2.5}):
+        with pytest.raises(ValueError, match="at least 1"):
+            explain("shapley", **options)
+    with pytest.raises(ValueError, match="occlusion has no option 'samples'; it has none"):
+        explain("occlusion", samples=3)
+    with pytest.raises(ValueError, match="more than 5"):
+        explain("lime", samples=5)
+    for wrong in ([1, 1], slice(6, 9)):
+        with pytest.raises(ValueError, match="each once"):
+            explain("occlusion", positions=wrong)
+    assert explain("occlusion", positions=slice(4, None)).tokens == ["Texas", "is"]
+
+
+@pytest.mark.parametrize("method", sorted(ADDITIVE | {"lime", "occlusion", "integrated_gradients"}))
+def test_one_token_gets_all_of_it(method):
+    found = explain(method, positions=[4])
+    assert found.values == pytest.approx([found.f_x - found.f_x0], rel=0.02)
+
+
+def test_half_precision_is_scored_in_single():
+    import copy
+
+    model = ik.load_model("pocket")
+    half = ik.LanguageModel(copy.deepcopy(model.hf).to(torch.bfloat16), model.tokenizer, "half")
+    game = Game(half, "The capital of the state containing Dallas is", " Austin")
+    logits = half.logits("The capital of the state containing Dallas is")[-1].float()
+    assert game.f_x == pytest.approx(float(logits.log_softmax(-1)[game.target]), rel=1e-5)
 
 
 def test_special_tokens_of_a_chat_stay(smollm2):
