@@ -52,7 +52,7 @@ help:
 	@touch $@
 
 .venv/.lit: .venv/.core interp_kit/lenses/lit/environment.py
-	@echo "Installing the Language Interpretability Tool (250 MB) ..."
+	@echo "Installing the Language Interpretability Tool (up to 250 MB) ..."
 	@$(PY) -m interp_kit.lit
 	@touch $@
 

@@ -1,6 +1,8 @@
 """All lenses on one prompt, on one page: what each can tell, what it says here, and what it cost."""
 
+import contextlib
 import html
+import importlib
 import time
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ from .words.token_attribution import explain_tokens
 TELLS = {
     "log-probabilities": "how sure it was of the answer, and what else it considered",
     "logit lens": "what it would say if it stopped after a layer",
-    "MLP versus attention": "which parts wrote the answer, and from which word heads brought it",
+    "decomposition": "which parts wrote the answer, and from which word heads brought it",
     "attention": "where heads look and what they move, for any answer",
     "integrated gradients": "which words decide the answer, by slopes on the way from no words to all",
     "SHAP": "which words decide the answer, by fair shares over orders of revealing them",
@@ -33,7 +35,7 @@ METHODS = {"integrated gradients": "integrated_gradients", "SHAP": "shap", "LIME
 @dataclass(repr=False)
 class SideBySide:
     """results: what each lens returned, by its name. table: a row a lens: what it can tell (tells), what it finds on
-    this prompt (says), and CPU seconds, the loading of its library included."""
+    this prompt (says), and CPU seconds."""
 
     prompt: str
     results: dict
@@ -83,7 +85,7 @@ def side_by_side(
     looks = {
         "log-probabilities": lambda: logprobs(model, prompt=prompt, max_new_tokens=1),
         "logit lens": lambda: logit_lens(model, prompt, target),
-        "MLP versus attention": lambda: decompose(model, prompt, target, contrast),
+        "decomposition": lambda: decompose(model, prompt, target, contrast),
         "attention": lambda: attention_patterns(model, prompt),
         **explain,
     }
@@ -91,6 +93,9 @@ def side_by_side(
         looks["chain of thought"] = lambda: cot_faithfulness(model, [problem], ("early", "mistakes"))
     if transcoder is not None:
         looks["attribution graph"] = lambda: _graph(model, transcoder, prompt, features, labels)
+    for library in ("captum.attr", "shap", "lime.lime_text"):  # loading them is not the lenses' cost
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(library)
     results, rows = {}, {}
     bar = tqdm(looks.items(), desc="lenses", leave=False)
     for name, look in bar:
@@ -170,7 +175,7 @@ def _say_graph(found):
 _SAYS = {
     "log-probabilities": _say_logprobs,
     "logit lens": _say_logit_lens,
-    "MLP versus attention": _say_decomposition,
+    "decomposition": _say_decomposition,
     "attention": _say_attention,
     "chain of thought": _say_thought,
     "attribution graph": _say_graph,

@@ -129,7 +129,7 @@ def _claims(model, transcoder, features, labels, invented):
             not sure(q.prompt.replace(q.city, invented[q.city]))
         ),
         ("logit lens", "names the place after some layer"): lens_names_place,
-        ("MLP versus attention", "heads brought most from the city"): heads_bring_city,
+        ("decomposition", "heads brought most from the city"): heads_bring_city,
         ("attention", "most is moved to the end from the city"): moved_from_city,
         **{("token attribution", f"{m}: the city is highest"): highest_is_city(m) for m in METHODS},
         ("chain of thought", "says the right place when asked first"): says_place,

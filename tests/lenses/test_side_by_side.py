@@ -17,9 +17,9 @@ def test_every_lens_looks_at_the_same_question():
     found = ik.side_by_side(model, PROMPT, "Austin", "Ohio", baseline="city", transcoder=clt)
     assert list(found.table.index) == list(found.results)
     assert len(found.results) == 8 and (found.table["CPU seconds"] >= 0).all()
-    assert found["MLP versus attention"].question == found["SHAP"].question == "'Austin' rather than 'Ohio'"
+    assert found["decomposition"].question == found["SHAP"].question == "'Austin' rather than 'Ohio'"
     alone = ik.decompose(model, PROMPT, "Austin", "Ohio")
-    assert found["MLP versus attention"].logit == pytest.approx(alone.logit)
+    assert found["decomposition"].logit == pytest.approx(alone.logit)
     assert found["attribution graph"].tokens == model.tokens(PROMPT)
 
 

@@ -41,7 +41,7 @@ def lit_python() -> Path:
         what = "is out of date" if made_of else "has not been made yet"
         raise FileNotFoundError(
             f"The Language Interpretability Tool runs in an environment of its own, and that {what} (looked in "
-            f"{str(folder)!r}). Make it once, in a minute and 250 MB: `make lit` in a clone, or `{COMMAND}`."
+            f"{str(folder)!r}). Make it once, in a minute and up to 250 MB: `make lit` in a clone, or `{COMMAND}`."
         )
     return _python(folder)
 
