@@ -162,15 +162,15 @@ FAMILIES = {
 class Block:
     """One decoder layer: the modules that attribution and training look at.
 
-    `projection` takes attention's heads, side by side, to the stream. `writer` is the module whose output is added to
-    the residual stream: the MLP, or the norm after it. With `parallel` the MLP reads the stream that attention reads,
-    not what attention has written to it.
+    `projection` takes attention's heads, side by side, to the stream (None where it has another name). `writer` is the
+    module whose output is added to the residual stream: the MLP, or the norm after it. With `parallel` the MLP reads
+    the stream that attention reads, not what attention has written to it.
     """
 
     layer: nn.Module
     attention_norm: nn.Module
     attention: nn.Module
-    projection: nn.Module
+    projection: nn.Module | None
     after_attention: nn.Module | None
     mlp_norm: nn.Module
     mlp: nn.Module
@@ -244,7 +244,7 @@ def _block(layer, layout, parallel):
         layer=layer,
         attention_norm=getattr(layer, layout.attention_norm),
         attention=getattr(layer, layout.attention),
-        projection=getattr(getattr(layer, layout.attention), layout.projection),
+        projection=getattr(getattr(layer, layout.attention), layout.projection, None),
         after_attention=getattr(layer, layout.after_attention) if layout.after_attention else None,
         mlp_norm=getattr(layer, layout.mlp_norm),
         mlp=mlp,

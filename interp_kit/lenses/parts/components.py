@@ -33,7 +33,7 @@ def n_heads(hf) -> int:
 
 def head_slice(hf, head: int) -> slice:
     """Where a head's own values are in the site "heads"."""
-    projection = anatomy(hf).blocks[0].projection
+    projection = _projection(anatomy(hf).blocks[0])
     width = (projection.nx if hasattr(projection, "nx") else projection.in_features) // n_heads(hf)
     return slice(head * width, (head + 1) * width)
 
@@ -87,11 +87,18 @@ def on(block, site: str, callback):
     if site == "MLP":
         return block.on_write(callback)
     if site == "attention":
-        return block.projection.register_forward_hook(lambda _, args, out: callback(out))
-    module = block.layer if site == "residual" else block.projection
+        return _projection(block).register_forward_hook(lambda _, args, out: callback(out))
+    module = block.layer if site == "residual" else _projection(block)
 
     def before(_, args):
         new = callback(args[0])
         return None if new is None else (new, *args[1:])
 
     return module.register_forward_pre_hook(before)
+
+
+def _projection(block):
+    if block.projection is None:
+        kind = type(block.attention).__name__
+        raise NotImplementedError(f"where {kind} brings its heads together is not known: see models/anatomy.py")
+    return block.projection

@@ -142,3 +142,9 @@ def test_pocket_cannot_name_the_state_without_its_first_mlps():
     found = ik.ablate(model, "The capital of the state containing Dallas is", "MLPs", "mean", texts, " Austin")
     effects = found.table.set_index("layer")["effect"]
     assert found.probability > 0.9 and effects[0] < -1
+
+
+def test_an_attention_laid_out_unlike_all_others_is_refused():
+    model = tiny_model("gpt_neo", attention_types=[[["global"], 4]])
+    with pytest.raises(NotImplementedError, match="GPTNeoAttention.*anatomy.py"):
+        ik.ablate(model, PROMPT)
