@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from .files import atomic_file
+from .storage.atomic import atomic_file
 
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
 DEEPEST = 50  # levels of lists and objects in a file; the public schemas have five

@@ -7,7 +7,8 @@ python -m interp_kit.lit MODEL [PROMPT ...]   serve a model until Ctrl-C; `make 
 import sys
 
 import interp_kit as ik
-from interp_kit.lenses.lit.environment import make_lit_environment
+
+from .lenses.lit.environment import make_lit_environment
 
 PROMPTS = ["The capital of Texas is", "The capital of the state containing Dallas is", "Dallas is a city in"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import atomic_folder
 from ..json_files import (
     LIST,
     NUMBER,
@@ -25,6 +24,7 @@ from ..json_files import (
     uncantor,
     write_json,
 )
+from ..storage.atomic import atomic_folder
 from .store import FeatureStore
 
 # By group; others keep their name, and those in which the feature does not fire are not written.

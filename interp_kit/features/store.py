@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import atomic_folder, data_folder
+from ..storage.atomic import atomic_folder
+from ..storage.shipped import FEATURES, data_folder
 
-SHIPPED = {"pocket": "pocket-features", "smollm2": "smollm2-features"}
 TO_LABEL, TO_TEST = ("top", "sample"), ("held", "silent", "near")
 LISTS = {"promotes": "promotes", "suppresses": "suppresses", "promoted_by": "driven by"}
 QUARTERS = ("strongest", "second", "third", "weakest")
@@ -225,10 +225,10 @@ def load_labels(name: str | Path) -> pd.DataFrame:
 
 
 def _folder(name, file, how):
-    folder = data_folder() / SHIPPED[name] if name in SHIPPED else Path(name)
+    folder = data_folder() / FEATURES[name] if name in FEATURES else Path(name)
     if not (folder / file).exists():
         raise FileNotFoundError(
-            f"no {file} at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder written by {how}"
+            f"no {file} at {str(name)!r}: expected one of {', '.join(FEATURES)}, or a folder written by {how}"
         )
     return folder
 

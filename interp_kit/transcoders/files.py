@@ -29,11 +29,11 @@ from huggingface_hub.errors import DryRunError
 from safetensors.torch import save_file
 from torch import nn
 
-from ..files import atomic_folder, data_folder
+from ..storage.atomic import atomic_folder
+from ..storage.shipped import TRANSCODERS, data_folder
 from .formats import Layer, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
-SHIPPED = {"pocket": "pocket-transcoder", "smollm2": "smollm2-transcoder"}
 LARGE = 256 * 2**20
 "bytes of decoders from which they stay on disk: kept in the file's dtype, and not looked through for NaN"
 
@@ -145,9 +145,9 @@ def _weight_files(place):
     paths = weight_files(place)
     if not paths:
         raise FileNotFoundError(
-            f"no transcoder at {str(place)!r}: expected one of {', '.join(SHIPPED)}; a folder with interp_kit.json or "
-            "config.yaml, as written by transcoder.save(folder) or circuit-tracer; a folder of sparsify, Gemma Scope "
-            "or SAELens transcoders; or a name on the Hugging Face Hub, owner/repository"
+            f"no transcoder at {str(place)!r}: expected one of {', '.join(TRANSCODERS)}; a folder with "
+            "interp_kit.json or config.yaml, as written by transcoder.save(folder) or circuit-tracer; a folder of "
+            "sparsify, Gemma Scope or SAELens transcoders; or a name on the Hugging Face Hub, owner/repository"
         )
     return paths
 
@@ -305,8 +305,8 @@ def _check_finite(layer, name, value):
 
 
 def _find(name):
-    if name in SHIPPED:
-        return data_folder() / SHIPPED[name]
+    if name in TRANSCODERS:
+        return data_folder() / TRANSCODERS[name]
     path, hub = Path(name).expanduser().absolute(), isinstance(name, str) and HUB.fullmatch(name)
     return path if path.exists() or not hub else _hub_folder(*hub.groups())
 

@@ -14,8 +14,8 @@ from itertools import chain, repeat
 
 import torch
 
-from ..checkpoint import load_checkpoint, save_checkpoint
 from ..cores import pool_of
+from ..storage.checkpoint import load_checkpoint, save_checkpoint
 from . import jumprelu
 from .activations import ActivationStream, Batch
 from .module import CrossLayerTranscoder, TranscoderConfig

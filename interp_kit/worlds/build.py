@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 from ..features import Neurons, RandomDirections, collect_features, label_features, score_labels
-from ..files import atomic_file, data_folder
 from ..graphs import attribute
 from ..models import load_model
+from ..storage.atomic import atomic_file
+from ..storage.shipped import data_folder
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
 from ..widgets import graph_svg

@@ -21,8 +21,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ..checkpoint import load_checkpoint, save_checkpoint
-from ..files import atomic_folder, data_folder
+from ..storage.atomic import atomic_folder
+from ..storage.checkpoint import load_checkpoint, save_checkpoint
+from ..storage.shipped import data_folder
 from .sentences import Sentence, token_concepts
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"

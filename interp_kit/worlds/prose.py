@@ -18,8 +18,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..files import atomic_file, atomic_folder, data_folder
 from ..models import load_model
+from ..storage.atomic import atomic_file, atomic_folder
+from ..storage.shipped import data_folder
 from . import load_world
 
 HELD_OUT = 0.05

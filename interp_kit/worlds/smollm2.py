@@ -15,9 +15,9 @@ import torch
 from tqdm.auto import tqdm
 
 from ..features import collect_features, label_features, score_labels
-from ..files import data_folder
 from ..graphs import attribute
 from ..models import load_model
+from ..storage.shipped import data_folder
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
 from ..transcoders.files import save_transcoder
 from . import load_world

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import interp_kit as ik
-from interp_kit.files import data_folder
+from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds.build import graded_sentences, named_rightly, report
 from interp_kit.worlds.pocket import two_hop_accuracy
 from interp_kit.worlds.recovery import recover_concepts

@@ -10,7 +10,7 @@ import torch
 from tiny import WORDS, tiny_model
 from tokenizers import decoders
 
-from interp_kit.files import data_folder
+from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds import prose
 
 PROMPTS = ["the capital of Texas is", "the", "Ohio is a state . Dallas is a city . the capital", "a city"]

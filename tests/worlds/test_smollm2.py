@@ -5,7 +5,7 @@ import json
 import pytest
 
 import interp_kit as ik
-from interp_kit.files import data_folder
+from interp_kit.storage.shipped import data_folder
 
 FOLDER = data_folder() / "smollm2-transcoder"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from ...files import atomic_folder
+from ...storage.atomic import atomic_folder
 
 LIT = "lit-nlp==1.3.1"
 COMMAND = "python -m interp_kit.lit"

@@ -1,15 +1,10 @@
-"""Where shipped data lies, and writing that never leaves half a file behind."""
+"""Writing that never leaves half a file, or half a folder, behind."""
 
 import os
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-
-
-def data_folder() -> Path:
-    """The shipped `data/` folder of the clone, or the one named by the environment variable INTERP_KIT_DATA."""
-    return Path(os.environ.get("INTERP_KIT_DATA") or Path(__file__).parents[1] / "data")
 
 
 @contextmanager

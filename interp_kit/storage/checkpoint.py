@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .files import atomic_file
+from .atomic import atomic_file
 
 NAME = "checkpoint.safetensors"
 
