@@ -11,8 +11,7 @@ import reprlib
 from collections import Counter
 from pathlib import Path
 
-import psutil
-
+from .hardware import check_memory
 from .storage.atomic import atomic_file
 
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
@@ -43,12 +42,6 @@ def read_json(path: Path):
     if odd:
         raise ValueError(f"{path}: {odd[0].removeprefix('.') or 'the file'} {odd[1]}")
     return content
-
-
-def check_memory(needed: float, what: str) -> None:
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise MemoryError(f"{what} needs about {needed / 1e9:.2g} GB of memory and {free / 1e9:.2g} GB are free")
 
 
 def _object(pairs):

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..statistics import roc_auc
 from .labels import Rule
 from .llm import JUDGE_TOKENS, judge_prompt, marked, strong
 from .words import Corpus
@@ -73,7 +74,7 @@ def _score(label, examples, judge, model, draw):
         result["fuzzing"] = _balanced(judge(label, texts, marks), [True] * len(pairs) + [False] * len(pairs))
     if model is not None:
         likeness = _likeness(model, label["label"], [*there["tokens"], *away["tokens"]])
-        result["embedding"] = area_under(likeness, truth)
+        result["embedding"] = roc_auc(likeness, truth)
     return result
 
 
@@ -88,16 +89,6 @@ def _balanced(said, truth):
     truth = np.array(truth)
     right = np.array([s is not None and bool(s) == t for s, t in zip(said, truth)])
     return float((right[truth].mean() + right[~truth].mean()) / 2)
-
-
-def area_under(values, truth):
-    """Of the pairs of a true and a false text, the share in which the true one has the higher value; NaN where all
-    are true or all false."""
-    values, truth = np.array(values), np.array(truth)
-    if truth.all() or not truth.any():
-        return np.nan
-    higher = values[truth][:, None] - values[~truth][None]
-    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
 
 
 # ---------------------------------------------------------------- judges

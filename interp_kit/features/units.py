@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch.nn.functional import normalize
 
+from ..hardware import multiplies_bfloat16
 from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
-from ..transcoders.trainer import multiplies_bfloat16
 from ..transcoders.training import chosen_layers
 
 CANDIDATES = 4  # times as many tokens as are asked for, to choose from

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..memory import bytes_of
+from ..hardware import bytes_of
 from ..models.frozen import FrozenModel
 from . import scores
 from .graph import AttributionGraph

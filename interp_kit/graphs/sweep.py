@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from tqdm.auto import tqdm
 
-from ..cores import pool_of
+from ..hardware import one_core_pool
 from ..models.frozen import linear_maps
 
 BLOCK_BYTES = 32e6  # of one block's gradient: large enough for efficient products, small enough for the caches
@@ -233,7 +233,7 @@ def _in_parallel(function, items, workers):
     if workers == 1:
         yield map(function, items)
         return
-    pool = pool_of(workers)
+    pool = one_core_pool(workers)
     try:
         yield pool.map(function, items)
     finally:

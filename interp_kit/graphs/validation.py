@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models.frozen import FrozenModel
+from ..statistics import spearman
 from .attribution import in_same_dtype
 from .interventions import Steer
 from .patching import Patching
@@ -103,10 +104,6 @@ def agreement(predicted, measured) -> dict[str, float]:
         cosine = p @ m / np.sqrt((p @ p) * (m @ m))
         nmse = ((p - m) @ (p - m)) / (m @ m)
     return {"spearman": spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
-
-
-def spearman(a, b):
-    return float(pd.Series(np.asarray(a)).rank().corr(pd.Series(np.asarray(b)).rank()))
 
 
 def validate(

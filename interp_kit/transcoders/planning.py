@@ -17,20 +17,16 @@ Williams et al. 2009, "Roofline". A ring of n sums B bytes by sending 2 (n - 1) 
 """
 
 import re
-import time
 from dataclasses import dataclass, replace
-from functools import cache
 
 import pandas as pd
-import psutil
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from ..memory import bytes_of
+from ..hardware import Device, bytes_of, this_machine
 from .activations import TOKENS_AT_ONCE
 from .module import TranscoderConfig
 from .texts import WINDOW
-from .trainer import multiplies_bfloat16
 from .training import ACTIVATIONS, chosen_layers
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
@@ -45,18 +41,6 @@ OWN_ROWS = 6
 PICK = 48  # topk takes as long for a pre-activation as moving so many bytes
 UNITS = 8  # float32 tensors [layer, token, d_model] at once in a step ...
 DENSE_UNITS = 8  # ... and [layer, token, feature] that autograd holds with JumpReLU
-
-
-@dataclass(frozen=True)
-class Device:
-    """TFLOP/s of dense products in bfloat16 and float32 (no sparsity, no TF32), GB of memory, GB/s of memory and of the
-    link to the others, in one direction."""
-
-    bfloat16: float
-    float32: float
-    memory: float
-    bandwidth: float
-    link: float
 
 
 # NVIDIA's data sheets, SXM where there is a choice; links are PCIe 3 and 4, NVLink 3 and 4. The T4 has no bfloat16:
@@ -261,25 +245,3 @@ def _device(entry):
     if name is None or n is not None and int(n) == 0:
         raise ValueError(f"device {entry!r} is not one of {', '.join(KNOWN)}; several are written '8 x H100'")
     return int(n or 1), this_machine() if name == "cpu" else DEVICES[name]
-
-
-@cache
-def this_machine() -> Device:
-    """This machine's processor, measured for a fraction of a second with as many threads as torch uses. Its link is
-    taken to be an Ethernet of 10 Gbit/s."""
-    a, long = torch.randn(1024, 1024), torch.randn(2**24)
-    b, copy = a.bfloat16(), torch.empty_like(long)
-    float32 = _rate(2 * 1024**3, lambda: a @ a) / 1e12
-    bfloat16 = _rate(2 * 1024**3, lambda: b @ b) / 1e12 if multiplies_bfloat16(a.device) else float32
-    bandwidth = _rate(2 * long.nbytes, lambda: copy.copy_(long)) / 1e9
-    return Device(bfloat16, float32, psutil.virtual_memory().total / 1e9, bandwidth, link=1.25)
-
-
-def _rate(amount, work, seconds=0.15):
-    """Amount a second in the best of several calls: on a busy machine the others are interrupted."""
-    work()
-    best, end = float("inf"), time.perf_counter() + seconds
-    while (start := time.perf_counter()) < end:
-        work()
-        best = min(best, time.perf_counter() - start)
-    return amount / best

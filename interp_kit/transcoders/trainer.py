@@ -14,7 +14,7 @@ from itertools import chain, repeat
 
 import torch
 
-from ..cores import pool_of
+from ..hardware import multiplies_bfloat16, one_core_pool
 from ..storage.checkpoint import load_checkpoint, save_checkpoint
 from . import jumprelu
 from .activations import ActivationStream, Batch
@@ -34,13 +34,6 @@ FOLLOW = 0.3  # ... by this share of the way
 MOST = 8  # times k: the most features a layer can claim of the others' share
 EVERY = 25  # steps between two lines of history
 SAVE_SECONDS = 60  # between two checkpoints
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for it; without them it is slower than float32."""
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        return bool({"avx512_bf16", "amx_bf16"} & {name for name, has in torch.cpu.get_capabilities().items() if has})
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class Trainer:
@@ -65,7 +58,7 @@ class Trainer:
         # Products in bfloat16 gain from a core a layer; those in float32 are a library's, with threads of its own.
         own_cores = self.fast and processes.device.type == "cpu" and not processes.by_features
         workers = min(torch.get_num_threads(), len(config.layers)) if own_cores else 1
-        self.each = pool_of(workers).map if workers > 1 else map
+        self.each = one_core_pool(workers).map if workers > 1 else map
         self.weights = Weights(config, processes, seed).to(processes.device)
         self.optimizer = torch.optim.Adam(self._trained(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
         n, d = len(config.layers), config.d_model

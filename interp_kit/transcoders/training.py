@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..memory import bytes_of
+from ..hardware import bytes_of, multiplies_bfloat16
 from .activations import ActivationStream
 from .module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 from .progress import curves
 from .texts import TextRows
-from .trainer import Trainer, multiplies_bfloat16
+from .trainer import Trainer
 
 KINDS = ("cross-layer", "per-layer")
 ACTIVATIONS = ("topk", "threshold", "jumprelu")

@@ -6,7 +6,8 @@ import pytest
 from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.features.scores import _balanced, area_under
+from interp_kit.features.scores import _balanced
+from interp_kit.statistics import roc_auc
 
 
 def store_of(fires_on, texts, **groups):
@@ -67,9 +68,9 @@ def test_balanced_accuracy_and_area():
     assert _balanced([True, True, False, False], [True, True, False, False]) == 1
     assert _balanced([True] * 4, [True, False, False, False]) == 0.5
     assert _balanced([None, None], [True, False]) == 0
-    assert area_under([3, 2, 1, 0], [True, True, False, False]) == 1
-    assert area_under([0, 1, 2, 3], [True, True, False, False]) == 0
-    assert area_under([1, 1], [True, False]) == 0.5
+    assert roc_auc([3, 2, 1, 0], [True, True, False, False]) == 1
+    assert roc_auc([0, 1, 2, 3], [True, True, False, False]) == 0
+    assert roc_auc([1, 1], [True, False]) == 0.5
 
 
 def test_the_model_itself_as_judge_and_the_embedding_score(dallas):

@@ -16,11 +16,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ...features.scores import area_under
-from ...graphs.validation import spearman
 from ...models import LanguageModel
 from ...models.anatomy import anatomy
-from ..reasoning.faithfulness import bootstrap
+from ...statistics import bootstrap_interval, roc_auc, spearman
 from .game import Game
 from .token_attribution import explain_tokens
 
@@ -119,7 +117,9 @@ def compare_explanations(
     table = rows.groupby("method", sort=False).mean().drop(columns="question")
     table["residual"] = rows.groupby("method")["residual"].median()
     if "truth" in table:
-        intervals = rows.groupby("method", sort=False)["truth"].apply(lambda values: bootstrap(values.dropna(), seed))
+        intervals = rows.groupby("method", sort=False)["truth"].apply(
+            lambda values: bootstrap_interval(values.dropna(), seed)
+        )
         table["low"], table["high"] = zip(*intervals)
     order = [name for name in MEASURES if name in table]
     together = pd.DataFrame(np.nanmean(agreement, 0), list(methods), list(methods))
@@ -149,7 +149,7 @@ def _scores(test: Game, values, truth) -> dict:
         "sufficiency": float(np.mean(p[0] - shown[counts])),
     }
     if truth is not None:
-        found["truth"] = area_under(values, truth)
+        found["truth"] = roc_auc(values, truth)
     return found
 
 

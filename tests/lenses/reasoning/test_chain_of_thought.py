@@ -9,7 +9,8 @@ from bigram import bigram_model, spaced
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.lenses.reasoning.faithfulness import CotFaithfulness, area_over, bootstrap
+from interp_kit.lenses.reasoning.faithfulness import CotFaithfulness, area_over
+from interp_kit.statistics import bootstrap_interval
 
 STEPS = (ik.Step("", "Texas"), ik.Step("", "Dallas"))  # after "the" the bigram model says them: the truth is "Ohio"
 
@@ -134,12 +135,12 @@ def test_what_a_hint_did():
 
 
 def test_bootstrap():
-    assert bootstrap([0.3] * 5) == pytest.approx((0.3, 0.3))
+    assert bootstrap_interval([0.3] * 5) == pytest.approx((0.3, 0.3))
     values = np.random.default_rng(0).random(200)
-    low, high = bootstrap(values)
+    low, high = bootstrap_interval(values)
     error = values.std() / np.sqrt(200)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1) and low < values.mean() < high
-    assert bootstrap(values, seed=3) == bootstrap(values, seed=3) != (low, high)
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3) != (low, high)
 
 
 def test_what_it_cannot_do(model):
