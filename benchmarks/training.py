@@ -21,10 +21,10 @@ from common.peers import HERE, environment, run
 from safetensors.torch import load_file, save_file
 
 import interp_kit as ik
+from interp_kit.text.rows import TextRows
 from interp_kit.transcoders import TranscoderConfig
 from interp_kit.transcoders.activations import ActivationStream, Batch
 from interp_kit.transcoders.parallel import Processes
-from interp_kit.transcoders.texts import TextRows
 from interp_kit.transcoders.trainer import Trainer
 
 BUILD = Path("build/training")

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..transcoders.activations import of_similar_size, pad
-from ..transcoders.texts import NOTHING, TextRows
+from ..text.batches import of_similar_size, pad
+from ..text.rows import NOTHING, TextRows
 from .store import FeatureStore, ListColumn
 from .units import promoted_tokens, units_of
 

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 import torch
 from tqdm.auto import tqdm
 
-from ..transcoders.activations import of_similar_size, pad
+from ..text.batches import of_similar_size, pad
 from ..worlds.sentences import Sentence, token_concepts
 from .units import detectors, units_of
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 
 from ..models.anatomy import mlp_activations
-from .texts import NOTHING, TextRows
+from ..text.batches import of_similar_size, pad
+from ..text.rows import NOTHING, TextRows
 
 PEEKED = 64  # rows that tell how the model begins
-TOKENS_AT_ONCE = 2048  # of a forward pass: more would leave the processor's cache
 MASSIVE = 5.0  # a first position whose MLP outputs are this many times the others' is left out
 
 
@@ -120,23 +120,3 @@ class ActivationStream:
         _, first = self.activations([row[:1] for row in some])
         usual = y.float().norm(dim=-1).median(1).values
         return bool((first.float().norm(dim=-1).mean(1) > MASSIVE * usual).any())
-
-
-def of_similar_size(rows):
-    """Slices of `rows` of at most `TOKENS_AT_ONCE` tokens, padding included."""
-    start = 0
-    while start < len(rows):
-        end, width = start + 1, len(rows[start])
-        while end < len(rows) and max(width, len(rows[end])) * (end + 1 - start) <= TOKENS_AT_ONCE:
-            width = max(width, len(rows[end]))
-            end += 1
-        yield rows[start:end]
-        start = end
-
-
-def pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids [row, position], right-padded with 0, and which of them are real. Causal attention never looks right."""
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
-    return ids, real

@@ -24,9 +24,9 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ..hardware import Device, bytes_of, this_machine
-from .activations import TOKENS_AT_ONCE
+from ..text.batches import TOKENS_AT_ONCE
+from ..text.rows import WINDOW
 from .module import TranscoderConfig
-from .texts import WINDOW
 from .training import ACTIVATIONS, chosen_layers
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.

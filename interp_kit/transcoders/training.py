@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 
 from ..hardware import bytes_of, multiplies_bfloat16
+from ..text.rows import TextRows
 from .activations import ActivationStream
 from .module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 from .progress import curves
-from .texts import TextRows
 from .trainer import Trainer
 
 KINDS = ("cross-layer", "per-layer")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny import tiny_model
 
+from interp_kit.text.rows import TextRows
 from interp_kit.transcoders import TranscoderConfig, jumprelu
 from interp_kit.transcoders.activations import ActivationStream, Batch
 from interp_kit.transcoders.parallel import Processes
 from interp_kit.transcoders.sparse import features_where, joined, top_features
-from interp_kit.transcoders.texts import TextRows
 from interp_kit.transcoders.trainer import Trainer
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ...transcoders.activations import pad
+from ...text.batches import pad
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
 

@@ -28,7 +28,7 @@ from werkzeug.wrappers import Response
 
 from ...json_files import read_json, write_json
 from ...models import load_model
-from ...transcoders.activations import pad
+from ...text.batches import pad
 from .server import CONFIG, STATUS, STEPS
 
 NEW_TOKENS = 12  # generated

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from tiny import tiny_model
 
-from interp_kit.transcoders import texts as module
-from interp_kit.transcoders.texts import TextRows, encode_texts
+from interp_kit.text import rows as module
+from interp_kit.text.rows import TextRows, encode_texts
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state"]
 
