@@ -20,7 +20,7 @@ import torch
 from transformers import DynamicCache
 
 from ..models.anatomy import NORMALIZED, RESIDUAL
-from ..models.frozen import frozen_attention, frozen_norms
+from ..models.frozen.model import frozen_attention, frozen_norms
 
 
 @dataclass(frozen=True)

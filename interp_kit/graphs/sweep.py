@@ -2,7 +2,7 @@
 
 A target is a feature (its encoder row) or a logit. The sweep carries the gradient of a block of targets
 [position, target, d_model] from the last layer down. At layer l it reads off the edges from what MLP l writes, then
-starts the layer's own targets at their encoder rows, then goes through the layer (`models.frozen_algebra`).
+starts the layer's own targets at their encoder rows, then goes through the layer (`models.frozen.algebra`).
 
 What makes it fast: a target at position p has no gradient at later positions, so targets are grouped by position and
 a block holds only the positions that it needs; a block's targets are sorted by layer, so those already started are a

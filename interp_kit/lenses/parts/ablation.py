@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..targets import named, score, token_of
+from ...models.targets import named, score, token_of
 from .components import Edit, head_slice, n_heads, record, run
 
 WAYS = ("zero", "mean", "resample")

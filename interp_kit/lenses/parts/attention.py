@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from ...models.frozen import FrozenModel
-from ...models.frozen_algebra import FrozenAttention
+from ...models.frozen.algebra import FrozenAttention
 
 
 @dataclass(repr=False)

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from ...models.frozen import FrozenModel
-from ...models.frozen_algebra import FrozenAttention
-from ..targets import named, token_of
+from ...models.frozen.algebra import FrozenAttention
+from ...models.targets import named, token_of
 
 COLOURS = {"MLP": "#0072B2", "attention": "#D55E00", "embedding": "#777777", "bias": "#BBBBBB"}
 

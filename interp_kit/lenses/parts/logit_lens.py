@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from ...models.frozen import FrozenModel
-from ..targets import token_of
+from ...models.targets import token_of
 
 
 @dataclass(repr=False)

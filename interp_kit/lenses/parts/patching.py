@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..targets import named, score, token_of
+from ...models.targets import named, score, token_of
 from .components import SITES, Edit, head_slice, n_heads, record, run
 
 

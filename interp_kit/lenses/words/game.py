@@ -7,7 +7,7 @@ which gradients are integrated. Which baseline is used decides the picture, so i
 
 import torch
 
-from ..targets import named, score, token_of
+from ...models.targets import named, score, token_of
 
 TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory
 EMBEDDINGS_AT_ONCE = 8192

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import torch
 
-from .anatomy import MLP_INPUT, RESIDUAL, Norm
+from ..anatomy import MLP_INPUT, RESIDUAL, Norm
 
 
 class Algebra:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from interp_kit.lenses.targets import named, score, token_of
+from interp_kit.models.targets import named, score, token_of
 
 
 def test_a_token_is_its_text_its_id_or_the_likeliest():

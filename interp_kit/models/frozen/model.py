@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from transformers import AttentionInterface
 
-from .anatomy import MLP_INPUT, RESIDUAL, Norm, anatomy
+from ..anatomy import MLP_INPUT, RESIDUAL, Norm, anatomy
 
 
 class FrozenModel:
@@ -129,8 +129,8 @@ class FrozenModel:
 
 def linear_maps(frozen: FrozenModel, reads: str):
     """The way a gradient takes down through each layer: algebra for the listed families, else autograd."""
-    from .frozen_algebra import Algebra
-    from .frozen_autograd import Autograd
+    from .algebra import Algebra
+    from .autograd import Autograd
 
     return (Algebra if frozen.parts.layout else Autograd)(frozen, reads)
 

@@ -7,12 +7,12 @@ it is then an affine function of the stream, so its value at zero is what its bi
 
 import torch
 
-from .anatomy import MLP_INPUT, NORMALIZED
-from .frozen import forwards, frozen_attention, frozen_norms
+from ..anatomy import MLP_INPUT, NORMALIZED
+from .model import forwards, frozen_attention, frozen_norms
 
 
 class Autograd:
-    """The same two methods as `frozen_algebra.Algebra`."""
+    """The same two methods as `algebra.Algebra`."""
 
     thread_safe = False  # the model's modules are changed while they run
 
