@@ -45,7 +45,7 @@ _HOME = {
     "toy_superposition": "features",
     "load_features": "features",
     "load_labels": "features",
-    "load_public_features": "features",
+    "load_feature_json": "features",
     "cot_faithfulness": "lenses",
     "reliance": "lenses",
     "Problem": "lenses",

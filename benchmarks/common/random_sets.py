@@ -6,8 +6,8 @@ writes.
 """
 
 import torch
-from interp_kit.models.frozen.model.model import FrozenModel
 
+from interp_kit.models.frozen.model import FrozenModel
 from interp_kit.transcoders import CrossLayerTranscoder, TranscoderConfig
 
 

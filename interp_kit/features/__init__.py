@@ -5,10 +5,9 @@ from .labels import label_features, student_labels
 from .llm import LLM, label_prompt
 from .neurons import neuron_examples
 from .polysemanticity import polysemanticity
-from .public import load_public_features
 from .scores import score_labels
 from .steering import steering_scores
-from .store import FeatureStore, load_features, load_labels
+from .store import FeatureStore, load_feature_json, load_features, load_labels
 from .superposition import toy_superposition
 from .units import Neurons, RandomDirections
 
@@ -20,9 +19,9 @@ __all__ = [
     "collect_features",
     "label_features",
     "label_prompt",
+    "load_feature_json",
     "load_features",
     "load_labels",
-    "load_public_features",
     "neuron_examples",
     "polysemanticity",
     "score_labels",

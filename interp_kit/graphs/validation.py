@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
 from .attribution import in_same_dtype
+from .feature_edits import Patching
 from .interventions import Steer
-from .patching import Patching
 
 MOST_EFFECTS = 1_000_000  # rows of the table
 VERSIONS, VERSION_BYTES = 32, 5e8  # at most so many prompts with one node off run at once, and hold so much

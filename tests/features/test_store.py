@@ -5,11 +5,11 @@ import itertools
 import pandas as pd
 import pytest
 import torch
-from interp_kit.models.frozen.model.model import FrozenModel
 from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.features.collect import WINDOW
+from interp_kit.models.frozen.model import FrozenModel
 
 TEXTS = tiny_texts()
 

@@ -2,13 +2,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from interp_kit.models.frozen.model.autograd import Autograd
-from interp_kit.models.frozen.model.model import FrozenModel, frozen_attention, in_dtype
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.graphs.attribution import Attribution, Logits
 from interp_kit.hardware import bytes_of
+from interp_kit.models.frozen.autograd import Autograd
+from interp_kit.models.frozen.model import FrozenModel, frozen_attention, in_dtype
 
 PROMPT = "the capital of Texas is"
 CASES = {

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...json_files import read_json
+from ...formats.json import read_json
 from .logprobs import UNLISTED, Logprobs
 
 CHUNKS = ("chat.completion.chunk", "text_completion")  # what the parts of a stream are called

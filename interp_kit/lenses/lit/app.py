@@ -26,7 +26,7 @@ from lit_nlp.components.word_replacer import WordReplacer
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
-from ...json_files import read_json, write_json
+from ...formats.json import read_json, write_json
 from ...models import load_model
 from ...text.batches import pad
 from .server import CONFIG, STATUS, STEPS

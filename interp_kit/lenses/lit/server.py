@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 import interp_kit
 
-from ...json_files import write_json
+from ...formats.json import write_json
 from .environment import lit_python
 
 CONFIG, STATUS, LOG, WEIGHTS = "config.json", "status.json", "lit.log", "model"  # in a server's folder

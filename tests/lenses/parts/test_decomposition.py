@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from interp_kit.models.frozen.model.model import FrozenModel
 from tiny import tiny_model
 
 import interp_kit as ik
 from interp_kit.lenses.parts.components import head_slice, record
 from interp_kit.models.anatomy import Norm
+from interp_kit.models.frozen.model import FrozenModel
 
 PROMPT = "the capital of Texas is"
 EVIL = "<img src=x onerror=alert(1)>"

@@ -5,8 +5,8 @@ import pytest
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.features import load_public_features
-from interp_kit.json_files import cantor, uncantor
+from interp_kit.features import load_feature_json
+from interp_kit.formats.json import cantor, uncantor
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state", "a city is a state ."]
 FULL = {  # every key of the public format, as circuit-tracer's viewer reads it; feature 3 of layer 2
@@ -50,7 +50,7 @@ def store():
 
 def written(content, folder):
     (folder / f"{content['index']}.json").write_text(json.dumps(content))
-    return load_public_features(folder)
+    return load_feature_json(folder)
 
 
 def test_cantors_pairing():
@@ -60,8 +60,8 @@ def test_cantors_pairing():
 
 
 def test_a_store_comes_back(store, tmp_path):
-    store.save_public(tmp_path / "features")
-    back = load_public_features(tmp_path / "features")
+    store.save_json(tmp_path / "features")
+    back = load_feature_json(tmp_path / "features")
     assert len(back.features) == len(store.features)
     columns = ["density", "highest", "promotes", "suppresses"]
     for row in store.features.itertuples():
@@ -74,7 +74,7 @@ def test_a_store_comes_back(store, tmp_path):
 
 
 def test_only_known_numbers_are_written(store, tmp_path):
-    store.save_public(tmp_path / "features", only=[(1, 4)])
+    store.save_json(tmp_path / "features", only=[(1, 4)])
     (path,) = (tmp_path / "features").iterdir()
     content = json.loads(path.read_text())
     row = store.features.query("layer == 1 and feature == 4").iloc[0]
@@ -99,10 +99,10 @@ def test_a_file_of_another_tool_is_saved_as_it_was(tmp_path):
     back = written(FULL, tmp_path)
     assert back.features[["layer", "feature", "density", "highest"]].iloc[0].tolist() == [2, 3, 0.125, 2.5]
     assert back.card(2, 3)["examples"][0] == {"tokens": ["a", " b"], "activations": [0.0, 2.5]}
-    back.save_public(tmp_path / "again")
+    back.save_json(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "18.json").read_text()) == FULL
     back.save(tmp_path / "parquet")
-    ik.load_features(tmp_path / "parquet").save_public(tmp_path / "again")
+    ik.load_features(tmp_path / "parquet").save_json(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "18.json").read_text()) == FULL
 
 
@@ -111,7 +111,7 @@ def test_a_file_with_no_more_than_it_must_have(tmp_path):
     back = written({"index": 0, "examples_quantiles": [{"quantile_name": "Q", "examples": examples}]}, tmp_path)
     assert back.examples["peak"].tolist() == [1] and back.features["highest"].tolist() == [2.0]
     assert back.card(0, 0)["promotes"] == []
-    back.save_public(tmp_path / "again")
+    back.save_json(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "0.json").read_text()).keys() == {
         "index",
         "examples_quantiles",
@@ -125,27 +125,27 @@ def test_a_file_with_no_more_than_it_must_have(tmp_path):
 def test_a_public_store_annotates_a_graph(store, tmp_path):
     model = tiny_model()
     graph = ik.attribute(model, tiny_transcoder(model), TEXTS[0])
-    store.save_public(tmp_path / "features")
-    assert graph.annotate(load_public_features(tmp_path / "features")).cards == graph.annotate(store).cards
+    store.save_json(tmp_path / "features")
+    assert graph.annotate(load_feature_json(tmp_path / "features")).cards == graph.annotate(store).cards
 
 
 def test_a_feature_that_the_store_does_not_have(store, tmp_path):
     with pytest.raises(ValueError, match=r"no feature \(9, 9\); 1 of 2 are not in it"):
-        store.save_public(tmp_path / "features", only=[(1, 4), (9, 9)])
+        store.save_json(tmp_path / "features", only=[(1, 4), (9, 9)])
     assert not (tmp_path / "features").exists()
 
 
 def test_a_folder_of_something_else_stays(store, tmp_path):
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(ValueError, match="holds other files, such as 'thesis.txt'"):
-        store.save_public(tmp_path, only=[(1, 4)])
+        store.save_json(tmp_path, only=[(1, 4)])
     assert (tmp_path / "thesis.txt").exists()
 
 
 def test_a_folder_without_features(tmp_path):
     (tmp_path / "graph.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="expected files named {index}.json"):
-        load_public_features(tmp_path)
+        load_feature_json(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -177,5 +177,5 @@ def test_a_strange_feature_file_says_what_is_wrong(tmp_path, place, value, messa
     inner[place[-1]] = value
     (tmp_path / "18.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message) as caught:
-        load_public_features(tmp_path)
+        load_feature_json(tmp_path)
     assert "18.json" in str(caught.value)

@@ -5,12 +5,14 @@ The file is {index}.json, where index is Cantor's pairing of layer and feature. 
 read from such files has it in columns of its own and writes it back.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..json_files import (
+from ..storage.atomic import atomic_folder
+from .json import (
     LIST,
     NUMBER,
     TEXT,
@@ -24,8 +26,6 @@ from ..json_files import (
     uncantor,
     write_json,
 )
-from ..storage.atomic import atomic_folder
-from .store import FeatureStore
 
 # By group; others keep their name, and those in which the feature does not fire are not written.
 QUANTILES = {"top": "Top activations", "sample": "Random sample of activations", "held": "Random sample kept aside"}
@@ -51,19 +51,18 @@ OF_AN_EXAMPLE = {  # likewise
 }
 
 
-def save_public_features(store: FeatureStore, folder: str | Path, only=None) -> None:
-    """See `FeatureStore.save_public`."""
-    rows = {(row["layer"], row["feature"]): row for row in store.features.to_dict("records")}
-    wanted = sorted(rows) if only is None else sorted((int(layer), int(feature)) for layer, feature in only)
-    missing = [at for at in wanted if at not in rows]
-    if missing:
-        raise ValueError(f"this store has no feature {missing[0]}; {len(missing)} of {len(wanted)} are not in it")
+def write_features(features: Iterable[tuple[dict, pd.DataFrame]], folder: str | Path) -> None:
+    """One JSON file for each of `features`: its row of a store's table, and its examples. The folder is replaced as a
+    whole.
+
+    Raises ValueError for a folder that holds other files.
+    """
     others = [path.name for path in Path(folder).glob("*") if not _is_ours(path)]
-    if others:  # the folder is replaced as a whole
+    if others:
         raise ValueError(f"{folder} holds other files, such as {min(others)!r}: name a new folder, or one of features")
     with atomic_folder(folder) as temporary:
-        for at in wanted:
-            content = _public(rows[at], store.of(*at))
+        for row, examples in features:
+            content = _public(row, examples)
             write_json(content, temporary / f"{content['index']}.json")
 
 
@@ -109,8 +108,8 @@ def _plain(value):
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def load_public_features(folder: str | Path) -> FeatureStore:
-    """The features of all {index}.json files of a folder, ours or another tool's.
+def read_features(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The features of all {index}.json files of a folder, ours or another tool's, and their examples: two tables.
 
     Raises FileNotFoundError where there are none, ValueError naming the file, the place in it and what was expected.
     """
@@ -127,7 +126,7 @@ def load_public_features(folder: str | Path) -> FeatureStore:
         features.append(_feature(content))
         examples += _examples(content)
     columns = ["layer", "feature", "group", "rank", "tokens", "activations", "peak", "repeated"]
-    return FeatureStore(pd.DataFrame(features), pd.DataFrame(examples, columns=columns))
+    return pd.DataFrame(features), pd.DataFrame(examples, columns=columns)
 
 
 def _check(content, index):

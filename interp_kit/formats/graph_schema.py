@@ -12,7 +12,7 @@ from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 
 from ..hardware import check_memory
-from ..json_files import LIST, NUMBER, OBJECT, TEXT, TEXTS, check_keys, is_number, is_text, is_texts, is_whole, need
+from .json import LIST, NUMBER, OBJECT, TEXT, TEXTS, check_keys, is_number, is_text, is_texts, is_whole, need
 
 KINDS = {
     "cross layer transcoder": "feature",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interp_kit.graphs import scores as public
+from interp_kit.graphs import influence as public
 
 # token 0 -> feature 1 (3), error 2 -> feature 1 (-1), feature 1 -> logit 3 (2), token 0 -> logit 3 (2)
 ADJACENCY = np.array([[0, 0, 0, 0], [3, 0, -1, 0], [0, 0, 0, 0], [2, 2, 0, 0]], dtype=float)

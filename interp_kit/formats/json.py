@@ -11,8 +11,8 @@ import reprlib
 from collections import Counter
 from pathlib import Path
 
-from .hardware import check_memory
-from .storage.atomic import atomic_file
+from ..hardware import check_memory
+from ..storage.atomic import atomic_file
 
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
 DEEPEST = 50  # levels of lists and objects in a file; the public schemas have five

@@ -1,23 +1,21 @@
 """Graph files: the JSON of the public attribution-graph viewer and Neuronpedia (schema version 1).
 
-A loaded graph keeps its file in `graph.origin`, and `save_graph` writes that back but for what was changed since: keys
+A loaded graph keeps its file in `graph.origin`, and `write_graph` writes that back but for what was changed since: keys
 that our tables have no column for, and the order of nodes and links, survive. A graph of our own adds, which other
 readers ignore, `metadata.interp_kit` (layers, model, scores) and on each node `bias`, `token`, `raw_influence` and,
-where the graph was capped, `left_out`. What a file may hold, and what its fields mean, is in `schema.py`.
+where the graph was capped, `left_out`. What a file may hold, and what its fields mean, is in `graph_schema.py`.
 """
 
 import math
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..json_files import LIST, TEXT, cantor, check_keys, read_json, uncantor, write_json
-from . import scores as public
-from .graph import AttributionGraph, plain_label
-from .schema import (
+from .graph_schema import (
     TYPES,
     check,
     check_no_loop,
@@ -30,26 +28,46 @@ from .schema import (
     supernodes_of,
     tell_apart,
 )
+from .json import LIST, TEXT, cantor, check_keys, read_json, uncantor, write_json
 
 LIST_OF_GRAPHS = "graph-metadata.json"
+
+
+@dataclass
+class GraphTables:
+    """A graph as plain tables: the fields of `AttributionGraph`, whose docstring says what they hold.
+
+    `origin`, where it was read from a file: `content`, the file; `nodes`, the table as it was read.
+    """
+
+    prompt: str
+    tokens: list[str]
+    n_layers: int
+    nodes: pd.DataFrame
+    adjacency: np.ndarray
+    about: dict
+    supernodes: dict[str, list[str]]
+    scores: dict[str, float] | None
+    origin: dict
 
 
 # ---------------------------------------------------------------------- writing
 
 
-def save_graph(graph: AttributionGraph, path: str | Path, features=None, listed: bool = False) -> None:
-    """See `AttributionGraph.save`."""
-    path = Path(path)
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "graph"
-    content = _content(graph, slug)
-    if features is not None:
-        mine = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "feature"]]
-        features.save_public(path.parent / "features" / slug, only=set(mine.itertuples(index=False, name=None)))
-        # The viewer serves the graphs' folder as ./data and fetches {scan}/{index}.json where scan starts with "./".
-        content["metadata"]["scan"] = f"./data/features/{slug}"
+def write_graph(graph: GraphTables, path: Path, scan: str | None = None, listed: bool = False) -> None:
+    """Writes `graph` to `path`; `scan` says where the viewer finds its features' files. `listed` enters it in the list
+    of graphs beside it."""
+    content = _content(graph, slug_of(path))
+    if scan:
+        content["metadata"]["scan"] = scan
     write_json(content, path)
     if listed:
         _enter_in_list(content["metadata"], path.parent / LIST_OF_GRAPHS)
+
+
+def slug_of(path: Path) -> str:
+    """What the public viewer calls a graph, after its file: letters, digits and "-"."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "graph"
 
 
 def _enter_in_list(metadata, path):
@@ -187,42 +205,40 @@ def _weights(links):
 # ---------------------------------------------------------------------- reading
 
 
-def load_graph(path: str | Path) -> AttributionGraph:
-    """A graph from a public JSON file, ours or another tool's; saved again, it is the same file.
+def read_graph(path: Path) -> GraphTables:
+    """The tables of a public JSON file, ours or another tool's. Influence, cumulative share and label are NaN or empty
+    where the file does not say.
 
-    Where a file has no influence, it is computed from the file's own links. circuit-tracer up to 0.5 may give a
-    feature of layer 0 and an error one id: the error is renamed, with a warning (see `schema.tell_apart`).
+    circuit-tracer up to 0.5 may give a feature of layer 0 and an error one id: the error is renamed, with a warning
+    (see `graph_schema.tell_apart`).
 
     Raises FileNotFoundError; MemoryError, before allocating, for more nodes than fit; else ValueError naming the place
     in the file and what was expected there, also for nodes of attention replacements (feature_type "lorsa").
     """
-    path = Path(path)
     content = read_json(path)
     try:
         check(content)
         tell_apart(content, path)
-        return _graph(content)
+        return _tables(content)
     except ValueError as error:
         raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
 
 
-def _graph(content):
+def _tables(content):
     metadata, q = content["metadata"], content.get("qParams") or {}
     own = metadata.get("interp_kit") or {}
     nodes = _table(content, dict(saved_list(q, "clerps")))
     nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
-    adjacency = _adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])})
-    _fill_influence(nodes, adjacency, content["nodes"])
-    return AttributionGraph(
+    return GraphTables(
         prompt=metadata["prompt"],
         tokens=list(metadata["prompt_tokens"]),
         n_layers=n_layers,
         nodes=nodes,
-        adjacency=adjacency,
+        adjacency=_adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])}),
         about=own.get("about") or {"model": metadata["scan"]},
         supernodes=supernodes_of(q),
         scores=own.get("scores"),
-        origin={"content": content, "nodes": nodes.copy()},
+        origin={"content": content},
     )
 
 
@@ -237,10 +253,7 @@ def _table(content, labels):
     tokens = content["metadata"]["prompt_tokens"]
     nodes = pd.DataFrame([_row(node, tokens) for node in content["nodes"]])
     chosen = [labels.get(str(node["feature"])) or node["clerp"] for node in content["nodes"]]
-    # A label that is missing would make all such features of a position one step of a path.
-    nodes["label"] = [
-        c if c and n.kind != "logit" else plain_label(n) for c, n in zip(chosen, nodes.itertuples(), strict=True)
-    ]
+    nodes["label"] = [c if kind != "logit" else "" for c, kind in zip(chosen, nodes["kind"], strict=True)]
     if any("left_out" in node for node in content["nodes"]):
         nodes["left_out"] = [_float(node.get("left_out")) for node in content["nodes"]]
     return nodes
@@ -257,8 +270,8 @@ def _row(n, tokens):
         "token": n.get("token") or token,
         "feature": _feature(n, kind),
         "label": "",
-        "influence": 0.0,
-        "cumulative": 0.0,
+        "influence": _float(n.get("raw_influence")),
+        "cumulative": _float(n.get("influence")),
         "activation": _float(n.get("activation")),
         "probability": _float(probability_of(n)) if kind == "logit" else math.nan,
         "bias": _float(n.get("bias")),
@@ -296,14 +309,3 @@ def _adjacency(links, index):
         adjacency[index[target], index[source]] = weight
     check_no_loop(weights)
     return adjacency
-
-
-def _fill_influence(nodes, adjacency, written):
-    """As the file has it, computed where it has none."""
-    raw = [node.get("raw_influence") for node in written]
-    if None in raw:
-        raw = public.influence(public.shares(adjacency), nodes["probability"].fillna(0).to_numpy(float))
-    nodes["influence"] = np.array(raw, dtype=float)
-    shares = public.cumulative_share(nodes["influence"].to_numpy())
-    given = (node.get("influence") for node in written)
-    nodes["cumulative"] = [float(share if g is None else g) for share, g in zip(shares, given, strict=True)]
