@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..transcoders.evaluation import AFFINE, MEAN, evaluate_transcoder
-from ..transcoders.training import KINDS, TrainingRun, train_transcoder
+from ..transcoders.training.train import KINDS, TrainingRun, train_transcoder
 from .attribution import attribute
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}

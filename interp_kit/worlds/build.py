@@ -20,7 +20,7 @@ from ..models import load_model
 from ..storage.atomic import atomic_file
 from ..storage.shipped import data_folder
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
-from ..transcoders.files import save_transcoder
+from ..transcoders.folder import save_transcoder
 from ..widgets import graph_svg
 from . import load_world
 from .cards import model_card, transcoder_card

@@ -19,7 +19,7 @@ from ..graphs import attribute
 from ..models import load_model
 from ..storage.shipped import data_folder
 from ..transcoders import evaluate_transcoder, load_transcoder, train_transcoder
-from ..transcoders.files import save_transcoder
+from ..transcoders.folder import save_transcoder
 from . import load_world
 from .build import write
 from .cards import real_transcoder_card, store_card

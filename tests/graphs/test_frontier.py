@@ -4,7 +4,7 @@ import pytest
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.transcoders.trainer import Trainer
+from interp_kit.transcoders.training.trainer import Trainer
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
 PROMPTS = ["the capital of Texas is", "Dallas is a"]

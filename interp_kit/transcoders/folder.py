@@ -31,7 +31,7 @@ from torch import nn
 
 from ..storage.atomic import atomic_folder
 from ..storage.shipped import TRANSCODERS, data_folder
-from .formats import Layer, one_per_layer, read_layers, read_tensors, weight_files
+from .foreign import Layer, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
 LARGE = 256 * 2**20

@@ -23,11 +23,11 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from ..hardware import Device, bytes_of, this_machine
-from ..text.batches import TOKENS_AT_ONCE
-from ..text.rows import WINDOW
-from .module import TranscoderConfig
-from .training import ACTIVATIONS, chosen_layers
+from ...hardware import Device, bytes_of, this_machine
+from ...text.batches import TOKENS_AT_ONCE
+from ...text.rows import WINDOW
+from ..module import TranscoderConfig
+from .train import ACTIVATIONS, chosen_layers
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
 BFLOAT16 = 0.25  # norms, softmax and copies between the products count against it

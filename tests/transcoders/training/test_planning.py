@@ -9,10 +9,10 @@ from transformers import GPT2Config, LlamaConfig
 
 import interp_kit as ik
 from interp_kit.text.rows import TextRows
-from interp_kit.transcoders.activations import ActivationStream
-from interp_kit.transcoders.parallel import Processes
-from interp_kit.transcoders.planning import DEVICES, forward_flops
-from interp_kit.transcoders.trainer import Trainer
+from interp_kit.transcoders.training.parallel import Processes
+from interp_kit.transcoders.training.planning import DEVICES, forward_flops
+from interp_kit.transcoders.training.stream import ActivationStream
+from interp_kit.transcoders.training.trainer import Trainer
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
 STATE = "GB, weights, gradients and Adam"

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
-from ..models.anatomy import mlp_activations
-from ..text.batches import of_similar_size, pad
-from ..text.rows import NOTHING, TextRows
+from ...models.anatomy import mlp_activations
+from ...text.batches import of_similar_size, pad
+from ...text.rows import NOTHING, TextRows
 
 PEEKED = 64  # rows that tell how the model begins
 MASSIVE = 5.0  # a first position whose MLP outputs are this many times the others' is left out

@@ -14,14 +14,14 @@ from itertools import chain, repeat
 
 import torch
 
-from ..hardware import multiplies_bfloat16, one_core_pool
-from ..storage.checkpoint import load_checkpoint, save_checkpoint
+from ...hardware import multiplies_bfloat16, one_core_pool
+from ...storage.checkpoint import load_checkpoint, save_checkpoint
+from ..module import CrossLayerTranscoder, TranscoderConfig
+from ..sparse import ActiveFeatures, features_where, joined, top_features
 from . import jumprelu
-from .activations import ActivationStream, Batch
-from .module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 from .progress import Progress
-from .sparse import ActiveFeatures, features_where, joined, top_features
+from .stream import ActivationStream, Batch
 from .weights import Weights
 
 WARMUP = 20

@@ -12,12 +12,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..hardware import bytes_of, multiplies_bfloat16
-from ..text.rows import TextRows
-from .activations import ActivationStream
-from .module import CrossLayerTranscoder, TranscoderConfig
+from ...hardware import bytes_of, multiplies_bfloat16
+from ...text.rows import TextRows
+from ..module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 from .progress import curves
+from .stream import ActivationStream
 from .trainer import Trainer
 
 KINDS = ("cross-layer", "per-layer")

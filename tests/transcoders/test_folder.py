@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.transcoders.files import save_transcoder
+from interp_kit.transcoders.folder import save_transcoder
 
 D, F, L = 6, 10, 3
 KINDS = {
@@ -152,7 +152,7 @@ def test_a_list_of_files_in_config_yaml(tmp_path, monkeypatch):
         asked.append((repository, file, revision))
         return tmp_path / "hub" / file
 
-    monkeypatch.setattr("interp_kit.transcoders.files.hf_hub_download", download)
+    monkeypatch.setattr("interp_kit.transcoders.folder.hf_hub_download", download)
     raw = [{k: v.float() for k, v in t.items()} for t in raw_set()]
     hub = ["hf://some/where/layer_0.safetensors?revision=new", "hf://some/where/deep/er/layer_1.safetensors"]
     for path, t in zip(("hub/layer_0", "hub/deep/er/layer_1", "set/layer_7"), raw):
@@ -224,7 +224,7 @@ def test_large_decoders_stay_on_the_disk_in_the_files_dtype(tmp_path, monkeypatc
         save_file(small, tmp_path / f"W_enc_{i}.safetensors")
         last = torch.randn(f, n - i, d).half()
         save_file({f"W_dec_{i}": last}, tmp_path / f"W_dec_{i}.safetensors")
-    monkeypatch.setattr("interp_kit.transcoders.files.LARGE", 2**26)
+    monkeypatch.setattr("interp_kit.transcoders.folder.LARGE", 2**26)
     before = psutil.Process().memory_info().rss
     clt = ik.load_transcoder(tmp_path)
     grown = psutil.Process().memory_info().rss - before
@@ -260,7 +260,7 @@ def hub(tmp_path, monkeypatch):
         downloads.append((revision, sorted(files)))
         return str(repository)
 
-    monkeypatch.setattr("interp_kit.transcoders.files.snapshot_download", snapshot_download)
+    monkeypatch.setattr("interp_kit.transcoders.folder.snapshot_download", snapshot_download)
     return SimpleNamespace(folder=repository, downloads=downloads)
 
 
@@ -378,7 +378,7 @@ def test_saving_fails_whole(saved, monkeypatch):
             raise OSError("disk full")
         save_file(*args, **kwargs)
 
-    monkeypatch.setattr("interp_kit.transcoders.files.save_file", breaks)
+    monkeypatch.setattr("interp_kit.transcoders.folder.save_file", breaks)
     with pytest.raises(OSError, match="disk full"):
         tiny_transcoder(tiny_model(), seed=9).save(saved)
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before

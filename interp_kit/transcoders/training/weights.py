@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from .module import CrossLayerTranscoder, TranscoderConfig
+from ..module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 
 

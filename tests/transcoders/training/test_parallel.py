@@ -12,7 +12,7 @@ from shared_run import run
 
 import interp_kit as ik
 
-SCRIPT = Path(__file__).parents[1] / "shared_run.py"
+SCRIPT = Path(__file__).parents[2] / "shared_run.py"
 
 
 def launched(folder, *arguments):
@@ -49,7 +49,7 @@ def test_two_killed_processes_go_on(tmp_path):
 
 
 def test_features_that_cannot_be_shared_equally_are_refused(monkeypatch):
-    from interp_kit.transcoders.parallel import Processes
+    from interp_kit.transcoders.training.parallel import Processes
 
     processes = Processes("features", torch.device("cpu"))
     processes.size, processes.by_features = 5, True

@@ -9,7 +9,7 @@ from tiny import tiny_model
 from interp_kit.models.anatomy import mlp_activations
 from interp_kit.text.batches import pad
 from interp_kit.text.rows import TextRows, encode_texts
-from interp_kit.transcoders.activations import ActivationStream
+from interp_kit.transcoders.training.stream import ActivationStream
 
 WORDS = "the capital of Texas is Austin Dallas a city Ohio state".split()
 RNG = random.Random(0)

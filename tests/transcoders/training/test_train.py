@@ -5,8 +5,8 @@ import torch
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.transcoders import trainer as module
-from interp_kit.transcoders.trainer import Trainer
+from interp_kit.transcoders.training import trainer as module
+from interp_kit.transcoders.training.trainer import Trainer
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
 SMALL = {"n_features": 48, "k": 5, "steps": 120, "batch": 64}

@@ -7,8 +7,8 @@ import pytest
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.transcoders import progress
-from interp_kit.transcoders.progress import Progress, curves
+from interp_kit.transcoders.training import progress
+from interp_kit.transcoders.training.progress import Progress, curves
 
 LINES = [
     {"step": 25 * i, "tokens": 100 * i, "loss": 1 / i, "NMSE": 1 / i, "L0": 8.0, "dead": 0.01 * i} for i in range(1, 5)
