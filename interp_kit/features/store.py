@@ -137,7 +137,7 @@ class FeatureStore:
 
     def browse(self, labels: pd.DataFrame | None = None, graph=None):
         """A widget to search all features by label, token or layer, and to name them; what was typed is in its
-        `labels`, see `ik.student_labels`."""
+        `labels`, see `ik.features.student_labels`."""
         from ..widgets import FeatureBrowser
 
         named = _by_feature(labels)

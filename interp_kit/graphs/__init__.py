@@ -1,7 +1,6 @@
 """Attribution graphs: computing, scoring, pruning, changing and saving them."""
 
 from .attribution import attribute
-from .frontier import Frontier, frontier
 from .graph import AttributionGraph
 from .graph_file import load_graph
 from .interventions import Steer, intervene, swap
@@ -9,10 +8,8 @@ from .validation import validate
 
 __all__ = [
     "AttributionGraph",
-    "Frontier",
     "Steer",
     "attribute",
-    "frontier",
     "intervene",
     "load_graph",
     "swap",
