@@ -222,10 +222,18 @@ def test_ci_runs_make_test_and_nothing_else():
     assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
 
 
-def test_ruff_finds_nothing():
-    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--output-format=concise", "."]
+@pytest.mark.parametrize("command", ["check --output-format=concise", "format --check --exclude *.ipynb"])
+def test_ruff_finds_nothing(command):
+    command = [sys.executable, "-m", "ruff", *command.split(), "--quiet", "."]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert out.returncode == 0, out.stdout
+
+
+def test_the_hooks_before_a_commit_are_well_formed():
+    config = ROOT / ".pre-commit-config.yaml"
+    subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", config], check=True)
+    hooks = yaml.safe_load(config.read_text())["repos"][0]["hooks"]
+    assert [hook["id"] for hook in hooks] == ["ruff-check", "ruff-format", "nbstripout", "basedpyright"]
 
 
 # ---- what must not be in the repository ----
