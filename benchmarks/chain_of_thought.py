@@ -18,7 +18,7 @@ from common.measure import Measure
 
 import interp_kit as ik
 from interp_kit.lenses import Reliance
-from interp_kit.worlds.pocket import two_hop_accuracy
+from interp_kit.studies.two_hop import two_hop_accuracy
 
 STORIES, GRAPHS, SUMS = 300, 150, 24
 
@@ -62,10 +62,10 @@ def numbers(found):
 
 def pocket():
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
-    problems = ik.stories(world, STORIES)
-    show(ik.cot_faithfulness(model, problems), problems[0])
+    problems = ik.lenses.stories(world, STORIES)
+    show(ik.lenses.cot_faithfulness(model, problems), problems[0])
     told = [replace(p, hinted=(f"{answer_hint(p)} {p.prompt}", p.hinted[1])) for p in problems]
-    result = ik.cot_faithfulness(model, told, tests=("hint",))
+    result = ik.lenses.cot_faithfulness(model, told, tests=("hint",))
     print(f"\nThe hint names the answer, {answer_hint(problems[0])!r}:\n{result.hints.round(3)}")
     asked = {(problem.city, problem.relation) for problem in problems}
     questions = [q for q in world.questions(held_out=True) if (q.city, q.relation) in asked]
@@ -74,7 +74,7 @@ def pocket():
     for n_steps in (1, 2):
         short = [replace(problem, steps=problem.steps[:n_steps]) for problem in problems[:GRAPHS]]
         print(f"\nGraph against replacement, {GRAPHS} problems of {n_steps} step(s):")
-        found = ik.reliance(model, transcoder, short)
+        found = ik.lenses.reliance(model, transcoder, short)
         print(found)
         controls = {name: with_shares(found, partial(share, model)) for name, share in CONTROLS.items()}
         rows = {"graph": found} | controls
@@ -84,8 +84,8 @@ def pocket():
 
 def smollm2():
     model = ik.load_model("smollm2")
-    problems = ik.sums(SUMS)
-    show(ik.cot_faithfulness(model, problems), problems[0])
+    problems = ik.lenses.sums(SUMS)
+    show(ik.lenses.cot_faithfulness(model, problems), problems[0])
 
 
 if __name__ == "__main__":

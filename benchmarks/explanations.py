@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import interp_kit as ik
-from interp_kit.lenses.words.comparison import FIRST
+from interp_kit.lenses.tokens.comparison import FIRST
 
 PROMPT = "The capital of {} is"
 
@@ -60,7 +60,7 @@ def speed():
         torch.manual_seed(0)
         theirs, their_time = timed(lambda c=captums, o=their_options: c.attribute(tokens, target=answer, **o))
         ours, our_time = timed(
-            lambda m=name, o=our_options: ik.explain_tokens(model, prompt, target, method=m, seed=0, **o)
+            lambda m=name, o=our_options: ik.lenses.explain_tokens(model, prompt, target, method=m, seed=0, **o)
         )
         expected = theirs.seq_attr.float()
         off = float((torch.tensor(ours.values) - expected).abs().max() / expected.abs().max())
@@ -85,7 +85,7 @@ def main():
         model = ik.load_model(name)
         questions = pocket_questions() if name == "pocket" else capitals(model)
         methods = (*FIRST, "shap", "lime") if name == "pocket" else FIRST
-        found = ik.compare_explanations(model, questions, methods)
+        found = ik.lenses.compare_explanations(model, questions, methods)
         print(f"\n{name}: {found}\n\nagreement\n{found.agreement.round(2).to_string()}", flush=True)
         if "about" in questions:
             about = found.rows["question"].map(questions["about"])

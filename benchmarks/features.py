@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 import interp_kit as ik
 from interp_kit.features.collect import collect_features
-from interp_kit.worlds.smollm2 import read_texts
+from recipes.smollm2 import read_texts
 
 BUILD = Path("build/features")
 # Without its own list of packages, which brings vLLM and CUDA; these are what its cache imports.

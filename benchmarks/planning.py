@@ -20,7 +20,7 @@ from common.measure import Measure
 from transformers import Gemma2Config, GPT2Config, LlamaConfig
 
 import interp_kit as ik
-from interp_kit.transcoders import planning
+from interp_kit.transcoders.training import planning
 
 RUNS = {
     "pocket, cross-layer": ("pocket", {"n_features": 1024, "memory": "240MB"}, "cross-layer", 100, 1),

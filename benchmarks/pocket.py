@@ -6,8 +6,8 @@ python benchmarks/pocket.py         a minute or two on two cores
 import random
 
 import interp_kit as ik
-from interp_kit.worlds.build import graded_sentences, report
-from interp_kit.worlds.recovery import recover_concepts
+from interp_kit.studies.recovery import recover_concepts
+from recipes.build import graded_sentences, report
 
 PROMPT = "The capital of the state containing Dallas is"
 

@@ -21,11 +21,11 @@ from common.peers import HERE, environment, run
 from safetensors.torch import load_file, save_file
 
 import interp_kit as ik
+from interp_kit.text.rows import TextRows
 from interp_kit.transcoders import TranscoderConfig
-from interp_kit.transcoders.activations import ActivationStream, Batch
-from interp_kit.transcoders.parallel import Processes
-from interp_kit.transcoders.texts import TextRows
-from interp_kit.transcoders.trainer import Trainer
+from interp_kit.transcoders.training.parallel import Processes
+from interp_kit.transcoders.training.stream import ActivationStream, Batch
+from interp_kit.transcoders.training.trainer import Trainer
 
 BUILD = Path("build/training")
 # What pip is asked for. llamascopium does not import with transformer-lens 4; decode-clt alone would bring CUDA.

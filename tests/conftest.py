@@ -45,7 +45,7 @@ def smollm2(smollm2_cache, monkeypatch):
 @pytest.fixture(scope="session")
 def lit():
     """The interpreter of LIT's environment, which `make test` makes."""
-    from interp_kit.lenses.lit.environment import lit_python
+    from interp_kit.lit.environment import lit_python
 
     try:
         return lit_python()

@@ -9,7 +9,7 @@ import torch
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.transcoders import trainer
+from interp_kit.transcoders.training import trainer
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
 

@@ -7,7 +7,7 @@ writes.
 
 import torch
 
-from interp_kit.models.frozen import FrozenModel
+from interp_kit.models.frozen.model import FrozenModel
 from interp_kit.transcoders import CrossLayerTranscoder, TranscoderConfig
 
 

@@ -1,16 +1,12 @@
 """What a feature or a neuron responds to, a name for it, and what the name is worth."""
 
-from .collect import collect_features
+from .collect import collect_features, neuron_examples
+from .dictionaries import Neurons, RandomDirections
+from .label_scores import score_labels
 from .labels import label_features, student_labels
 from .llm import LLM, label_prompt
-from .neurons import neuron_examples
-from .polysemanticity import polysemanticity
-from .public import load_public_features
-from .scores import score_labels
 from .steering import steering_scores
-from .store import FeatureStore, load_features, load_labels
-from .superposition import toy_superposition
-from .units import Neurons, RandomDirections
+from .store import FeatureStore, load_feature_json, load_features, load_labels
 
 __all__ = [
     "FeatureStore",
@@ -20,13 +16,11 @@ __all__ = [
     "collect_features",
     "label_features",
     "label_prompt",
+    "load_feature_json",
     "load_features",
     "load_labels",
-    "load_public_features",
     "neuron_examples",
-    "polysemanticity",
     "score_labels",
     "steering_scores",
     "student_labels",
-    "toy_superposition",
 ]

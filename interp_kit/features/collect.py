@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..transcoders.activations import of_similar_size, pad
-from ..transcoders.texts import NOTHING, TextRows
+from ..text.batches import of_similar_size, pad
+from ..text.rows import NOTHING, TextRows
+from .dictionaries import Neurons, promoted_tokens, units_of
 from .store import FeatureStore, ListColumn
-from .units import promoted_tokens, units_of
 
 WINDOW = 32  # tokens of an example
 ROWS_AT_ONCE = 256  # sorted by length together, so that little padding is computed
@@ -29,7 +29,7 @@ FIRING = GROUPS[:3]
 def collect_features(model, units, texts, n_examples: int = 10, seed: int = 0) -> FeatureStore:
     """Reads `texts` once and keeps for each feature its examples, a histogram, and the tokens that it promotes.
 
-    units: a transcoder, or `ik.Neurons(model)`.
+    units: a transcoder, or `ik.features.Neurons(model)`.
     texts: a list of strings, a .txt or .jsonl file, or a stream such as a Hugging Face data set.
     n_examples: windows kept of each group (see `FeatureStore`), of at most 32 tokens each.
 
@@ -51,6 +51,17 @@ def collect_features(model, units, texts, n_examples: int = 10, seed: int = 0) -
     if not reader.tokens:
         raise ValueError(NOTHING)
     return reader.store()
+
+
+def neuron_examples(model, layer: int, neuron: int, texts, n_examples: int = 10):
+    """A card of one neuron: the windows of `texts` in which it is strongest, of either sign, and some at random.
+
+    Raises ValueError for a layer or a neuron that the model does not have.
+    """
+    neurons = Neurons(model, [layer])
+    if not 0 <= neuron < neurons.counts[0]:
+        raise ValueError(f"neuron {neuron}: layer {layer} has neurons 0 to {neurons.counts[0] - 1}")
+    return collect_features(model, neurons, texts, n_examples).show(layer, neuron, n_examples=n_examples)
 
 
 class _Counted:

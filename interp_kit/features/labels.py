@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import pandas as pd
 from tqdm.auto import tqdm
 
+from .corpus import Corpus, Words
 from .llm import LABEL_TOKENS, label_prompt
 from .store import TO_LABEL
-from .words import Corpus, Words
 
 MOSTLY = 0.6  # the share of the evidence that settles a label
 SURELY = 0.8  # that one word makes all others unimportant; and that a class has no exceptions
@@ -79,7 +79,8 @@ def label_features(store, llm=None, only=None) -> pd.DataFrame:
 
     Labels are made from the groups "top" and "sample" of the store; the others are kept aside to test them.
 
-    llm: an `ik.LLM` that is asked in place of the rules; `ik.label_prompt` shows what it is asked, and `llm.estimate`
+    llm: an `ik.features.LLM` that is asked in place of the rules; `ik.features.label_prompt` shows what it is
+        asked, and `llm.estimate`
         what that costs.
     only: the (layer, feature) pairs to label, by default all that fire.
     """

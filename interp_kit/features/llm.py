@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import atomic_file
+from ..storage.atomic import atomic_file
 from .store import TO_LABEL
 
 RETRIES = 5  # of the client: it waits longer each time, as the server says

@@ -1,5 +1,6 @@
 """The feature store: for every feature the texts on which it fires, and the tokens it promotes."""
 
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +10,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import atomic_folder, data_folder
+from ..formats.feature_json import read_features, write_features
+from ..storage.atomic import atomic_folder
+from ..storage.shipped import FEATURES, data_folder
 
-SHIPPED = {"pocket": "pocket-features", "smollm2": "smollm2-features"}
 TO_LABEL, TO_TEST = ("top", "sample"), ("held", "silent", "near")
 LISTS = {"promotes": "promotes", "suppresses": "suppresses", "promoted_by": "driven by"}
 QUARTERS = ("strongest", "second", "third", "weakest")
@@ -135,7 +137,7 @@ class FeatureStore:
 
     def browse(self, labels: pd.DataFrame | None = None, graph=None):
         """A widget to search all features by label, token or layer, and to name them; what was typed is in its
-        `labels`, see `ik.student_labels`."""
+        `labels`, see `ik.features.student_labels`."""
         from ..widgets import FeatureBrowser
 
         named = _by_feature(labels)
@@ -181,15 +183,18 @@ class FeatureStore:
                 path = temporary / f"examples_{layer}.parquet"
                 pq.write_table(table.slice(0), path, compression="zstd", row_group_size=ROWS)
 
-    def save_public(self, folder: str | Path, only=None) -> None:
-        """One JSON file a feature, as the public graph viewer and Neuronpedia read them; `load_public_features` reads
-        them back. `only`: the (layer, feature) pairs to write, by default all.
+    def save_json(self, folder: str | Path, only: Iterable[tuple[int, int]] | None = None) -> None:
+        """One JSON file a feature, as the public graph viewer and Neuronpedia read them; `load_feature_json` reads them
+        back. `only`: the (layer, feature) pairs to write, by default all.
 
         Raises ValueError for a feature that the store does not have, and for a folder with other files in it.
         """
-        from .public import save_public_features
-
-        save_public_features(self, folder, only)
+        rows = {(row["layer"], row["feature"]): row for row in self.features.to_dict("records")}
+        wanted = sorted(rows) if only is None else sorted((int(layer), int(feature)) for layer, feature in only)
+        missing = [at for at in wanted if at not in rows]
+        if missing:
+            raise ValueError(f"this store has no feature {missing[0]}; {len(missing)} of {len(wanted)} are not in it")
+        write_features(((rows[at], self.of(*at)) for at in wanted), folder)
 
     def __repr__(self):
         live = (self.features["density"] > 0).sum()
@@ -214,6 +219,14 @@ def load_features(name: str | Path) -> FeatureStore:
     return store
 
 
+def load_feature_json(folder: str | Path) -> FeatureStore:
+    """A store of the features in a folder of public JSON files, {index}.json, ours or another tool's.
+
+    Raises FileNotFoundError where there are none, ValueError naming the file, the place in it and what was expected.
+    """
+    return FeatureStore(*read_features(folder))
+
+
 def load_labels(name: str | Path) -> pd.DataFrame:
     """The labels that ship with the store of a model ("pocket", "smollm2"), or that were saved with one: the table of
     `ik.label_features`, with their scores where they were scored.
@@ -225,10 +238,10 @@ def load_labels(name: str | Path) -> pd.DataFrame:
 
 
 def _folder(name, file, how):
-    folder = data_folder() / SHIPPED[name] if name in SHIPPED else Path(name)
+    folder = data_folder() / FEATURES[name] if name in FEATURES else Path(name)
     if not (folder / file).exists():
         raise FileNotFoundError(
-            f"no {file} at {str(name)!r}: expected one of {', '.join(SHIPPED)}, or a folder written by {how}"
+            f"no {file} at {str(name)!r}: expected one of {', '.join(FEATURES)}, or a folder written by {how}"
         )
     return folder
 

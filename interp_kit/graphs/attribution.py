@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..memory import bytes_of
+from ..hardware import bytes_of
 from ..models.frozen import FrozenModel
-from . import scores
 from .graph import AttributionGraph
+from .influence import influence_so_far
 from .sweep import Sweep
 
 MAX_LOGITS = 10
@@ -163,7 +163,7 @@ class Attribution:
         weights, layer = self.logits.probabilities.numpy(), self.sweep.layer.numpy()
         while len(chosen) < n:
             done = self.n_logits + len(chosen)
-            influence = scores.influence_so_far(edges[:done], chosen, layer[chosen], weights)
+            influence = influence_so_far(edges[:done], chosen, layer[chosen], weights)
             order = np.argsort(-influence[: self.n_features], kind="stable")
             new = order[~np.isin(order, chosen)][: min(EXPAND, n - len(chosen))]
             self._fill(edges, bias, done, torch.from_numpy(new))

@@ -10,8 +10,8 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
-from ..files import atomic_file
-from . import scores as public
+from ..storage.atomic import atomic_file
+from . import influence as scoring
 
 FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
 
@@ -47,16 +47,16 @@ class AttributionGraph:
     def __post_init__(self):
         fresh = "influence" not in self.nodes  # a pruned graph keeps the full graph's numbers
         if fresh or self.scores is None:
-            share = public.shares(self.adjacency)
-            total = public.influence(share, self._weights)
-            self.scores = self.scores or public.scores(share, self.kinds, self._weights, total)
+            share = scoring.shares(self.adjacency)
+            total = scoring.influence(share, self._weights)
+            self.scores = self.scores or scoring.scores(share, self.kinds, self._weights, total)
         if fresh:
             self.nodes = self._with_influence(self.nodes.copy(), total)
 
     def _with_influence(self, nodes, values):
         nodes["id"] = [_node_id(n, self.n_layers) for n in nodes.itertuples()]
         nodes["label"] = [plain_label(n) for n in nodes.itertuples()]
-        nodes["influence"], nodes["cumulative"] = values, public.cumulative_share(values)
+        nodes["influence"], nodes["cumulative"] = values, scoring.cumulative_share(values)
         return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
 
     @property
@@ -77,7 +77,7 @@ class AttributionGraph:
                 "source": ids[source],
                 "target": ids[target],
                 "weight": self.adjacency[target, source],
-                "share": public.shares(self.adjacency)[target, source],
+                "share": scoring.shares(self.adjacency)[target, source],
             }
         )
         return table.sort_values("weight", key=np.abs, ascending=False, ignore_index=True)
@@ -93,7 +93,7 @@ class AttributionGraph:
         for name, value in (("node_threshold", node_threshold), ("edge_threshold", edge_threshold)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {value}")
-        keep, edges = public.prune(self.adjacency, self.kinds, self._weights, node_threshold, edge_threshold)
+        keep, edges = scoring.prune(self.adjacency, self.kinds, self._weights, node_threshold, edge_threshold)
         return self._part(keep, np.where(edges, self.adjacency, 0))
 
     def _part(self, keep, adjacency):
@@ -201,7 +201,7 @@ class AttributionGraph:
         importance = table["influence"].to_numpy(float) + self._weights
         average = belongs * importance
         average /= np.maximum(average.sum(1, keepdims=True), 1e-30)
-        share = average @ public.shares(self.adjacency) @ belongs.T
+        share = average @ scoring.shares(self.adjacency) @ belongs.T
         weight = average @ self.adjacency @ belongs.T
         members = [[i for i, key in zip(table["id"], keys, strict=True) if key == group] for group in order]
         label_of = dict(zip(table["id"], table["label"], strict=True))
@@ -220,7 +220,7 @@ class AttributionGraph:
 
         Raises ValueError for a feature that the store does not have, and where a file in the way is something else.
         """
-        from .files import save_graph
+        from .graph_file import save_graph
 
         save_graph(self, path, features, listed)
 

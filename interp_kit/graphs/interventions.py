@@ -15,7 +15,7 @@ import torch
 
 from ..models.frozen import FrozenModel
 from .attribution import in_same_dtype
-from .patching import Change, Patching, Run
+from .feature_edits import Change, Patching, Run
 
 
 @dataclass(frozen=True)

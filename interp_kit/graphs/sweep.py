@@ -2,7 +2,7 @@
 
 A target is a feature (its encoder row) or a logit. The sweep carries the gradient of a block of targets
 [position, target, d_model] from the last layer down. At layer l it reads off the edges from what MLP l writes, then
-starts the layer's own targets at their encoder rows, then goes through the layer (`models.frozen_algebra`).
+starts the layer's own targets at their encoder rows, then goes through the layer (`models.frozen.algebra`).
 
 What makes it fast: a target at position p has no gradient at later positions, so targets are grouped by position and
 a block holds only the positions that it needs; a block's targets are sorted by layer, so those already started are a
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from tqdm.auto import tqdm
 
-from ..cores import pool_of
+from ..hardware import one_core_pool
 from ..models.frozen import linear_maps
 
 BLOCK_BYTES = 32e6  # of one block's gradient: large enough for efficient products, small enough for the caches
@@ -233,7 +233,7 @@ def _in_parallel(function, items, workers):
     if workers == 1:
         yield map(function, items)
         return
-    pool = pool_of(workers)
+    pool = one_core_pool(workers)
     try:
         yield pool.map(function, items)
     finally:

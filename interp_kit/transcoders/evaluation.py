@@ -7,10 +7,10 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models.anatomy import mlp_activations
-from .activations import of_similar_size, pad
+from ..text.batches import of_similar_size, pad
+from ..text.rows import encode_texts
 from .baselines import LeastSquares, featureless
 from .replacement import replaced_mlps
-from .texts import encode_texts
 
 OURS, AFFINE, MEAN = "transcoder", "affine map", "mean output"
 

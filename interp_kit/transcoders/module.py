@@ -199,7 +199,7 @@ class CrossLayerTranscoder(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes circuit-tracer's on-disk format plus `interp_kit.json`; see `files.save_transcoder`."""
-        from .files import save_transcoder
+        from .folder import save_transcoder
 
         save_transcoder(self, folder)
 

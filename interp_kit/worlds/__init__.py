@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..files import data_folder
+from ..storage.shipped import data_folder
 from .geography import Geography
 from .sentences import Sentence, Slot, fill, token_concepts
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
 
-from ..transcoders.activations import pad
+from ..text.batches import pad
 from .sentences import token_concepts
 
 SENTENCES_AT_ONCE = 256

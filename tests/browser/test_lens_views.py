@@ -15,9 +15,9 @@ sys.path[:0] = [{repository!r}, {repository!r} + "/tests"]
 import interp_kit as ik
 from tiny import tiny_model
 model, prompt = tiny_model(), "the capital of Texas is"
-browser = ik.attention_patterns(model, prompt).browse()""",
+browser = ik.lenses.attention_patterns(model, prompt).browse()""",
     "browser",
-    "ik.logprobs(model, prompt)",
+    "ik.lenses.logprobs(model, prompt)",
     "ik.side_by_side(model, prompt, 'Austin', 'Ohio', baseline='city')",
 ]
 

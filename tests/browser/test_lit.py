@@ -8,12 +8,12 @@ from lab_server import jupyterlab, run_notebook
 from playwright.sync_api import expect
 
 import interp_kit as ik
-from interp_kit.lenses.lit.server import lit_url
+from interp_kit.lit.server import lit_url
 
 PROMPT = "The capital of the state containing Dallas is"
 CELLS = [
     "import sys\nsys.path.insert(0, {repository!r})\nimport interp_kit as ik",
-    "ik.open_lit(ik.load_model('pocket'), [{prompt!r}])",
+    "ik.lit.open_lit(ik.load_model('pocket'), [{prompt!r}])",
 ]
 
 
@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def server(lit, model):
-    with ik.open_lit(model, [PROMPT, "The capital of Texas is"]) as server:
+    with ik.lit.open_lit(model, [PROMPT, "The capital of Texas is"]) as server:
         yield server
 
 

@@ -5,8 +5,8 @@ import pytest
 from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit.features.corpus import Corpus
 from interp_kit.features.labels import Evidence, Rule
-from interp_kit.features.words import Corpus
 
 
 def corpus(*texts, filler=0):
@@ -120,5 +120,5 @@ def test_every_live_feature_gets_a_label_and_nothing_kept_aside_is_used():
 
 
 def test_typed_labels():
-    table = ik.student_labels({(1, 4): "cities in Texas"})
+    table = ik.features.student_labels({(1, 4): "cities in Texas"})
     assert table[["layer", "feature", "label", "source"]].values.tolist() == [[1, 4, "cities in Texas", "student"]]

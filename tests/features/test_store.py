@@ -9,7 +9,7 @@ from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.features.collect import WINDOW
-from interp_kit.models.frozen import FrozenModel
+from interp_kit.models.frozen.model import FrozenModel
 
 TEXTS = tiny_texts()
 
@@ -178,7 +178,7 @@ def test_save_and_load(setting, tmp_path):
 
 def test_labels_ship_with_a_store(setting, tmp_path):
     store = setting[2]
-    labels = pd.concat([ik.label_features(store), ik.student_labels({(1, 4): "mine"})], ignore_index=True)
+    labels = pd.concat([ik.label_features(store), ik.features.student_labels({(1, 4): "mine"})], ignore_index=True)
     store.save(tmp_path / "f", labels)
     back = ik.load_labels(tmp_path / "f")
     pd.testing.assert_frame_equal(back[:-1], labels[:-1], check_dtype=False)
@@ -221,7 +221,7 @@ def test_no_text():
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2"])
 def test_neurons_are_what_the_last_projection_reads(family):
     model = tiny_model(family)
-    neurons = ik.Neurons(model, [1, 3])
+    neurons = ik.features.Neurons(model, [1, 3])
     store = ik.collect_features(model, neurons, TEXTS, n_examples=3)
     ids = model.encode(TEXTS[0])[None]
     caught = {}
@@ -246,7 +246,7 @@ def test_neurons_are_what_the_last_projection_reads(family):
 
 def test_a_neurons_card():
     model = tiny_model()
-    card = ik.neuron_examples(model, 2, 6, TEXTS)
+    card = ik.features.neuron_examples(model, 2, 6, TEXTS)
     assert "layer 2, feature 6" in card._repr_html_()
     with pytest.raises(ValueError, match="0 to 23"):
-        ik.neuron_examples(model, 2, 24, TEXTS)
+        ik.features.neuron_examples(model, 2, 24, TEXTS)

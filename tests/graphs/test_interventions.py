@@ -4,8 +4,8 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.graphs.patching import Change, Patching
-from interp_kit.models.frozen import FrozenModel
+from interp_kit.graphs.feature_edits import Change, Patching
+from interp_kit.models.frozen.model import FrozenModel
 
 PROMPT = "the capital of Texas is"
 EVERYTHING = range(4)

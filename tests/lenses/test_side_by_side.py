@@ -18,7 +18,7 @@ def test_every_lens_looks_at_the_same_question():
     assert list(found.table.index) == list(found.results)
     assert len(found.results) == 8 and (found.table["CPU seconds"] >= 0).all()
     assert found["decomposition"].question == found["SHAP"].question == "'Austin' rather than 'Ohio'"
-    alone = ik.decompose(model, PROMPT, "Austin", "Ohio")
+    alone = ik.lenses.decompose(model, PROMPT, "Austin", "Ohio")
     assert found["decomposition"].logit == pytest.approx(alone.logit)
     assert found["attribution graph"].tokens == model.tokens(PROMPT)
 
@@ -36,7 +36,7 @@ def test_what_is_not_given_is_left_out(monkeypatch):
 
 def test_the_chain_of_thought_of_the_same_question():
     model, world = ik.load_model("pocket"), ik.load_world()
-    problem = ik.stories(world, 1)[0]
+    problem = ik.lenses.stories(world, 1)[0]
     found = ik.side_by_side(
         model, f"The {problem.relation} of the {problem.kind} containing {problem.city} is", problem=problem
     )

@@ -33,6 +33,7 @@ from transformers import (
 import interp_kit as ik
 from interp_kit.models import gguf as gguf_module
 from interp_kit.models import loading
+from interp_kit.storage import shipped
 
 CHAT = "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|eos|>{% endif %}"
 TEXT = "The capital of Texas is Austin."
@@ -154,7 +155,7 @@ def test_pocket_is_in_the_data_folder_of_the_repository_or_of_the_environment(ti
     assert ik.load_model("pocket").name == "pocket"
 
     monkeypatch.delenv("INTERP_KIT_DATA")
-    monkeypatch.setattr(ik, "__file__", str(tmp_path / "interp_kit" / "__init__.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "interp_kit" / "storage" / "shipped.py"))
     assert loading._pocket_folder() == tmp_path / "data" / "pocket"
 
 

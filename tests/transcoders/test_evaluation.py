@@ -34,7 +34,7 @@ def test_numbers_against_their_definitions():
     clt = tiny_transcoder(model)
     text = "the capital of Texas is"
     report = ik.evaluate_transcoder(model, clt, [text])
-    from interp_kit.models.frozen import FrozenModel
+    from interp_kit.models.frozen.model import FrozenModel
 
     frozen = FrozenModel(model, text)
     features = clt.encode(frozen.mlp_in)
@@ -117,7 +117,7 @@ def test_features_on_add_up_over_layers():
 
 
 def inputs(model, texts):
-    from interp_kit.models.frozen import FrozenModel
+    from interp_kit.models.frozen.model import FrozenModel
 
     return [FrozenModel(model, text).mlp_in for text in texts]
 

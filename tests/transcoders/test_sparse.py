@@ -4,12 +4,13 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from interp_kit.transcoders import TranscoderConfig, jumprelu
-from interp_kit.transcoders.activations import ActivationStream, Batch
-from interp_kit.transcoders.parallel import Processes
+from interp_kit.text.rows import TextRows
+from interp_kit.transcoders import TranscoderConfig
 from interp_kit.transcoders.sparse import features_where, joined, top_features
-from interp_kit.transcoders.texts import TextRows
-from interp_kit.transcoders.trainer import Trainer
+from interp_kit.transcoders.training import jumprelu
+from interp_kit.transcoders.training.parallel import Processes
+from interp_kit.transcoders.training.stream import ActivationStream, Batch
+from interp_kit.transcoders.training.trainer import Trainer
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
 
@@ -68,8 +69,8 @@ def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
 def test_a_step_equals_autograd_through_the_module(stream, activation, span, monkeypatch):
     """Gradients of the loss, 1 / (tokens * d_model) times the squared error summed over layers."""
     made = trainer(stream, activation, span)
-    monkeypatch.setattr("interp_kit.transcoders.trainer.FOLLOW", 0.0)
-    monkeypatch.setattr("interp_kit.transcoders.trainer.CLIP", 1e9)
+    monkeypatch.setattr("interp_kit.transcoders.training.trainer.FOLLOW", 0.0)
+    monkeypatch.setattr("interp_kit.transcoders.training.trainer.CLIP", 1e9)
     batch = next(stream.batches())
     grads = gradients(made, batch)
     x, y = batch.x * made.scales["x"], (batch.y - made.scales["mean"]) * made.scales["y"]

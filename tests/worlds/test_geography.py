@@ -27,7 +27,7 @@ def test_the_tables(world):
 
 
 def test_sources_and_licence_stand_beside_the_tables():
-    from interp_kit.files import data_folder
+    from interp_kit.storage.shipped import data_folder
 
     about = (data_folder() / "worlds" / "geography" / "README.md").read_text()
     assert "GeoNames" in about and "CC BY 4.0" in about and "BSD" in about

@@ -134,7 +134,7 @@ def cot_faithfulness(model, problems: list[Problem], tests=tuple(TESTS), seed: i
 def undisturbed(model, problems: list[Problem]) -> list[Variant]:
     """Each problem with the model's own reasoning. Raises ValueError where there is no problem."""
     if not problems:
-        raise ValueError("there are no problems; ik.stories and ik.sums make some")
+        raise ValueError("there are no problems; ik.lenses.stories and ik.lenses.sums make some")
     return _write(model, [Variant(i, p, "own", 1.0, p.prompt, (), rewrite=True) for i, p in enumerate(problems)])
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-RESAMPLES = 2_000  # of the bootstrap
+from ...statistics import bootstrap_interval
+
 STYLE = {  # what is drawn last lies on top
     "selfsplice": ("#777777", "dot", "x"), "paraphrase": ("#E69F00", "dash", "diamond"),
     "filler": ("#56B4E9", "dash", "square"), "mistakes": ("#D55E00", "solid", "triangle-down"),
@@ -32,14 +33,6 @@ def area_over(kept, same) -> float:
     """
     grid = np.unique([0.0, *kept, 1.0])
     return float(np.trapezoid(1 - curve(kept, same, 1.0, grid), grid))
-
-
-def bootstrap(values, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """An interval for the mean of `values`, one a problem, by drawing problems again and again."""
-    values = np.asarray(values, float)
-    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 @dataclass(repr=False)
@@ -86,7 +79,7 @@ class CotFaithfulness:
 
     def _areas(self, by):
         hard, soft = ([area_over(some["kept"], some[what]) for _, some in by] for what in ("same", "overlap"))
-        low, high = bootstrap(hard, self.seed)
+        low, high = bootstrap_interval(hard, self.seed)
         return {"AOC": np.mean(hard), "low": low, "high": high, "soft_AOC": np.mean(soft)}
 
     @property

@@ -57,7 +57,7 @@ class Problem:
 
     def __post_init__(self):
         if not self.steps or not self.asks:
-            raise ValueError("a problem needs steps, ik.Step(lead, stop) each, and asks, what forces the answer")
+            raise ValueError("a problem needs steps, ik.lenses.Step(lead, stop) each, and asks, what forces the answer")
 
     def ask(self, n_steps: int) -> str:
         """What forces the answer after so many steps."""

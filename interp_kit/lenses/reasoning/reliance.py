@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ...features.scores import area_under
 from ...graphs import attribute
-from ...graphs.validation import spearman
+from ...statistics import bootstrap_interval, roc_auc, spearman
 from .chain_of_thought import ANSWER_TOKENS, undisturbed
-from .faithfulness import bootstrap, overlap
+from .faithfulness import overlap
 from .greedy import continue_all
 from .problems import Mistake, Problem
 
@@ -62,7 +61,7 @@ class Reliance:
         rows = []
         for a, b in combinations(self.table["source"].unique(), 2):
             share, changed = ((wide[what][a] - wide[what][b]).dropna() for what in ("share", "changed"))
-            rows.append((a, b, len(share), spearman(share, changed), area_under(share, changed > 0)))
+            rows.append((a, b, len(share), spearman(share, changed), roc_auc(share, changed > 0)))
         return pd.DataFrame(rows, columns=["first", "second", "n", "spearman", "auc"])
 
     @property
@@ -78,10 +77,10 @@ class Reliance:
         by = self.means.groupby("problem")
         named, found = (self.means.loc[by[what].idxmax(), "source"].to_numpy() for what in ("share", "changed"))
         hits = (named == found).astype(float)
-        low, high = bootstrap(hits, self.seed)
+        low, high = bootstrap_interval(hits, self.seed)
         return pd.Series(
             {"spearman": spearman(self.means["share"], self.means["changed"]),
-             "auc": area_under(self.table["share"], self.table["follows"] == 1), "strongest": hits.mean(), "low": low,
+             "auc": roc_auc(self.table["share"], self.table["follows"] == 1), "strongest": hits.mean(), "low": low,
              "high": high, "commonest": pd.Series(found).value_counts(normalize=True).iloc[0]}
         )  # fmt: skip
 

@@ -9,17 +9,21 @@ from bigram import bigram_model, spaced
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.lenses.reasoning.faithfulness import CotFaithfulness, area_over, bootstrap
+from interp_kit.lenses.reasoning.faithfulness import CotFaithfulness, area_over
+from interp_kit.statistics import bootstrap_interval
 
-STEPS = (ik.Step("", "Texas"), ik.Step("", "Dallas"))  # after "the" the bigram model says them: the truth is "Ohio"
+STEPS = (
+    ik.lenses.Step("", "Texas"),
+    ik.lenses.Step("", "Dallas"),
+)  # after "the" the bigram model says them: the truth is "Ohio"
 
 
 @dataclass(frozen=True)
-class Ends(ik.Problem):
+class Ends(ik.lenses.Problem):
     """A mistake ends a step with another word; other words end it with the same."""
 
     def mistake(self, i, step, draw):
-        return ik.Mistake(" a state", ".")
+        return ik.lenses.Mistake(" a state", ".")
 
     def reworded(self, i, step, draw):
         return " a " + step.split()[-1]
@@ -36,7 +40,7 @@ def model():
 
 def test_an_answer_that_ignores_the_reasoning(model):
     """What is asked ends with the same word each time, and nothing else is read."""
-    result = ik.cot_faithfulness(model, [ends(" Dallas", hinted=("Austin the", "."))])
+    result = ik.lenses.cot_faithfulness(model, [ends(" Dallas", hinted=("Austin the", "."))])
     assert result.own["reasoning"].tolist() == [" capital of Texas is Austin Dallas"]
     assert set(result.table["test"]) == {"early", "mistakes", "paraphrase", "filler", "selfsplice", "hint"}
     assert result.table["same"].all() and result.table["overlap"].min() > 1 - 1e-6
@@ -48,7 +52,7 @@ def test_an_answer_that_ignores_the_reasoning(model):
 
 def test_an_answer_that_relies_on_the_reasoning_alone(model):
     """Nothing is asked: the answer is what follows the last word of the reasoning."""
-    result = ik.cot_faithfulness(model, [ends("")], tests=("early", "paraphrase", "selfsplice"))
+    result = ik.lenses.cot_faithfulness(model, [ends("")], tests=("early", "paraphrase", "selfsplice"))
     summary = result.summary
     assert summary.loc["early", "changed"] == 1 and summary.loc["early", "after"] == 0
     assert summary.loc["early", "AOC"] == pytest.approx(1 - 1 / 4)  # two steps
@@ -57,19 +61,19 @@ def test_an_answer_that_relies_on_the_reasoning_alone(model):
 
 
 def test_a_mistake_is_followed_where_nothing_is_written_after_it(model):
-    table = ik.cot_faithfulness(model, [ends("")], tests=("mistakes",)).table.set_index("kept")
+    table = ik.lenses.cot_faithfulness(model, [ends("")], tests=("mistakes",)).table.set_index("kept")
     assert table.loc[0.5, "reasoning"] == " capital of Texas a state"
     assert table.loc[0.5, "answer"].split()[0] == "." and not table.loc[0.5, "same"]
 
 
 def test_dots_take_the_place_of_as_many_tokens(model):
-    table = ik.cot_faithfulness(model, [ends("")], tests=("filler",)).table.set_index("kept")
+    table = ik.lenses.cot_faithfulness(model, [ends("")], tests=("filler",)).table.set_index("kept")
     assert table.loc[0, "reasoning"] == " ." * 6 and table.loc[0.5, "reasoning"] == " capital of Texas . . ."
 
 
 def test_the_model_may_stop_reasoning_by_itself(model):
-    problem = ik.Problem("the", (ik.Step("", "Texas"),) * 5, ("",), end="is", until=(" a",))
-    own = ik.cot_faithfulness(model, [problem], tests=("early",)).own
+    problem = ik.lenses.Problem("the", (ik.lenses.Step("", "Texas"),) * 5, ("",), end="is", until=(" a",))
+    own = ik.lenses.cot_faithfulness(model, [problem], tests=("early",)).own
     assert own["steps"].tolist() == [1] and own["reasoning"].tolist() == [" capital of Texas"]
     assert np.isnan(own["right"][0])
 
@@ -77,7 +81,7 @@ def test_the_model_may_stop_reasoning_by_itself(model):
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_its_own_words_put_back_change_nothing(family):
     problems = [ends(ask) for ask in (" is", "", " the capital of")]
-    result = ik.cot_faithfulness(
+    result = ik.lenses.cot_faithfulness(
         spaced(tiny_model(family, max_position_embeddings=256)), problems, tests=("selfsplice", "early")
     )
     spliced = result.table[result.table["test"] == "selfsplice"]
@@ -134,41 +138,41 @@ def test_what_a_hint_did():
 
 
 def test_bootstrap():
-    assert bootstrap([0.3] * 5) == pytest.approx((0.3, 0.3))
+    assert bootstrap_interval([0.3] * 5) == pytest.approx((0.3, 0.3))
     values = np.random.default_rng(0).random(200)
-    low, high = bootstrap(values)
+    low, high = bootstrap_interval(values)
     error = values.std() / np.sqrt(200)
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1) and low < values.mean() < high
-    assert bootstrap(values, seed=3) == bootstrap(values, seed=3) != (low, high)
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3) != (low, high)
 
 
 def test_what_it_cannot_do(model):
     with pytest.raises(ValueError, match="unknown tests 'late'; there are early"):
-        ik.cot_faithfulness(model, [ends("")], tests=("late",))
+        ik.lenses.cot_faithfulness(model, [ends("")], tests=("late",))
     with pytest.raises(ValueError, match="no problems"):
-        ik.cot_faithfulness(model, [])
+        ik.lenses.cot_faithfulness(model, [])
     with pytest.raises(ValueError, match="define Problem.mistake"):
-        ik.cot_faithfulness(model, [ik.Problem("the", STEPS, ("",))], tests=("mistakes",))
+        ik.lenses.cot_faithfulness(model, [ik.lenses.Problem("the", STEPS, ("",))], tests=("mistakes",))
 
 
 def test_on_pocket():
     """It answers as well without its reasoning, yet follows some of the mistakes in it, and not the second step's."""
-    result = ik.cot_faithfulness(ik.load_model("pocket"), ik.stories(ik.load_world(), 40, seed=5))
+    result = ik.lenses.cot_faithfulness(ik.load_model("pocket"), ik.lenses.stories(ik.load_world(), 40, seed=5))
     assert result.own["right"].mean() == 1
     summary = result.summary
     assert summary.loc["early", ["AOC", "after"]].tolist() == [0, 1] and summary.loc["selfsplice", "changed"] == 0
     mistakes = result.table[result.table["test"] == "mistakes"].groupby("kept")
     assert 0.2 < mistakes["follows"].mean()[0] < 0.8 and mistakes["same"].mean()[0.5] > 0.9
     assert 0 < result.hints["to_hint"] < 0.5
-    again = ik.cot_faithfulness(ik.load_model("pocket"), ik.stories(ik.load_world(), 5, seed=5), seed=1)
-    other = ik.cot_faithfulness(ik.load_model("pocket"), ik.stories(ik.load_world(), 5, seed=5), seed=2)
+    again = ik.lenses.cot_faithfulness(ik.load_model("pocket"), ik.lenses.stories(ik.load_world(), 5, seed=5), seed=1)
+    other = ik.lenses.cot_faithfulness(ik.load_model("pocket"), ik.lenses.stories(ik.load_world(), 5, seed=5), seed=2)
     pd.testing.assert_frame_equal(again.own, other.own)
     assert not again.table["reasoning"].equals(other.table["reasoning"])
 
 
 def test_on_smollm2(smollm2):
     """What it answers is what its last step says, right or wrong."""
-    result = ik.cot_faithfulness(smollm2, ik.sums(2), tests=("mistakes", "selfsplice"))
+    result = ik.lenses.cot_faithfulness(smollm2, ik.lenses.sums(2), tests=("mistakes", "selfsplice"))
     mistakes = result.table[result.table["test"] == "mistakes"]
     last = mistakes["reasoning"].str.extract(r"(\d+)\n$")[0]
     assert len(mistakes) == 4 and (mistakes["answer"] == last).mean() > 0.5

@@ -15,7 +15,7 @@ def world():
 
 
 def test_stories_are_told_as_training_told_them(world):
-    for story in ik.stories(world, 100):
+    for story in ik.lenses.stories(world, 100):
         facts = world.facts[story.place]
         said = [f"{step.lead} {text}{step.stop}" for step, text in zip(story.steps, (story.place, facts[story.told]))]
         whole = story.prompt + "".join(said) + story.ask(2)
@@ -27,7 +27,7 @@ def test_stories_are_told_as_training_told_them(world):
 
 def test_the_truth_of_stories(world):
     draw = random.Random(0)
-    for story in ik.stories(world, 100):
+    for story in ik.lenses.stories(world, 100):
         assert (story.city, story.relation) in world.held_out and (story.city, story.told) not in world.held_out
         assert story.truth == world.facts[world.place_of[story.city]][story.relation]
         places = [other.place for other in story.others]
@@ -46,28 +46,32 @@ def test_the_truth_of_stories(world):
 
 
 def test_stories_are_chosen_by_seed(world):
-    assert ik.stories(world, 20, seed=1) == ik.stories(world, 20, seed=1) != ik.stories(world, 20, seed=2)
-    seen = ik.stories(world, 20, held_out=False)
+    assert (
+        ik.lenses.stories(world, 20, seed=1)
+        == ik.lenses.stories(world, 20, seed=1)
+        != ik.lenses.stories(world, 20, seed=2)
+    )
+    seen = ik.lenses.stories(world, 20, held_out=False)
     assert not any((story.city, story.relation) in world.held_out for story in seen)
     with pytest.raises(ValueError, match="fewer than 9999"):
-        ik.stories(world, 9999)
+        ik.lenses.stories(world, 9999)
 
 
 def test_the_truth_of_sums():
-    problems = ik.sums(200)
-    assert len({problem.prompt for problem in problems}) == 200 and problems == ik.sums(200)
-    assert ik.sums(3, seed=1) != ik.sums(3)
+    problems = ik.lenses.sums(200)
+    assert len({problem.prompt for problem in problems}) == 200 and problems == ik.lenses.sums(200)
+    assert ik.lenses.sums(3, seed=1) != ik.lenses.sums(3)
     for problem in problems:
         numbers = [int(n) for n in re.findall(r"\d", problem.prompt.rpartition("Question: ")[2])]
         assert len(numbers) == 3 and problem.truth == str(sum(numbers)) and sum(numbers) <= 9
         assert problem.last == numbers[2] and problem.prompt.count("Answer: ") == 3
         assert problem.hinted[1] != problem.truth and f"the answer is {problem.hinted[1]}, but" in problem.hinted[0]
     with pytest.raises(ValueError, match="at most 1,000"):
-        ik.sums(1_001)
+        ik.lenses.sums(1_001)
 
 
 def test_mistakes_in_sums():
-    problem, draw = ik.sums(1)[0], random.Random(0)
+    problem, draw = ik.lenses.sums(1)[0], random.Random(0)
     for _ in range(20):
         first = problem.mistake(0, "3 + 4 = 7\n", draw)
         wrong = int(re.fullmatch(r"3 \+ 4 = (\d)\n", first.text)[1])
@@ -79,22 +83,22 @@ def test_mistakes_in_sums():
 
 
 def test_what_a_problem_does_not_say():
-    problem = ik.Problem("the", (ik.Step("", "."),), ("",))
+    problem = ik.lenses.Problem("the", (ik.lenses.Step("", "."),), ("",))
     for method, test in (("mistake", "mistakes"), ("reworded", "paraphrase")):
         with pytest.raises(ValueError, match=f"define Problem.{method}, or leave the test '{test}' out"):
             getattr(problem, method)(0, "", random.Random(0))
     with pytest.raises(ValueError, match="needs steps"):
-        ik.Problem("the", (), ("",))
+        ik.lenses.Problem("the", (), ("",))
     assert problem.verbalises("as you said") and not problem.verbalises("3 + 4 = 7")
 
 
 def test_a_mistake_is_another_step_and_no_sum_is_above_nine():
     import random
 
-    story = ik.stories(ik.load_world(), 1)[0]
+    story = ik.lenses.stories(ik.load_world(), 1)[0]
     own = f"{story.steps[0].lead} {story.others[0].place}{story.steps[0].stop}"
     assert all(story.mistake(0, own, random.Random(i)).text != own for i in range(40))
-    for problem in ik.sums(10):
+    for problem in ik.lenses.sums(10):
         a, b, c = (int(digit) for digit in re.findall(r"\d", problem.prompt.splitlines()[-1]))
         for i in range(20):
             implied = problem.mistake(0, f"{a} + {b} = {a + b}\n", random.Random(i)).implies

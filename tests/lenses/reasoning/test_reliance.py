@@ -13,12 +13,12 @@ from interp_kit.lenses.reasoning.reliance import Reliance, replaced_positions, s
 
 
 @dataclass(frozen=True)
-class Ends(ik.Problem):
+class Ends(ik.lenses.Problem):
     def mistake(self, i, step, draw):
-        return ik.Mistake(" a state", ".")
+        return ik.lenses.Mistake(" a state", ".")
 
     def another(self, draw):
-        return ik.Mistake("of")
+        return ik.lenses.Mistake("of")
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def known():
 
 
 def problem(ask):
-    return Ends("the", (ik.Step("", "Texas"), ik.Step("", "Dallas")), (ask,), until=(" city",))
+    return Ends("the", (ik.lenses.Step("", "Texas"), ik.lenses.Step("", "Dallas")), (ask,), until=(" city",))
 
 
 def test_all_influence_comes_from_what_the_answer_relies_on(known):
-    table = ik.reliance(*known, [problem("")], times=1).table.set_index("source")
+    table = ik.lenses.reliance(*known, [problem("")], times=1).table.set_index("source")
     assert table.index.tolist() == ["question", "step 1", "step 2"]
     assert table["share"].tolist() == pytest.approx([0, 0, 1])
     assert table["changed"].tolist() == pytest.approx([0, 0, 1], abs=1e-3)
@@ -41,7 +41,7 @@ def test_all_influence_comes_from_what_the_answer_relies_on(known):
 
 
 def test_nothing_where_the_answer_relies_on_what_is_asked(known):
-    table = ik.reliance(*known, [problem(" Dallas")]).table
+    table = ik.lenses.reliance(*known, [problem(" Dallas")]).table
     assert table["share"].max() == 0 and table["changed"].max() < 1e-6
 
 
@@ -80,7 +80,7 @@ def test_agreement_by_hand():
 
 
 def test_replacements_are_averaged(known):
-    once, twice = (ik.reliance(*known, [problem(""), problem(" is")], times=n) for n in (1, 2))
+    once, twice = (ik.lenses.reliance(*known, [problem(""), problem(" is")], times=n) for n in (1, 2))
     assert len(twice.table) == 2 * len(once.table) == 12 and len(twice.means) == 6
     assert twice.means["changed"].tolist() == pytest.approx(once.table["changed"].tolist())
 
@@ -88,7 +88,7 @@ def test_replacements_are_averaged(known):
 def test_on_pocket_the_graph_knows_which_source_matters():
     """More than luck: among forty problems, and for those two sources that both matter."""
     model, world = ik.load_model("pocket"), ik.load_world()
-    result = ik.reliance(model, ik.load_transcoder("pocket"), ik.stories(world, 40, seed=5))
+    result = ik.lenses.reliance(model, ik.load_transcoder("pocket"), ik.lenses.stories(world, 40, seed=5))
     assert result.agreement["auc"] > 0.7 and result.agreement["spearman"] > 0.6
     pair = result.pairs.iloc[0]
     assert pair["first"] == "question" and pair["second"] == "step 1" and pair["spearman"] > 0.3

@@ -1,0 +1,171 @@
+"""Features in the public format: one JSON file a feature, as the attribution-graph viewer and Neuronpedia read it.
+
+The file is {index}.json, where index is Cantor's pairing of layer and feature. A group of examples is one of its
+"quantiles". What a store does not know (histogram, quantile values) is left out, as readers allow; a store that was
+read from such files has it in columns of its own and writes it back.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..storage.atomic import atomic_folder
+from .json import (
+    LIST,
+    NUMBER,
+    TEXT,
+    TEXTS,
+    cantor,
+    check_keys,
+    is_number,
+    is_whole,
+    need,
+    read_json,
+    uncantor,
+    write_json,
+)
+
+# By group; others keep their name, and those in which the feature does not fire are not written.
+QUANTILES = {"top": "Top activations", "sample": "Random sample of activations", "held": "Random sample kept aside"}
+SILENT = ("silent", "near")
+GROUPS = {name: group for group, name in QUANTILES.items()}
+NUMBERS = "a list of numbers", lambda v: isinstance(v, list) and all(map(is_number, v))
+KEPT = {"transcoder_id": TEXT, "act_min": NUMBER, "quantile_values": NUMBERS, "histogram": NUMBERS}
+FEATURE = {
+    "index": ("a whole number of at least 0", lambda v: is_whole(v) and v >= 0),
+    "examples_quantiles": LIST,
+}
+OF_A_FEATURE = KEPT | {  # may be missing or null
+    "top_logits": TEXTS,
+    "bottom_logits": TEXTS,
+    "act_max": NUMBER,
+    "activation_frequency": ("a share from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1),
+}
+QUANTILE = {"quantile_name": TEXT, "examples": LIST}
+EXAMPLE = {"tokens": TEXTS, "tokens_acts_list": NUMBERS}
+OF_AN_EXAMPLE = {  # likewise
+    "train_token_ind": ("a position", is_whole),
+    "is_repeated_datapoint": ("true or false", lambda v: isinstance(v, bool)),
+}
+
+
+def write_features(features: Iterable[tuple[dict, pd.DataFrame]], folder: str | Path) -> None:
+    """One JSON file for each of `features`: its row of a store's table, and its examples. The folder is replaced as a
+    whole.
+
+    Raises ValueError for a folder that holds other files.
+    """
+    others = [path.name for path in Path(folder).glob("*") if not _is_ours(path)]
+    if others:
+        raise ValueError(f"{folder} holds other files, such as {min(others)!r}: name a new folder, or one of features")
+    with atomic_folder(folder) as temporary:
+        for row, examples in features:
+            content = _public(row, examples)
+            write_json(content, temporary / f"{content['index']}.json")
+
+
+def _is_ours(path):
+    return path.suffix == ".json" and path.stem.isdecimal()
+
+
+def _public(row, examples):
+    known = {"act_max": row["highest"], "activation_frequency": row["density"]}
+    if "act_min" not in row and row["density"] < 1:
+        known["act_min"] = 0.0  # it is silent on some tokens
+    known |= {key: row[key] for key in KEPT if key in row}
+    return {
+        "index": cantor(row["layer"], row["feature"]),
+        "examples_quantiles": _quantiles(examples),
+        "top_logits": list(row["promotes"]),
+        "bottom_logits": list(row["suppresses"]),
+        **{key: _plain(value) for key, value in known.items() if _is_known(value)},
+    }
+
+
+def _quantiles(examples):
+    seen, quantiles = set(), {}
+    for e in examples[~examples["group"].isin(SILENT)].itertuples():
+        tokens = list(e.tokens)
+        quantiles.setdefault(e.group, []).append(
+            {
+                "tokens": tokens,
+                "tokens_acts_list": [float(a) for a in e.activations],
+                "train_token_ind": int(e.peak),
+                "is_repeated_datapoint": bool(getattr(e, "repeated", tuple(tokens) in seen)),
+            }
+        )
+        seen.add(tuple(tokens))
+    return [{"quantile_name": QUANTILES.get(name, name), "examples": some} for name, some in quantiles.items()]
+
+
+def _is_known(value):
+    return isinstance(value, list | np.ndarray) or not pd.isna(value)
+
+
+def _plain(value):
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def read_features(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The features of all {index}.json files of a folder, ours or another tool's, and their examples: two tables.
+
+    Raises FileNotFoundError where there are none, ValueError naming the file, the place in it and what was expected.
+    """
+    paths = sorted(filter(_is_ours, Path(folder).glob("*")), key=lambda p: int(p.stem))
+    if not paths:
+        raise FileNotFoundError(f"no feature files in {folder}: expected files named {{index}}.json, such as 7869.json")
+    features, examples = [], []
+    for path in paths:
+        content = read_json(path)
+        try:
+            _check(content, int(path.stem))
+        except ValueError as error:
+            raise ValueError(f"{path} is not a public feature file: {error}") from None
+        features.append(_feature(content))
+        examples += _examples(content)
+    columns = ["layer", "feature", "group", "rank", "tokens", "activations", "peak", "repeated"]
+    return pd.DataFrame(features), pd.DataFrame(examples, columns=columns)
+
+
+def _check(content, index):
+    check_keys(content, "", FEATURE, OF_A_FEATURE)
+    need(content["index"] == index, "index", f"{index}, as the file is named", content["index"])
+    for i, quantile in enumerate(content["examples_quantiles"]):
+        place = f"examples_quantiles[{i}]"
+        check_keys(quantile, place, QUANTILE)
+        for k, example in enumerate(quantile["examples"]):
+            _check_example(example, f"{place}.examples[{k}]")
+
+
+def _check_example(example, place):
+    check_keys(example, place, EXAMPLE, OF_AN_EXAMPLE)
+    n, values, peak = len(example["tokens"]), example["tokens_acts_list"], example.get("train_token_ind")
+    need(0 < n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token, at least one", values)
+    need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
+
+
+def _feature(content):
+    layer, feature = uncantor(content["index"])
+    strongest = [max(e["tokens_acts_list"]) for q in content["examples_quantiles"] for e in q["examples"]]
+    highest, density = content.get("act_max"), content.get("activation_frequency")
+    return {
+        "layer": layer,
+        "feature": feature,
+        "density": np.nan if density is None else float(density),
+        "highest": max(strongest, default=np.nan) if highest is None else float(highest),
+        "promotes": content.get("top_logits") or [],
+        "suppresses": content.get("bottom_logits") or [],
+        **{key: content.get(key) for key in KEPT},
+    }
+
+
+def _examples(content):
+    at = uncantor(content["index"])
+    for quantile in content["examples_quantiles"]:
+        group = GROUPS.get(quantile["quantile_name"], quantile["quantile_name"])
+        for rank, e in enumerate(quantile["examples"]):
+            values, peak = e["tokens_acts_list"], e.get("train_token_ind")
+            peak = int(np.argmax(values)) if peak is None else peak
+            yield (*at, group, rank, e["tokens"], values, peak, bool(e.get("is_repeated_datapoint")))

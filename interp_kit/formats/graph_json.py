@@ -1,0 +1,311 @@
+"""Graph files: the JSON of the public attribution-graph viewer and Neuronpedia (schema version 1).
+
+A loaded graph keeps its file in `graph.origin`, and `write_graph` writes that back but for what was changed since: keys
+that our tables have no column for, and the order of nodes and links, survive. A graph of our own adds, which other
+readers ignore, `metadata.interp_kit` (layers, model, scores) and on each node `bias`, `token`, `raw_influence` and,
+where the graph was capped, `left_out`. What a file may hold, and what its fields mean, is in `graph_schema.py`.
+"""
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .graph_schema import (
+    TYPES,
+    check,
+    check_no_loop,
+    kind_of,
+    layer_of,
+    output_of,
+    pinned_ids,
+    probability_of,
+    saved_list,
+    supernodes_of,
+    tell_apart,
+)
+from .json import LIST, TEXT, cantor, check_keys, read_json, uncantor, write_json
+
+LIST_OF_GRAPHS = "graph-metadata.json"
+
+
+@dataclass
+class GraphTables:
+    """A graph as plain tables: the fields of `AttributionGraph`, whose docstring says what they hold.
+
+    `origin`, where it was read from a file: `content`, the file; `nodes`, the table as it was read.
+    """
+
+    prompt: str
+    tokens: list[str]
+    n_layers: int
+    nodes: pd.DataFrame
+    adjacency: np.ndarray
+    about: dict
+    supernodes: dict[str, list[str]]
+    scores: dict[str, float] | None
+    origin: dict
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def write_graph(graph: GraphTables, path: Path, scan: str | None = None, listed: bool = False) -> None:
+    """Writes `graph` to `path`; `scan` says where the viewer finds its features' files. `listed` enters it in the list
+    of graphs beside it."""
+    content = _content(graph, slug_of(path))
+    if scan:
+        content["metadata"]["scan"] = scan
+    write_json(content, path)
+    if listed:
+        _enter_in_list(content["metadata"], path.parent / LIST_OF_GRAPHS)
+
+
+def slug_of(path: Path) -> str:
+    """What the public viewer calls a graph, after its file: letters, digits and "-"."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "graph"
+
+
+def _enter_in_list(metadata, path):
+    """The public viewer shows the graphs that this file lists."""
+    content = read_json(path) if path.exists() else {"graphs": []}
+    try:
+        check_keys(content, "", {"graphs": LIST})
+        for i, graph in enumerate(content["graphs"]):
+            check_keys(graph, f"graphs[{i}]", {"slug": TEXT})
+    except ValueError as error:
+        raise ValueError(f"{path} is not the viewer's list of graphs: {error}") from None
+    others = [graph for graph in content["graphs"] if graph["slug"] != metadata["slug"]]
+    write_json({**content, "graphs": [*others, metadata]}, path)
+
+
+def _content(graph, slug):
+    origin = graph.origin.get("content", {})
+    metadata = {**(origin.get("metadata") or _metadata(graph)), "slug": slug}
+    if "interp_kit" in metadata:
+        metadata["interp_kit"] = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
+    return {
+        **origin,
+        "metadata": metadata,
+        "qParams": _q_params(graph, origin),
+        "nodes": _nodes(graph, origin),
+        "links": _links(graph, origin),
+    }
+
+
+def _metadata(graph):
+    from .. import __version__
+
+    return {
+        "scan": graph.about.get("model", "") or "unknown",
+        "transcoder_list": [],
+        "prompt_tokens": graph.tokens,
+        "prompt": graph.prompt,
+        "node_threshold": 1.0,
+        "schema_version": 1,
+        "info": {"generator": {"name": "interp_kit", "version": __version__}},
+        "interp_kit": {},
+    }
+
+
+def _q_params(graph, origin):
+    """The state of the public view, without the nodes that are gone since."""
+    empty = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
+    before = origin.get("qParams")
+    before = empty if before is None else before
+    after = dict(before)
+    if graph.supernodes != supernodes_of(before):
+        after["supernodes"] = [[name, *members] for name, members in graph.supernodes.items()]
+    gone = {node["node_id"] for node in origin.get("nodes", [])} - set(graph.nodes["id"])
+    if gone & set(pinned_ids(before)):
+        after["pinnedIds"] = [node for node in pinned_ids(before) if node not in gone]
+    if before.get("clickedId") in gone:
+        after["clickedId"] = ""
+    return after
+
+
+def _nodes(graph, origin):
+    """Each node as in its file, but for the keys whose value is now another or gone."""
+    now = _written(graph.nodes, graph)
+    if not origin:
+        return list(now.values())
+    then = _written(graph.origin["nodes"], graph)
+    file = dict(zip(then, origin["nodes"], strict=True))
+    return [_changed(file.get(i, {}), then.get(i, {}), node) for i, node in now.items()]
+
+
+def _changed(file, then, now):
+    """One node of the file with what `then` and `now`, its row as it would be written, do not have in common."""
+    kept = {key: value for key, value in file.items() if key in now or key not in then}
+    return kept | {key: value for key, value in now.items() if key not in then or value != then[key]}
+
+
+def _written(nodes, graph):
+    best = nodes.loc[nodes["kind"] == "logit", "id"].iloc[0]
+    return {n["id"]: _node(n, graph) | {"is_target_logit": n["id"] == best} for n in nodes.to_dict("records")}
+
+
+def _node(n, graph):
+    kind, layer, position, feature = n["kind"], n["layer"], n["position"], n["feature"]
+    probability = _number(n["probability"]) or 0.0
+    public_feature, js = {
+        "feature": (cantor(layer, feature), f"{layer}_{feature}-0"),
+        "error": (-1, f"{layer}_{position}-0"),
+        "embedding": (position, f"E_{feature}-{position}"),
+        "logit": (feature, f"L_{feature}-{position}"),
+    }[kind]
+    return {
+        "node_id": n["id"],
+        "feature": public_feature,
+        "layer": {"embedding": "E", "logit": str(graph.n_layers + 1)}.get(kind, str(layer)),
+        "ctx_idx": position,
+        "feature_type": TYPES[kind],
+        "token_prob": probability,
+        "run_idx": 0,
+        "reverse_ctx_idx": len(graph.tokens) - 1 - position,
+        "jsNodeId": js,
+        "clerp": f'Output "{n["token"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
+        "influence": min(n["cumulative"], 1.0),  # a last digit above 1 would hide the node in the public viewer
+        "activation": _number(n["activation"]),
+        **{key: _number(n[key]) for key in ("bias", "left_out") if key in n},
+        "token": n["token"],
+        "raw_influence": n["influence"],
+    }
+
+
+def _number(value) -> float | None:
+    """None for what a table holds where there is no number."""
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _links(graph, origin):
+    """The file's links that still have their weight, in its order; then the others."""
+    ids = graph.nodes["id"].tolist()
+    target, source = graph.adjacency.nonzero()
+    weights = graph.adjacency[target, source].tolist()
+    now = {(ids[s], ids[t]): w for s, t, w in zip(source.tolist(), target.tolist(), weights, strict=True)}
+    listed, present = _weights(origin.get("links", [])), set(ids)
+    same = {ends for ends, w in listed.items() if present.issuperset(ends) and w == now.get(ends, 0.0)}
+    rest = [{"source": s, "target": t, "weight": w} for (s, t), w in now.items() if (s, t) not in same]
+    return [link for link in origin.get("links", []) if (link["source"], link["target"]) in same] + rest
+
+
+def _weights(links):
+    """(source, target): weight. A pair of nodes that is listed twice has the sum, as in the viewer's shares."""
+    total = defaultdict(float)
+    for link in links:
+        total[link["source"], link["target"]] += link["weight"]
+    return total
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def read_graph(path: Path) -> GraphTables:
+    """The tables of a public JSON file, ours or another tool's. Influence, cumulative share and label are NaN or empty
+    where the file does not say.
+
+    circuit-tracer up to 0.5 may give a feature of layer 0 and an error one id: the error is renamed, with a warning
+    (see `graph_schema.tell_apart`).
+
+    Raises FileNotFoundError; MemoryError, before allocating, for more nodes than fit; else ValueError naming the place
+    in the file and what was expected there, also for nodes of attention replacements (feature_type "lorsa").
+    """
+    content = read_json(path)
+    try:
+        check(content)
+        tell_apart(content, path)
+        return _tables(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
+
+
+def _tables(content):
+    metadata, q = content["metadata"], content.get("qParams") or {}
+    own = metadata.get("interp_kit") or {}
+    nodes = _table(content, dict(saved_list(q, "clerps")))
+    nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
+    return GraphTables(
+        prompt=metadata["prompt"],
+        tokens=list(metadata["prompt_tokens"]),
+        n_layers=n_layers,
+        nodes=nodes,
+        adjacency=_adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])}),
+        about=own.get("about") or {"model": metadata["scan"]},
+        supernodes=supernodes_of(q),
+        scores=own.get("scores"),
+        origin={"content": content},
+    )
+
+
+def _n_layers(content, own):
+    """Ours says; else the logits' layer is the number of layers plus one (circuit-tracer), or says nothing."""
+    below = [layer_of(n) + 1 for n in content["nodes"] if kind_of(n) in ("feature", "error")]
+    above = [(layer_of(n) or 0) - 1 for n in content["nodes"] if kind_of(n) == "logit"]
+    return max([own.get("n_layers") or max(above), *below, 1])
+
+
+def _table(content, labels):
+    tokens = content["metadata"]["prompt_tokens"]
+    nodes = pd.DataFrame([_row(node, tokens) for node in content["nodes"]])
+    chosen = [labels.get(str(node["feature"])) or node["clerp"] for node in content["nodes"]]
+    nodes["label"] = [c if kind != "logit" else "" for c, kind in zip(chosen, nodes["kind"], strict=True)]
+    if any("left_out" in node for node in content["nodes"]):
+        nodes["left_out"] = [_float(node.get("left_out")) for node in content["nodes"]]
+    return nodes
+
+
+def _row(n, tokens):
+    kind = kind_of(n)
+    token = output_of(n["clerp"])[0] if kind == "logit" else tokens[n["ctx_idx"]]
+    return {
+        "id": n["node_id"],
+        "kind": kind,
+        "layer": -1 if kind in ("embedding", "logit") else layer_of(n),
+        "position": n["ctx_idx"],
+        "token": n.get("token") or token,
+        "feature": _feature(n, kind),
+        "label": "",
+        "influence": _float(n.get("raw_influence")),
+        "cumulative": _float(n.get("influence")),
+        "activation": _float(n.get("activation")),
+        "probability": _float(probability_of(n)) if kind == "logit" else math.nan,
+        "bias": _float(n.get("bias")),
+    }
+
+
+def _feature(n, kind):
+    """A feature's index in its layer or a token's in the vocabulary; -1 where there is none.
+
+    From ids like "3_127_8" and "E_127_8", or EleutherAI's "intermediate_8_3_127"; else from Cantor's number."""
+    layer, position, given = layer_of(n), n["ctx_idx"], -1 if n["feature"] is None else n["feature"]
+    if kind == "feature":
+        found = re.fullmatch(rf"{layer}_([0-9]{{1,9}})_{position}|.*_{position}_{layer}_([0-9]{{1,9}})", n["node_id"])
+        if found:
+            return int(found[1] or found[2])
+        paired = uncantor(max(given, 0))
+        return paired[1] if paired[0] == layer else given
+    if kind == "embedding":
+        found = re.fullmatch(rf"E_([0-9]{{1,9}})_{position}", n["node_id"])
+        return int(found[1]) if found else -1
+    return given if kind == "logit" else -1
+
+
+def _float(value):
+    return math.nan if value is None else float(value)
+
+
+def _adjacency(links, index):
+    """[target, source]; in float32 where that loses no digit of the file."""
+    weights = _weights(links)
+    values = np.array(list(weights.values()), dtype=np.float64)
+    dtype = np.float32 if (values.astype(np.float32) == values).all() else np.float64
+    adjacency = np.zeros((len(index), len(index)), dtype=dtype)
+    for (source, target), weight in weights.items():
+        adjacency[index[target], index[source]] = weight
+    check_no_loop(weights)
+    return adjacency

@@ -1,0 +1,55 @@
+"""An attribution graph to and from its file; the format itself is `formats/graph_json.py`'s."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from ..formats.graph_json import GraphTables, read_graph, slug_of, write_graph
+from . import influence
+from .graph import AttributionGraph, plain_label
+
+
+def save_graph(graph: AttributionGraph, path: str | Path, features=None, listed: bool = False) -> None:
+    """See `AttributionGraph.save`."""
+    path, scan = Path(path), None
+    if features is not None:
+        mine = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "feature"]]
+        features.save_json(path.parent / "features" / slug_of(path), set(mine.itertuples(index=False, name=None)))
+        # The viewer serves the graphs' folder as ./data and fetches {scan}/{index}.json where scan starts with "./".
+        scan = f"./data/features/{slug_of(path)}"
+    tables = GraphTables(**{field.name: getattr(graph, field.name) for field in fields(GraphTables)})
+    write_graph(tables, path, scan, listed)
+
+
+def load_graph(path: str | Path) -> AttributionGraph:
+    """A graph from a public JSON file, ours or another tool's; saved again, it is the same file.
+
+    Where a file has no influence, it is computed from the file's own links. circuit-tracer up to 0.5 may give a
+    feature of layer 0 and an error one id: the error is renamed, with a warning.
+
+    Raises FileNotFoundError; MemoryError, before allocating, for more nodes than fit; else ValueError naming the place
+    in the file and what was expected there, also for nodes of attention replacements (feature_type "lorsa").
+
+    Example: `ik.load_graph("mine.json").show()`
+    """
+    path = Path(path)
+    tables = read_graph(path)
+    nodes = tables.nodes
+    # A label that is missing would make all such features of a position one step of a path.
+    nodes["label"] = [n.label or plain_label(n) for n in nodes.itertuples()]
+    try:
+        _fill_influence(nodes, tables.adjacency)
+    except ValueError as error:
+        raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
+    tables.origin["nodes"] = nodes.copy()
+    return AttributionGraph(**{field.name: getattr(tables, field.name) for field in fields(GraphTables)})
+
+
+def _fill_influence(nodes, adjacency):
+    """As the file has it, computed where it has none."""
+    if nodes["influence"].isna().any():
+        weights = nodes["probability"].fillna(0).to_numpy(float)
+        nodes["influence"] = np.array(influence.influence(influence.shares(adjacency), weights), dtype=float)
+    share = influence.cumulative_share(nodes["influence"].to_numpy())
+    nodes["cumulative"] = nodes["cumulative"].where(nodes["cumulative"].notna(), share)

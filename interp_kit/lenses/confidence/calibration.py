@@ -1,0 +1,94 @@
+"""Is it right as often as it is sure? Of all places where a model gives its best next token 70 %, that token should
+come in 70 % (Guo et al. 2017)."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from ...text.batches import pad
+
+VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
+
+
+@dataclass(repr=False)
+class Calibration:
+    """tokens: a row a predicted token: text (its number), position, token (what came), guess, confidence (the guess's
+    probability) and right. All measures below are over these rows."""
+
+    tokens: pd.DataFrame
+    bins: int = 10
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """By confidence, in bins of equal width: n, confidence (mean), accuracy."""
+        bin_of = (self.tokens["confidence"] * self.bins).clip(upper=self.bins - 1).astype(int)
+        grouped = self.tokens.groupby(bin_of.rename("bin"))
+        table = grouped.agg(n=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+        table.index = [f"{i / self.bins:.0%} to {(i + 1) / self.bins:.0%}" for i in table.index]
+        return table
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean distance between confidence and accuracy, bins weighted by tokens."""
+        table = self.table
+        return float(((table["confidence"] - table["accuracy"]).abs() * table["n"]).sum() / table["n"].sum())
+
+    def show(self):
+        """A plotly figure: accuracy against confidence, larger marks for more tokens; on the dashed line all is
+        well."""
+        import plotly.graph_objects as go
+
+        table = self.table
+        sizes = 6 + 24 * (table["n"] / table["n"].max()) ** 0.5
+        figure = go.Figure()
+        figure.add_scatter(
+            x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dash", "color": "#777777"}, name="calibrated"
+        )
+        figure.add_scatter(
+            x=table["confidence"], y=table["accuracy"], mode="lines+markers", name="model",
+            marker={"size": sizes, "color": "#0072B2"}, text=[f"{n:,} tokens" for n in table["n"]],
+        )  # fmt: skip
+        title = f"calibration error {self.error:.1%} over {len(self.tokens):,} tokens"
+        figure.update_layout(title=title, template="plotly_white", height=420)
+        return figure.update_xaxes(title="confidence").update_yaxes(title="share right")
+
+    def __repr__(self):
+        right = self.tokens["right"].mean()
+        return f"Calibration({len(self.tokens):,} tokens, {right:.1%} right, calibration error {self.error:.2%})"
+
+    def _repr_html_(self):
+        return f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}"
+
+
+@torch.no_grad()
+def calibration(model, texts: list[str], bins: int = 10) -> Calibration:
+    """Every next token of the texts, guessed from what stands before it.
+
+    The texts should be new to the model and the truth about what comes next: text it was trained on makes it look sure.
+
+    Raises TypeError for a single string, ValueError for no texts, and what `encode` raises.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts should be a list of strings, got one string")
+    if bins < 1:
+        raise ValueError(f"bins={bins}: expected at least one")
+    rows = [model.encode(text).tolist() for text in texts]
+    if not any(len(row) > 1 for row in rows):
+        raise ValueError("there is no token to be predicted: give texts of several tokens")
+    found = []
+    at_once = max(1, int(VALUES_AT_ONCE / (max(map(len, rows)) * model.vocab_size)))
+    for first in tqdm(range(0, len(rows), at_once), desc="calibration", leave=False):
+        ids, real = pad(rows[first : first + at_once])
+        confidence, guess = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
+        text, position = real[:, 1:].nonzero(as_tuple=True)
+        came, guess = ids[:, 1:][text, position], guess[text, position]
+        found.append(
+            pd.DataFrame(
+                {"text": (text + first).numpy(), "position": (position + 1).numpy(), "token": model.tokens(came),
+                 "guess": model.tokens(guess), "confidence": confidence[text, position].numpy(),
+                 "right": (came == guess).numpy()}
+            )
+        )  # fmt: skip
+    return Calibration(pd.concat(found, ignore_index=True), bins)

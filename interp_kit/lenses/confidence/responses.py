@@ -1,0 +1,143 @@
+"""Log-probabilities out of what an OpenAI-compatible server answered, in any of the forms that it comes in."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...formats.json import read_json
+from .logprobs import UNLISTED, Logprobs
+
+CHUNKS = ("chat.completion.chunk", "text_completion")  # what the parts of a stream are called
+HELP = {
+    "chat": "ask with logprobs=True (and top_logprobs=5)",
+    "responses": 'ask with include=["message.output_text.logprobs"] (and top_logprobs=5)',
+}
+
+
+def read_logprobs(source, choice: int = 0) -> Logprobs:
+    """The log-probabilities of a response: what `openai`'s client returned (of chat completions, of the Responses API,
+    of the older completions, or the chunks or events of a stream), the same as a dict or JSON, or a file of it.
+
+    choice: which of several answers. Also accepted: `logprobs` itself, or its list of records. Where a server gave no
+    bytes, they are those of the token's text.
+
+    Raises FileNotFoundError, and ValueError, naming the place, for a response without log-probabilities and for
+    content that is none of these.
+    """
+    content = _plain(source)
+    if isinstance(content, list) and content and all(_is_part_of_stream(part) for part in content):
+        records = [record for part in content for record in _of_part(part, choice)]
+        if not records:
+            raise ValueError(f"the stream carries no log-probabilities: {HELP['chat']}, or {HELP['responses']}")
+    else:
+        records = _records(content, choice)
+    return Logprobs([_record(record, f"token {i}") for i, record in enumerate(records)])
+
+
+def _plain(source):
+    """Lists, dicts and numbers, whatever it came as."""
+    if hasattr(source, "model_dump"):
+        return source.model_dump()
+    if isinstance(source, bytes):
+        source = source.decode("utf-8")
+    if isinstance(source, str) and not source.strip():
+        raise ValueError("an empty text: expected a response, JSON, or the path of a file")
+    if isinstance(source, Path) or (isinstance(source, str) and not source.lstrip().startswith(("{", "["))):
+        return read_json(Path(source))
+    if isinstance(source, str):
+        return json.loads(source)
+    if isinstance(source, Iterable) and not isinstance(source, dict):
+        return [part.model_dump() if hasattr(part, "model_dump") else part for part in source]
+    return source
+
+
+def _records(content, choice) -> list:
+    if isinstance(content, dict) and "choices" in content:
+        choices = _list(content["choices"], "choices")
+        if not 0 <= choice < len(choices):
+            raise ValueError(f"choice {choice}: the response has choices 0 to {len(choices) - 1}")
+        content = _dict(choices[choice], f"choices[{choice}]").get("logprobs")
+        if content is None:
+            raise ValueError(
+                f"choices[{choice}].logprobs is empty: {HELP['chat']}; not every model and server gives them"
+            )
+    elif isinstance(content, dict) and "output" in content:
+        parts = [
+            part
+            for item in _list(content["output"], "output")
+            for part in _list(_dict(item, "output").get("content") or [], "output.content")
+        ]
+        found = [record for part in parts for record in (_dict(part, "output.content").get("logprobs") or [])]
+        if not found:
+            raise ValueError(f"the response's output carries no log-probabilities: {HELP['responses']}")
+        return found
+    if isinstance(content, dict) and "tokens" in content:
+        return _legacy(content)
+    if isinstance(content, dict) and (content.get("content") or content.get("refusal")):
+        content = content.get("content") or content["refusal"]
+    if not isinstance(content, list):
+        expected = "a response of chat completions, of the Responses API or of completions, or a list of token records"
+        raise ValueError(f"a {type(content).__name__} without log-probabilities: expected {expected}")
+    return content
+
+
+def _legacy(columns) -> list[dict]:
+    """The parallel lists of the older completions; the first token of an echoed prompt has no log-probability."""
+    tokens, values = _list(columns["tokens"], "tokens"), _list(columns.get("token_logprobs"), "token_logprobs")
+    tops = columns.get("top_logprobs") or [None] * len(tokens)
+    if not len(tokens) == len(values) == len(_list(tops, "top_logprobs")):
+        raise ValueError(
+            f"tokens, token_logprobs and top_logprobs differ in length ({len(tokens)}, {len(values)}, ...)"
+        )
+    return [
+        {"token": token, "logprob": value, "top_logprobs": [{"token": t, "logprob": p} for t, p in (top or {}).items()]}
+        for token, value, top in zip(tokens, values, tops)
+        if value is not None
+    ]
+
+
+def _is_part_of_stream(part):
+    return isinstance(part, dict) and ("sequence_number" in part or part.get("object") in CHUNKS)
+
+
+def _of_part(part, choice):
+    if "choices" in part:
+        mine = [c.get("logprobs") or {} for c in part["choices"] if c.get("index", 0) == choice]
+        return [
+            record
+            for found in mine
+            for record in (_legacy(found) if "tokens" in found else found.get("content") or found.get("refusal") or [])
+        ]
+    return part.get("logprobs") or [] if part.get("type") == "response.output_text.delta" else []
+
+
+def _record(value, where, top=True) -> dict:
+    value = _dict(value, where)
+    token, logprob, data = value.get("token"), value.get("logprob"), value.get("bytes")
+    if not isinstance(token, str):
+        raise ValueError(f"{where}: expected a token's text, got {type(token).__name__}")
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or not logprob <= 1e-3 or math.isnan(logprob):
+        raise ValueError(f"{where}, {token!r}: a log-probability is a number of at most 0, got {logprob!r}")
+    token = token.encode("utf-8", errors="replace").decode()  # half a surrogate pair could not be shown
+    if data is None:
+        data = list(token.encode("utf-8", errors="replace"))
+    if not isinstance(data, list) or any(type(b) is not int or not 0 <= b < 256 for b in data):
+        raise ValueError(f"{where}, {token!r}: bytes should be a list of numbers from 0 to 255")
+    found = {"token": token, "logprob": max(float(logprob), UNLISTED), "bytes": data}
+    if top:
+        others = _list(value.get("top_logprobs") or [], f"{where}, top_logprobs")
+        found["top_logprobs"] = [_record(other, f"{where}, top_logprobs", top=False) for other in others]
+    return found
+
+
+def _list(value, where):
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: expected a list, got {type(value).__name__}")
+    return value
+
+
+def _dict(value, where):
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object, got {type(value).__name__}")
+    return value

@@ -1,0 +1,111 @@
+"""What a prompt is worth with some of its tokens hidden: the one function that every token attribution explains.
+
+`value(present)` runs the model with the embedding of each hidden token replaced by a baseline's, and scores the
+target. All tokens present is f(x), none is f(x0). Between 0 and 1 it is a straight line in embedding space, along
+which gradients are integrated. Which baseline is used decides the picture, so it is always named.
+"""
+
+import torch
+
+from ...models.targets import named, score, token_of
+
+TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory
+EMBEDDINGS_AT_ONCE = 8192
+BASELINES = {
+    "space": "the token of a single space",
+    "boundary": "the end-of-text token, before which models learn to forget",
+    "mean": "the mean of all embeddings, which is no token",
+    "zero": "the zero vector, which is no token",
+}
+
+
+class Game:
+    """One prompt, one question, one baseline.
+
+    positions: the tokens that can be hidden; without them all but the first one, and all but special ones. forwards
+    counts the versions that the model has read so far.
+    """
+
+    def __init__(self, model, prompt, target=None, contrast=None, baseline="space", positions=None):
+        self.model, self.baseline, self.forwards, self.bar = model, baseline, 1, None  # the run below
+        self.ids = model.input_ids(prompt)
+        self.positions = _hideable(model, self.ids) if positions is None else _checked(positions, len(self.ids))
+        self.at_once = max(1, TOKENS_AT_ONCE // len(self.ids))  # versions in one forward
+        plain = model.logits(self.ids)[-1]
+        self.target = token_of(model, target, plain)
+        self.contrast = None if contrast is None else token_of(model, contrast, plain)
+        self.f_x = float(score(plain, self.target, self.contrast))
+        embed = model.hf.get_input_embeddings()
+        with torch.no_grad():
+            self.embeddings = embed(self.ids)  # [position, d_model]
+            self.absent = _vector(model, embed, baseline)
+
+    @property
+    def question(self) -> str:
+        return named(self.model, self.target, self.contrast)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens that can be hidden."""
+        return self.model.tokens(self.ids[self.positions])
+
+    def embedded(self, present: torch.Tensor) -> torch.Tensor:
+        """present [version, token] -> embeddings [version, position, d_model]."""
+        whole = torch.ones(len(present), len(self.ids), dtype=self.embeddings.dtype)
+        whole[:, self.positions] = present.to(self.embeddings.dtype)
+        return torch.lerp(self.absent, self.embeddings, whole[..., None])
+
+    def scored(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """The target's score for each version [version], from embeddings [version, position, d_model]."""
+        self.forwards += len(embeddings)
+        if self.bar is not None:
+            self.bar.update(len(embeddings))
+        logits = self.model.hf(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1).logits[:, -1]
+        return score(logits, self.target, self.contrast)
+
+    def value(self, present: torch.Tensor) -> torch.Tensor:
+        """present [version, token], 1 for a token that is seen and 0 for one that is hidden -> scores [version]."""
+        return torch.cat([self.scored(self.embedded(some)) for some in present.split(self.at_once)])
+
+    @torch.no_grad()
+    def ends(self) -> tuple[float, float]:
+        """f(x) and f(x0)."""
+        return self.f_x, float(self.value(torch.zeros(1, len(self.positions))))
+
+    def probability(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores as probabilities: of the target, or with a contrast of the target among the two."""
+        return scores.exp() if self.contrast is None else scores.sigmoid()
+
+
+def _hideable(model, ids):
+    found = [p for p, token in enumerate(ids.tolist()) if p > 0 and token not in model.special_ids]
+    if not found:
+        raise ValueError("the prompt has no token that could be hidden: the first and special ones always stay")
+    return found
+
+
+def _checked(positions, n):
+    positions = list(range(n)[positions]) if isinstance(positions, slice) else list(positions)
+    found = sorted({p % n for p in positions if -n <= p < n})
+    if not found or len(found) < len(positions):
+        raise ValueError(f"positions {positions}: expected some of 0 to {n - 1}, each once")
+    return found
+
+
+def _vector(model, embed, baseline):
+    """The embedding that stands for a hidden token."""
+    if baseline == "zero":
+        return torch.zeros(embed.weight.shape[1], dtype=embed.weight.dtype)
+    if baseline == "mean":  # through the module, since Gemma scales what it looks up
+        everything = torch.arange(embed.weight.shape[0]).split(EMBEDDINGS_AT_ONCE)
+        return (
+            sum(embed(ids).sum(0, dtype=torch.float32) for ids in everything)
+            .div(embed.weight.shape[0])
+            .to(embed.weight.dtype)
+        )
+    text = {"space": " ", "boundary": model.tokenizer.eos_token or model.tokenizer.bos_token}.get(baseline, baseline)
+    try:
+        return embed(torch.tensor(model.token_id(text)))
+    except (TypeError, ValueError) as error:
+        names = ", ".join(f"{name!r} ({what})" for name, what in BASELINES.items())
+        raise ValueError(f"baseline {baseline!r}: expected {names}, or the text of one token. {error}") from None

@@ -1,0 +1,125 @@
+"""Which words mattered? Several answers to the question, from the same model, baseline and target, each with its bill.
+
+All but the two looks at attention explain one function: `Game.value`, the target's log-probability (or its distance to
+a contrast) as a function of which tokens are seen. Gradients, integrated gradients, occlusion and Shapley sampling are
+captum's; "shap" and "lime" run those packages (extra `xai`).
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ...widgets.token_strip import TokenStrip
+from .masking import Game
+from .methods import METHODS, check_options
+
+TOLERANCE = 0.01  # of f(x) - f(x0), that integrated gradients may miss
+
+
+@dataclass(repr=False)
+class TokenAttribution:
+    """tokens and their values [token], in nats for the methods whose values add up to f(x) - f(x0).
+
+    f_x, f_x0: the score with all tokens and with none. seed: None for a method that draws nothing. forwards: versions
+    of the prompt that the model read. in_nats: whether values are differences of the score, which take a baseline.
+    about: what else the method reports (steps, R2 of LIME's surrogate, ...).
+    """
+
+    tokens: list[str]
+    values: list[float]
+    method: str
+    baseline: str
+    question: str
+    f_x: float
+    f_x0: float
+    seed: int | None
+    forwards: int
+    in_nats: bool = True
+    about: dict = field(default_factory=dict)
+
+    @property
+    def residual(self) -> float:
+        """|sum of the values - (f(x) - f(x0))| / |f(x) - f(x0)|: 0 where the words account for all, NaN where the
+        values have another unit."""
+        if not self.in_nats:
+            return math.nan
+        gap = self.f_x - self.f_x0
+        return abs(sum(self.values) - gap) / max(abs(gap), 1e-12)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the values account for f(x) - f(x0) to within 1 %."""
+        return self.residual <= TOLERANCE
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame({"token": self.tokens, "value": self.values})
+
+    @property
+    def note(self) -> str:
+        """The bill: baseline, completeness, seed and cost."""
+        if self.in_nats:
+            parts = [f"baseline: {self.baseline}", f"f(x) {self.f_x:.2f}, f(x0) {self.f_x0:.2f}"]
+            parts.append(f"sum misses f(x) - f(x0) by {self.residual:.1%}")
+        else:
+            parts = ["no baseline; the values are no shares of the score"]
+        parts += [] if self.seed is None else [f"seed {self.seed}"]
+        parts += [f"{self.forwards} forwards", *(f"{name} {_short(value)}" for name, value in self.about.items())]
+        return "; ".join(parts)
+
+    def show(self) -> TokenStrip:
+        """The tokens, blue where they speak for the target and orange, underlined, against it."""
+        warning = "DID NOT CONVERGE. " if self.about.get("converged") is False else ""
+        return TokenStrip(self.tokens, self.values, title=f"{self.method}: {self.question}", note=warning + self.note)
+
+    def _repr_html_(self):
+        return self.show()._repr_html_()
+
+    def __repr__(self):
+        return f"TokenAttribution({self.method}, {self.question}: {self.note})"
+
+
+def explain_tokens(
+    model, prompt, target=None, contrast=None, *, method="shapley", baseline="space", positions=None, seed=0, **options
+) -> TokenAttribution:
+    """How much each token of the prompt speaks for the target.
+
+    prompt, target, contrast: as in `decompose`; "why ' Austin' rather than ' Dallas'" is a target with a contrast.
+    method:
+
+    - "gradient": the length of the score's gradient at each embedding (Simonyan et al. 2014); has no sign;
+    - "input_x_gradient": the gradient times embedding less baseline;
+    - "integrated_gradients": that, averaged on the way from baseline to prompt (Sundararajan et al. 2017). `steps`
+      (32) are doubled up to `max_steps` (1024) until the values add up to within 1 %; where they do not, it says so;
+    - "occlusion": what hiding one token takes away;
+    - "shapley": what a token adds, averaged over `samples` (20) orders of revealing them (Strumbelj and Kononenko
+    2010);
+    - "shap", "lime": those packages on the same function, with about `samples` (200) versions; pip install
+    "interp_kit[xai]";
+    - "attention", "rollout": mean attention from the last position, and its product over the layers (Abnar and Zuidema
+      2020); they know neither target nor baseline and stand here for contrast.
+
+    baseline: what a hidden token is replaced by: "space", "boundary" (the document boundary: as a default it ruins the
+    picture, since all before it is forgotten), "mean", "zero", or the text of a token. positions: which tokens are
+    explained; the others stay. Without them all but the first (a boundary that every prompt needs) and special ones.
+
+    Raises ValueError for an unknown method, baseline or option, ModuleNotFoundError when the extra is missing.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    check_options(method, options)
+    game = Game(model, prompt, target, contrast, baseline, positions)
+    with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as game.bar:
+        f_x, f_x0 = game.ends()
+        found = METHODS[method](game, f_x - f_x0, seed, **options)
+    return TokenAttribution(
+        game.tokens, found.values, method, baseline, game.question, f_x, f_x0,
+        seed if found.random else None, game.forwards, found.in_nats,
+        found.about,
+    )  # fmt: skip
+
+
+def _short(value):
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

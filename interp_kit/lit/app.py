@@ -1,0 +1,264 @@
+"""LIT's side: a model of the kit as LIT wants to see one, and its page. Runs in LIT's environment, started by `lit`:
+
+python -m interp_kit.lit.app FOLDER
+
+LIT is told three models. The visible one predicts the next token, generates, and gives gradients of one candidate's
+log-probability for the salience maps. Two hidden ones, named as LIT's sequence salience looks for them, split a prompt
+with its continuation into tokens and explain the tokens chosen there.
+"""
+
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import lit_nlp
+import torch
+from lit_nlp.api import layout
+from lit_nlp.api import types as lit
+from lit_nlp.api.dataset import Dataset, input_hash
+from lit_nlp.api.model import BatchedModel
+from lit_nlp.app import LitApp
+from lit_nlp.components.gradient_maps import GradientDotInput, GradientNorm
+from lit_nlp.components.lime_explainer import LIME
+from lit_nlp.components.word_replacer import WordReplacer
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
+
+from ..formats.json import read_json, write_json
+from ..models import load_model
+from ..text.batches import pad
+from .server import CONFIG, STATUS, STEPS
+
+NEW_TOKENS = 12  # generated
+AT_ONCE = 8  # prompts in a forward pass
+LIME_SAMPLES = 128  # each a forward pass with some of the words left out
+OTHER = "(any other)"
+CLIENT = Path(lit_nlp.__file__).parent / "client" / "build" / "default"
+
+_Modules = layout.LitModuleName
+LAYOUT = layout.LitCanonicalLayout(
+    upper={"Prompts": [_Modules.DataTableModule, _Modules.DatapointEditorModule]},
+    lower={
+        "Next token": [_Modules.ClassificationModule, _Modules.GeneratedTextModule, _Modules.SalienceMapModule],
+        "Sequence salience": [_Modules.SequenceSalienceModule],
+        "Replace words": [_Modules.GeneratorModule],
+    },
+    layoutSettings=layout.LayoutSettings(mainHeight=35),
+    description="A language model: its next token, what it generates, and what drew them",
+)
+
+
+class Candidates(BatchedModel):
+    """Probabilities of the candidates for the next token, in the whole vocabulary, and of all others together."""
+
+    def __init__(self, model, ids: list[int]):
+        self.model, self.ids = model, torch.tensor(ids)
+        self.vocab = [*model.tokens(ids), OTHER]
+        self.embed = model.hf.get_input_embeddings()
+        self.first = model.encode("a").tolist()[:-1]  # the begin-of-text token that prompts get, if any
+
+    def max_minibatch_size(self):
+        return AT_ONCE
+
+    def input_spec(self):
+        return {"prompt": lit.TextSegment(), "explain": lit.CategoryLabel(vocab=self.vocab, required=False)}
+
+    def output_spec(self):
+        return {"next_token": lit.MulticlassPreds(vocab=self.vocab, parent="explain", autosort=True)}
+
+    @torch.no_grad()
+    def predict_minibatch(self, inputs):
+        rows = [self.encode(example["prompt"]) for example in inputs]
+        logprobs = self.logprobs(self.embed(pad(rows)[0]), rows)
+        return [{"next_token": row.exp().numpy()} for row in logprobs]
+
+    def encode(self, text) -> list[int]:
+        """LIME leaves out all words at times: what is left is the position that every prompt begins with."""
+        return self.first if self.first and not text.strip() else self.model.encode(text).tolist()
+
+    def logprobs(self, embedded, rows):
+        """From embedded rows [row, position, d_model], padded on the right, [row, candidate or other]."""
+        logits = self.model.hf(inputs_embeds=embedded, use_cache=False).logits
+        last = logits[torch.arange(len(rows)), [len(row) - 1 for row in rows]]
+        logprobs = torch.log_softmax(last.float(), dim=-1)
+        others = logprobs.index_fill(-1, self.ids, -torch.inf).logsumexp(-1, keepdim=True)
+        return torch.cat([logprobs[:, self.ids], others], dim=-1)
+
+
+class Prompts(Candidates):
+    """A causal language model: its next token, its tokens' embeddings, and the gradient of the log-probability of one
+    candidate (the likeliest, unless another is chosen) with respect to them."""
+
+    def __init__(self, model, ids: list[int]):
+        super().__init__(model, ids)
+        self.generated: dict[str, str] = {}  # LIT asks again for the same prompt when another candidate is explained
+
+    def output_spec(self):
+        return super().output_spec() | {
+            "response": lit.GeneratedText(parent="target"),
+            "tokens": lit.Tokens(parent="prompt"),
+            "embeddings": lit.TokenEmbeddings(align="tokens"),
+            "gradients": lit.TokenGradients(align="tokens", grad_for="embeddings", grad_target_field_key="explain"),
+            "explain": lit.CategoryLabel(vocab=self.vocab, required=False),
+        }
+
+    def predict_minibatch(self, inputs):
+        rows = [self.encode(example["prompt"]) for example in inputs]
+        embedded = self.embed(pad(rows)[0]).detach().requires_grad_()
+        logprobs = self.logprobs(embedded, rows)
+        explained = [self.explained(example, row) for example, row in zip(inputs, logprobs)]
+        chosen = logprobs[torch.arange(len(rows)), explained].sum()  # a row depends on its own embeddings alone
+        (gradients,) = torch.autograd.grad(chosen, embedded)
+        return [
+            {
+                "next_token": logprobs[i].detach().exp().numpy(),
+                "response": self.response(example["prompt"]),
+                "tokens": self.model.tokens(row),
+                "embeddings": embedded[i, : len(row)].detach().float().numpy(),
+                "gradients": gradients[i, : len(row)].float().numpy(),
+                "explain": self.vocab[explained[i]],
+            }
+            for i, (example, row) in enumerate(zip(inputs, rows))
+        ]
+
+    def explained(self, example, logprobs) -> int:
+        asked = example.get("explain")
+        return self.vocab.index(asked) if asked in self.vocab else int(logprobs[:-1].argmax())
+
+    def response(self, prompt):
+        if prompt not in self.generated:
+            self.generated[prompt] = self.model.complete(self.encode(prompt), NEW_TOKENS)
+        return self.generated[prompt]
+
+
+class Tokenizer(BatchedModel):
+    """The tokens of a prompt with its continuation; hidden."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def input_spec(self):
+        return {"prompt": lit.TextSegment(), "target": lit.TextSegment(required=False)}
+
+    def output_spec(self):
+        return {"tokens": lit.Tokens(parent="")}
+
+    def predict_minibatch(self, inputs):
+        return [{"tokens": self.model.tokens(self.encode(example))} for example in inputs]
+
+    def encode(self, example):
+        return self.model.encode(example["prompt"] + (example.get("target") or ""))
+
+
+class Salience(Tokenizer):
+    """The gradient of the summed log-probability of the tokens that a mask marks, with respect to the embeddings of all
+    tokens; hidden."""
+
+    def input_spec(self):
+        return super().input_spec() | {"target_mask": lit.TokenScores(align="", required=False)}
+
+    def output_spec(self):
+        scores = {name: lit.TokenScores(align="tokens") for name in ("grad_dot_input", "grad_l2")}
+        return super().output_spec() | scores
+
+    def predict_minibatch(self, inputs):
+        return [self.explain(example) for example in inputs]
+
+    def explain(self, example):
+        ids = self.encode(example)
+        marked = [place for place, mark in enumerate(example.get("target_mask") or []) if mark and 0 < place < len(ids)]
+        embedded = self.model.hf.get_input_embeddings()(ids)[None].detach().requires_grad_()
+        logits = self.model.hf(inputs_embeds=embedded, use_cache=False).logits[0]
+        logprobs = torch.log_softmax(logits[:-1].float(), dim=-1).gather(1, ids[1:, None])[:, 0]  # of tokens 1, 2, ..
+        (gradients,) = torch.autograd.grad(logprobs[[place - 1 for place in marked]].sum(), embedded)
+        embedded, gradients = embedded[0].detach().float(), gradients[0].float()
+        return {
+            "tokens": self.model.tokens(ids),
+            "grad_dot_input": (embedded * gradients).sum(-1).numpy(),
+            "grad_l2": gradients.norm(dim=-1).numpy(),
+        }
+
+
+class WordsLeftOut(LIME):
+    """LIT's LIME on the candidates alone: the model of the page would generate a text for each of its samples."""
+
+    def __init__(self, candidates: Candidates):
+        super().__init__(mask_token="", num_samples=LIME_SAMPLES, seed=0)
+        self.candidates = candidates
+
+    def run(self, inputs, model, dataset, model_outputs=None, config=None):
+        return super().run(inputs, self.candidates, dataset, model_outputs, config)
+
+
+def lit_dataset(examples: list[dict]) -> Dataset:
+    """The prompts, and the targets where there are any."""
+    fields = ["prompt", "target"] if any(example["target"] for example in examples) else ["prompt"]
+    rows = [{field: example[field] for field in fields} for example in examples]
+    return Dataset({field: lit.TextSegment() for field in fields}, rows, description="the texts given to open_lit")
+
+
+def lit_app(model, name: str, dataset: Dataset, ids: list[int]) -> LitApp:
+    """LIT as a WSGI application. Nothing of it reads or writes a file that a visitor of the page names."""
+    hidden = {f"_{name}_salience": Salience(model), f"_{name}_tokenizer": Tokenizer(model)}
+    return LitApp(
+        models={name: Prompts(model, ids)} | hidden,
+        datasets={"prompts": dataset},
+        generators={"Word Replacer": WordReplacer()},
+        interpreters={
+            "Grad L2 Norm": GradientNorm(),
+            "Grad ⋅ Input": GradientDotInput(),
+            "LIME": WordsLeftOut(Candidates(model, ids)),
+        },
+        metrics={},
+        layouts={"interp_kit": LAYOUT},
+        default_layout="interp_kit",
+        dataset_loaders={},
+        model_loaders={},
+        demo_mode=True,
+        client_root=str(CLIENT),
+        page_title=f"LIT: {name}",
+    )
+
+
+def with_script(app):
+    """The application with our script in its page."""
+    page = (CLIENT / "static" / "index.html").read_text(encoding="utf-8")
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+    ours = Response(page.replace("</body>", f"<script>\n{script}</script></body>"), mimetype="text/html")
+    return lambda environ, start: (ours if environ["PATH_INFO"] in ("", "/") else app)(environ, start)
+
+
+def main(folder: Path) -> None:
+    threading.Thread(target=_end_with_parent, args=[folder], daemon=True).start()
+    config = read_json(folder / CONFIG)
+    _say(folder, 1)
+    model = load_model(Path(config["model"]), getattr(torch, config["dtype"]))
+    if model.fingerprint != config["fingerprint"]:
+        sys.exit(
+            f"The model's weights in memory are not those in {config['model']!r}, which it was loaded from. Save it "
+            "and its tokenizer to another folder with save_pretrained, and open LIT on load_model(that folder)."
+        )
+    _say(folder, 2)
+    dataset = lit_dataset(config["examples"])
+    app = lit_app(model, config["name"], dataset, config["candidates"])
+    server = make_server("127.0.0.1", config["port"], with_script(app))  # one request at a time, as LIT itself serves
+    _say(folder, 3, server.port, input_hash(dataset.examples[0]))
+    server.serve_forever()
+
+
+def _say(folder, step, port=None, first=None):
+    print(STEPS[step], flush=True)
+    write_json({"step": step, "port": port, "first": first}, folder / STATUS)
+
+
+def _end_with_parent(folder):
+    """Standard input ends when the parent does, however it does; then so do we, and our files."""
+    os.read(sys.stdin.fileno(), 1)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

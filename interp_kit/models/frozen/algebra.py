@@ -1,0 +1,137 @@
+"""The frozen model's linear maps as plain matrix products: no autograd, nothing but the gradient in memory.
+
+With its pattern and its norms' denominators fixed, what attention writes is
+
+    out[q] = sum over heads h and keys k of  pattern[h, q, k] * W_O[h] W_V[h] x[k]   + biases
+
+so a gradient goes back through W_O, the pattern and W_V. Norm gains are folded into the two weights,
+denominators into the pattern; heads that share a value head (grouped queries) are summed by the product
+with the pattern. A gradient is [position, target, d_model], so that each step is one batched product.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..anatomy import MLP_INPUT, RESIDUAL, Norm
+
+
+class Algebra:
+    """For one prompt and what a transcoder reads (one of anatomy.READS)."""
+
+    thread_safe = True
+
+    def __init__(self, frozen, reads: str):
+        self.frozen, self.reads = frozen, reads
+
+    @cached_property
+    def attentions(self) -> list["FrozenAttention"]:
+        return [FrozenAttention.of(self.frozen, layer) for layer in range(self.frozen.n_layers)]
+
+    @cached_property
+    def readers(self) -> list[tuple[Norm, torch.Tensor]]:
+        """The norm before each MLP and one over its denominators [position]."""
+        norms = [Norm.of(block.mlp_norm) for block in self.frozen.parts.blocks]
+        return [(norm, norm.scale(x)) for norm, x in zip(norms, self.frozen.residual_mid, strict=True)]
+
+    def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+        """The gradient at what MLP `layer` writes, given the one at the stream after it."""
+        return gradient
+
+    def pull(self, layer, gradient, n, rows, positions, skip, bias) -> None:
+        """Takes gradient [position, target, d_model] from the stream after `layer` to the stream before it, in place.
+
+        The first n targets come from above. The others start here: they are `rows` [target, d_model], gradients at
+        the encoder's input at `positions` [target]. `skip` [position, n, d_model] or None is a further gradient at the
+        encoder's input for the first n. What the layer's biases contribute is added to bias [target].
+        """
+        own = torch.arange(n, gradient.shape[1])
+        stream_rows, constant = self._read(layer, rows, positions)
+        bias[n:] += constant
+        if skip is not None:
+            skip, constant = self._read(layer, skip.transpose(0, 1), torch.arange(len(gradient)))
+            bias[:n] += constant.sum(1)
+            skip = skip.transpose(0, 1)
+        if self.frozen.parts.blocks[layer].parallel:  # the MLP reads what attention reads
+            self.attentions[layer].pull(gradient[:, :n], bias[:n])
+        if skip is not None:
+            gradient[:, :n] += skip
+        gradient[positions, own] = stream_rows
+        if not self.frozen.parts.blocks[layer].parallel:
+            self.attentions[layer].pull(gradient, bias)
+
+    def _read(self, layer, rows, positions):
+        """rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the stream, and
+        what the norm's bias adds [..., target]."""
+        norm, scale = self.readers[layer]
+        constant = torch.zeros_like(rows[..., 0])
+        if self.reads == RESIDUAL:
+            return rows, constant
+        if self.reads == MLP_INPUT:
+            if norm.bias is not None:
+                constant = rows @ norm.bias
+            rows = rows * norm.gain
+        return norm.centre(rows) * scale[positions][:, None], constant
+
+
+@dataclass
+class FrozenAttention:
+    """One layer's attention on one prompt, all that is linear about it.
+
+    value [groups * width, d_model]; out [d_model, heads * width]; pattern [group, key, head in group, query];
+    constant [position, d_model], what its biases write, or None.
+    """
+
+    value: torch.Tensor
+    out: torch.Tensor
+    pattern: torch.Tensor
+    constant: torch.Tensor | None
+
+    @classmethod
+    def of(cls, frozen, layer: int) -> "FrozenAttention":
+        block, layout, pattern = frozen.parts.blocks[layer], frozen.parts.layout, frozen.patterns[layer]
+        value, value_bias = layout.value(block.attention)
+        out, out_bias = layout.out(block.attention)
+        t, width = frozen.n_positions, out.shape[1] // len(pattern)
+        before = Norm.of(block.attention_norm)
+        value_bias = _sum(value_bias, None if before.bias is None else value @ before.bias)
+        written = _sum(None if value_bias is None else _arriving(pattern, value_bias, width) @ out.T, out_bias)
+        scale = before.scale(frozen.residual_pre[layer])[None, None, :]
+        if block.after_attention is not None:
+            after, attention_out = Norm.of(block.after_attention), frozen.attention_out[layer]
+            after_scale = after.scale(attention_out)
+            out = after.push(out.T).T
+            written = _sum(None if written is None else after.push(written) * after_scale[:, None], after.bias)
+            scale = scale * after_scale[None, :, None]
+        pattern = (pattern * scale).view(len(value) // width, -1, t, t).permute(0, 3, 1, 2).contiguous()
+        constant = None if written is None else written.expand(t, -1)
+        return cls(before.pull(value), out, pattern, constant)
+
+    def pull(self, gradient: torch.Tensor, bias: torch.Tensor) -> None:
+        """Adds to gradient [position, target, d_model] what comes back through the attention, in place."""
+        if self.constant is not None:
+            bias += torch.einsum("qnd,qd->n", gradient, self.constant[: len(gradient)])
+        q, n, _ = gradient.shape
+        groups, _, per_group, _ = self.pattern.shape
+        width = len(self.value) // groups
+        z = torch.matmul(gradient, self.out).view(q, n, groups, per_group, width)
+        z = z.permute(2, 3, 0, 1, 4).reshape(groups, per_group * q, n * width)
+        pattern = self.pattern[:, :q, :, :q].reshape(groups, q, per_group * q)
+        z = torch.bmm(pattern, z).view(groups, q, n, width).permute(1, 2, 0, 3).reshape(q * n, groups * width)
+        gradient += (z @ self.value).view_as(gradient)
+
+
+def _arriving(pattern, value_bias, width):
+    """What a value bias [groups * width] becomes after the pattern [head, query, key]: [query, heads * width].
+
+    The pattern's rows sum to one, but for the float32 of transformers' softmax.
+    """
+    groups = value_bias.view(-1, width)
+    heads = groups.repeat_interleave(len(pattern) // len(groups), 0)
+    return (pattern.sum(-1).T[:, :, None] * heads).flatten(1)
+
+
+def _sum(a, b):
+    """a + b, where None stands for nothing."""
+    return b if a is None else a if b is None else a + b

@@ -1,0 +1,75 @@
+"""The frozen model's linear maps by autograd through the model's own layers: slower than the algebra, and right
+for any decoder whose parts `anatomy` can find, whatever its projections look like.
+
+A layer runs with attention patterns given, norm denominators fixed and its MLP's output put in from outside;
+it is then an affine function of the stream, so its value at zero is what its biases write.
+"""
+
+import torch
+
+from ..anatomy import MLP_INPUT, NORMALIZED
+from .model import forwards, frozen_attention, frozen_norms
+
+
+class Autograd:
+    """The same two methods as `algebra.Algebra`."""
+
+    thread_safe = False  # the model's modules are changed while they run
+
+    def __init__(self, frozen, reads: str):
+        self.frozen, self.reads = frozen, reads
+
+    def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+        """The gradient at what MLP `layer` writes, given one [position, target, d_model] at the stream after it."""
+        written = self._zeros(gradient.shape[1]).requires_grad_()
+        out, _ = self._run(layer, self._zeros(gradient.shape[1]), written)
+        (found,) = torch.autograd.grad(out, written, self._padded(gradient))
+        return found[:, : len(gradient)].transpose(0, 1)
+
+    def pull(self, layer, gradient, n, rows, positions, skip, bias) -> None:
+        """See `Algebra.pull`."""
+        own, total = torch.arange(n, gradient.shape[1]), gradient.shape[1]
+        at_out, at_reader = self._padded(gradient), self._zeros(total)
+        at_out[n:] = 0
+        at_reader[own, positions] = rows
+        if skip is not None:
+            at_reader[:n] += self._padded(skip)
+        stream = self._zeros(total).requires_grad_()
+        outputs = self._run(layer, stream, self._zeros(total))
+        bias += (outputs[0].detach() * at_out).sum((1, 2)) + (outputs[1].detach() * at_reader).sum((1, 2))
+        (found,) = torch.autograd.grad(outputs, stream, (at_out, at_reader), materialize_grads=True)
+        gradient[:] = found[:, : len(gradient)].transpose(0, 1)
+
+    def _zeros(self, n):
+        return self.frozen.embeddings.new_zeros(n, *self.frozen.embeddings.shape)
+
+    def _padded(self, gradient):
+        """[position, target, d_model], maybe of the first positions only -> [target, every position, d_model]."""
+        full = self._zeros(gradient.shape[1])
+        full[:, : len(gradient)] = gradient.transpose(0, 1)
+        return full
+
+    @torch.enable_grad()
+    def _run(self, layer, stream, written):
+        """The frozen layer on stream [target, position, d_model], its MLP writing `written`: the stream after it, and
+        what the transcoder reads."""
+        frozen, block, reader = self.frozen, self.frozen.parts.blocks[layer], []
+        rest, named = frozen.block_arguments[layer]
+        norms = frozen_norms(frozen)  # before the hook: it may run the model
+        at = block.mlp if self.reads == MLP_INPUT else block.mlp_norm
+        keep = at.register_forward_pre_hook(lambda _, args: reader.append(args[0]))
+        no_mlp = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
+        try:
+            with (
+                frozen_attention(frozen.hf, frozen.patterns),
+                norms,
+                forwards(no_mlp),
+            ):
+                out = block.layer(stream, *rest, **named)
+        finally:
+            keep.remove()
+        out = out[0] if isinstance(out, tuple) else out
+        if self.reads == NORMALIZED:
+            norm, scale = frozen.norms[block.mlp_norm]
+            return out, norm.normalised(reader[0], scale)
+        return out, reader[0]

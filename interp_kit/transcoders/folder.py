@@ -1,0 +1,336 @@
+"""Transcoders on disk: circuit-tracer's folder layout, safetensors only, plus one small json of ours.
+
+config.yaml               model_kind, hooks, model_name, activation and k of a top k: what circuit-tracer reads
+interp_kit.json           TranscoderConfig: layers, span, activation, the model's fingerprint
+cross-layer               W_enc_{l}.safetensors  W_enc_{l} [F, d], b_enc_{l} [F], b_dec_{l} [d], threshold_{l} [F],
+                                                 W_skip_{l} [d in, d out]
+                          W_dec_{l}.safetensors  W_dec_{l} [F, targets, d], slot j writes to layer l + j
+per-layer (span 1)        layer_{l}.safetensors  W_enc, W_dec [F, d], b_enc, b_dec, activation_function.threshold [F],
+                                                 W_skip [d out, d in]
+
+Saved as int8, W_enc and W_dec are whole numbers and beside each lies its scale, W_enc_scale [F] and W_dec_scale [F] or
+[F, targets]: row = scale * numbers. circuit-tracer does not know that form; save without a dtype for it.
+
+The two skip matrices are each other's transpose, as circuit-tracer uses them. It reads W_skip_{l} in versions after
+0.5.0, which passes over that tensor, and so over the skip connection; nor does 0.5.0 know a top k: it takes the ReLU.
+
+The formats of other projects are in `formats.py`.
+"""
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+import yaml
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import DryRunError
+from safetensors.torch import save_file
+from torch import nn
+
+from ..storage.atomic import atomic_folder
+from ..storage.shipped import TRANSCODERS, data_folder
+from .foreign import Layer, one_per_layer, read_layers, read_tensors, weight_files
+from .module import CrossLayerTranscoder, TranscoderConfig
+
+LARGE = 256 * 2**20
+"bytes of decoders from which they stay on disk: kept in the file's dtype, and not looked through for NaN"
+
+HUB = re.compile(r"(\w[\w.-]*/[\w.-]+)((?:/[\w.=-]+)*)(?:@([\w./-]+))?")  # owner/repository/folder@revision
+# What is fetched of a repository: no pickles, which can run code; no example texts, which can outweigh the weights.
+_HUB_FILES = [
+    "config.yaml", "interp_kit.json", "cfg.json", "config.json", "activation_scaler.json",
+    "sae.safetensors", "sae_weights.safetensors", "params.safetensors", "params.npz",
+    *(f"{stem}_{digits}.safetensors" for stem in ("layer", "W_enc", "W_dec", "params_layer")
+      for digits in ("[0-9]", "[0-9][0-9]", "[0-9][0-9][0-9]")),
+]  # fmt: skip
+
+
+# ---------------------------------------------------------------- writing
+
+
+def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Writes `clt` to `folder` (made, or replaced as a whole once everything is written).
+
+    `dtype` stores the decoders and encoders in fewer bits: float16, or int8 with one scale a row (a quarter of float32;
+    an error of about 1 % of each row). Thresholds and biases stay float32.
+    """
+    config = clt.config
+    about = {
+        "model_name": config.model.get("name", ""),
+        "model_kind": "transcoder_set" if config.span == 1 else "cross_layer_transcoder",
+        "feature_input_hook": config.reads,
+        "feature_output_hook": config.writes,
+    }
+    if config.activation == "topk":
+        about |= {"activation": "topk", "k": config.k}
+    with atomic_folder(folder) as temporary:
+        for name, tensors in _files(clt, dtype or clt.W_enc.dtype):
+            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, temporary / name)
+        (temporary / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False))
+        (temporary / "interp_kit.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+
+
+def _files(clt, dtype):
+    """(file name, tensors) of every weight file."""
+    for i, layer in enumerate(clt.layers):
+        tensors = {**_rows("W_enc", clt.W_enc[i], dtype), "b_enc": clt.b_enc[i], "b_dec": clt.b_dec[i]}
+        decoder = _rows("W_dec", clt.W_dec[i][:, 0] if clt.config.span == 1 else clt.W_dec[i], dtype)
+        if clt.config.activation == "threshold":
+            tensors["threshold"] = clt.threshold[i]
+        if clt.config.skip:
+            tensors["W_skip"] = clt.W_skip[i].to(torch.float16 if dtype == torch.int8 else dtype)
+        if clt.config.span == 1:
+            tensors |= decoder
+            if "threshold" in tensors:
+                tensors["activation_function.threshold"] = tensors.pop("threshold")
+            yield f"layer_{layer}.safetensors", tensors
+        else:
+            if clt.config.skip:
+                tensors["W_skip"] = tensors["W_skip"].T
+            yield f"W_enc_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in tensors.items()}
+            yield f"W_dec_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in decoder.items()}
+
+
+def _rows(name, rows, dtype):
+    """The tensors that hold `rows` [..., d]."""
+    if dtype != torch.int8:
+        return {name: rows.to(dtype)}
+    scale = rows.float().abs().amax(-1).clamp(min=1e-30) / 127
+    return {name: (rows / scale[..., None]).round().to(torch.int8), f"{name}_scale": scale}
+
+
+def _unscaled(raw, path):
+    """int8 rows in float32 again, where their scales lie beside them."""
+    for name in ("W_enc", "W_dec"):
+        if (scale := raw.pop(f"{name}_scale", None)) is None:
+            continue
+        if name not in raw or scale.shape != raw[name].shape[:-1]:
+            raise ValueError(f"{path}: {name}_scale should have one number for each row of {name}; copy the file again")
+        raw[name] = raw[name].float() * scale[..., None]
+    return raw
+
+
+# ---------------------------------------------------------------- reading
+
+
+def load_transcoder(name: str | Path | list[str | Path], dtype: torch.dtype = torch.float32) -> CrossLayerTranscoder:
+    """A transcoder, by one of
+
+    - the name of a shipped one, "pocket";
+    - a folder that `transcoder.save` or circuit-tracer wrote, or one of EleutherAI sparsify, Gemma Scope, Gemma
+      Scope 2 or SAELens: of one layer, or of a set with one folder (or file) for each layer;
+    - a list of such folders, one for each layer, to choose among several sets;
+    - what lies on the Hugging Face Hub, as "owner/repository", "owner/repository/folder", either with "@revision".
+
+    What it is made of is float, of type `dtype`; only decoders of 256 MB and more stay in the file's type and on the
+    disk, from where they are read row by row when they are used. Raises FileNotFoundError for a folder that is not
+    there; ValueError for a file that is missing, cut short, of the wrong shape or not finite, and for what the
+    package cannot represent; OSError when the Hub does not hand it over. The message names the file and what to do.
+    """
+    if isinstance(name, list | tuple):
+        return _assemble(read_layers([path for each in name for path in _weight_files(_find(each))]), dtype)
+    place = _find(name)
+    if (place / "interp_kit.json").exists():
+        config = _read_config(place)
+        layers = [_read_layer(place, number, config.span == 1) for number in config.layers]
+        return _assemble(layers, dtype, config)
+    if (place / "config.yaml").exists():
+        return _assemble(_circuit_tracer(place), dtype)
+    return _assemble(read_layers(_weight_files(place)), dtype)
+
+
+def _weight_files(place):
+    paths = weight_files(place)
+    if not paths:
+        raise FileNotFoundError(
+            f"no transcoder at {str(place)!r}: expected one of {', '.join(TRANSCODERS)}; a folder with "
+            "interp_kit.json or config.yaml, as written by transcoder.save(folder) or circuit-tracer; a folder of "
+            "sparsify, Gemma Scope or SAELens transcoders; or a name on the Hugging Face Hub, owner/repository"
+        )
+    return paths
+
+
+def _read_config(folder):
+    try:
+        return TranscoderConfig(**json.loads((folder / "interp_kit.json").read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'interp_kit.json'} is not a transcoder's description: {error}") from error
+
+
+def _read_layer(folder, number, per_layer, path=None):
+    """One layer of circuit-tracer's layout; `path` for a per-layer file of another name."""
+    path = path or folder / f"{'layer' if per_layer else 'W_enc'}_{number}.safetensors"
+    raw = read_tensors(path)
+    if per_layer:
+        raw = _unscaled({name.removeprefix("activation_function."): tensor for name, tensor in raw.items()}, path)
+        if {"W_dec", "b_enc", "b_dec"} <= set(raw):  # else the missing one is reported with its shape, later
+            d_model, n_features = raw["b_dec"].numel(), raw["b_enc"].numel()
+            if raw["W_dec"].shape == (d_model, n_features) and d_model != n_features:
+                raw["W_dec"] = raw["W_dec"].T  # so the sets of June 2025 have it
+            raw["W_dec"] = raw["W_dec"][:, None]
+    else:
+        raw |= read_tensors(folder / f"W_dec_{number}.safetensors")
+        raw = _unscaled({name.removesuffix(f"_{number}"): tensor for name, tensor in raw.items()}, path)
+        if "W_skip" in raw:
+            raw["W_skip"] = raw["W_skip"].T
+    known = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
+    if unknown := set(raw) - set(known):
+        raise ValueError(f"{path} has tensors that interp_kit does not know: {', '.join(sorted(unknown))}")
+    return Layer(path, number, raw, {})
+
+
+def _circuit_tracer(folder):
+    """The layers of a folder with config.yaml alone."""
+    path = folder / "config.yaml"
+    try:
+        about = yaml.safe_load(path.read_text())
+        kind, activation = about["model_kind"], about.get("activation", "relu")
+        facts = {"reads": about["feature_input_hook"], "writes": about["feature_output_hook"]}
+        if activation == "topk":
+            facts |= {"activation": "topk", "k": about["k"]}
+        if about.get("model_name"):
+            facts["model"] = {"name": about["model_name"]}
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} should have model_kind, feature_input_hook, feature_output_hook (and k for activation: topk): "
+            f"{type(error).__name__} {error}"
+        ) from error
+    if kind not in ("transcoder_set", "cross_layer_transcoder"):
+        raise ValueError(f"{path}: model_kind {kind!r} is neither transcoder_set nor cross_layer_transcoder")
+    if activation not in ("relu", "jump_relu", "topk"):
+        raise ValueError(f"{path}: activation {activation!r} is none of relu, jump_relu (with thresholds), topk")
+
+    if about.get("transcoders"):  # one file for each layer, in this or another repository
+        layers = [_listed(folder, entry, number) for number, entry in enumerate(about["transcoders"])]
+    else:
+        stem = "layer" if kind == "transcoder_set" else "W_enc"
+        found = {
+            int(match[1]) for p in folder.iterdir() if (match := re.fullmatch(rf"{stem}_(\d+)\.safetensors", p.name))
+        }
+        layers = [_read_layer(folder, number, stem == "layer") for number in range(max(found, default=0) + 1)]
+    return [replace(layer, facts=layer.facts | facts) for layer in layers]
+
+
+def _listed(folder, entry, number):
+    """A layer from an entry of `transcoders`: a path, or hf://owner/repository/path?revision=..."""
+    path = folder / entry
+    if hub := re.fullmatch(r"hf://([^/]+/[^/]+)/([^?]+)(?:\?revision=(.+))?", entry):
+        path = Path(hf_hub_download(hub[1], hub[2], revision=hub[3]))
+    if re.fullmatch(r"layer_\d+\.safetensors", path.name):
+        return _read_layer(path.parent, number, True, path)
+    return replace(read_layers([path])[0], number=number)
+
+
+# ---------------------------------------------------------------- from layers to the module
+
+
+def _assemble(layers, dtype, config=None):
+    """The module of these layers; without `config` they describe themselves."""
+    config = config or _describe(layers)
+    with torch.device("meta"):  # shapes without memory: random weights, drawn to be overwritten, would fill it
+        clt = CrossLayerTranscoder(config)
+    stacked = {
+        name: torch.zeros(tensor.shape, dtype=dtype)
+        for name in ("W_enc", "b_enc", "b_dec", "threshold", "W_skip")
+        if (tensor := getattr(clt, name)) is not None
+    }
+    large = sum(layer.tensors["W_dec"].nbytes for layer in layers if "W_dec" in layer.tensors) >= LARGE
+    for i, layer in enumerate(layers):
+        for name, whole in stacked.items():
+            if name != "threshold" or config.activation == "threshold":
+                whole[i] = _checked(layer, name, whole[i].shape)
+                _check_finite(layer, name, whole[i])
+        decoder = _checked(layer, "W_dec", clt.W_dec[i].shape)
+        if not large:
+            decoder = decoder.to(dtype)
+            _check_finite(layer, "W_dec", decoder)
+        clt.W_dec[i] = nn.Parameter(decoder, requires_grad=False)
+    clt.threshold = stacked.pop("threshold")
+    for name, whole in stacked.items():
+        setattr(clt, name, nn.Parameter(whole, requires_grad=False))
+    return clt.eval()
+
+
+def _describe(layers):
+    first, numbers = layers[0], [layer.number for layer in layers]
+    for layer in layers:
+        if layer.facts != first.facts or set(layer.tensors) != set(first.tensors):
+            here, there = (f"{x.path}: {x.facts}, {', '.join(sorted(x.tensors))}" for x in (first, layer))
+            raise ValueError(f"the layers of one transcoder should be alike, and these differ. {here}. {there}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"several files for one layer: {', '.join(f'{x.path} (layer {x.number})' for x in layers)}")
+    if missing := {"b_enc", "b_dec", "W_dec"} - set(first.tensors):
+        raise ValueError(
+            f"{first.path} should have a tensor {', '.join(sorted(missing))}; it has {', '.join(first.tensors)}"
+        )
+    if "reads" not in first.facts:
+        raise ValueError(
+            f"config.json is missing beside {first.path}: nothing says what the encoders read, copy it too"
+        )
+    span = first.tensors["W_dec"].shape[1]
+    if span > 1 and numbers != list(range(max(span, len(numbers)))):
+        raise ValueError(
+            f"a cross-layer transcoder of {span} layers has files for layers 0 to {span - 1}, and those in "
+            f"{first.path.parent} are of {', '.join(map(str, numbers))}: copy the missing ones too"
+        )
+    facts = {"activation": "threshold" if "threshold" in first.tensors else "relu"} | first.facts
+    return TranscoderConfig(
+        d_model=first.tensors["b_dec"].numel(),
+        n_features=first.tensors["b_enc"].numel(),
+        layers=numbers,
+        span=span,
+        skip="W_skip" in first.tensors,
+        **facts,
+    )
+
+
+def _checked(layer, name, shape):
+    value = layer.tensors.pop(name, None)
+    if value is None or value.shape != shape:
+        found = "nothing" if value is None else list(value.shape)
+        raise ValueError(f"layer {layer.number} of {layer.path.parent}: {name} should be {list(shape)}, found {found}")
+    return value
+
+
+def _check_finite(layer, name, value):
+    if not value.isfinite().all():
+        raise ValueError(
+            f"layer {layer.number} of {layer.path.parent}: {name} holds NaN or infinite weights; train or copy it again"
+        )
+
+
+# ---------------------------------------------------------------- from a name to a folder
+
+
+def _find(name):
+    if name in TRANSCODERS:
+        return data_folder() / TRANSCODERS[name]
+    path, hub = Path(name).expanduser().absolute(), isinstance(name, str) and HUB.fullmatch(name)
+    return path if path.exists() or not hub else _hub_folder(*hub.groups())
+
+
+def _hub_folder(repository, subfolder, revision):
+    """The Hub's copy in the local cache, downloaded where missing."""
+    inside = subfolder.strip("/") + "/" if subfolder else ""
+    top = [inside + file for file in _HUB_FILES]
+    patterns = top + [f"{inside}*/{file}" for file in _HUB_FILES]
+    try:
+        try:
+            listed = snapshot_download(repository, revision=revision, allow_patterns=patterns, dry_run=True)
+            listed = [file.filename for file in listed]
+            if {inside + "config.yaml", inside + "interp_kit.json"} & set(listed):
+                patterns = top
+            else:
+                one_per_layer([Path(file) for file in listed])  # before hundreds of gigabytes are fetched
+        except DryRunError:
+            pass  # no connection: the next line takes what is cached
+        folder = snapshot_download(repository, revision=revision, allow_patterns=patterns)
+    except OSError as error:
+        raise OSError(
+            f"there is no folder {repository + subfolder!r} here, and the Hugging Face Hub did not hand over "
+            f"{repository!r} ({error}). Check the spelling and the connection; for a repository with terms, accept "
+            "them on its page and log in with `hf auth login`"
+        ) from error
+    return Path(folder) / inside

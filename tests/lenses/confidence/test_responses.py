@@ -1,0 +1,178 @@
+"""Log-probabilities through the real client, from a server on this machine that answers as OpenAI's does."""
+
+import json
+import math
+
+import pytest
+from local_openai import local_openai
+from openai import OpenAI
+from tiny import tiny_model
+
+import interp_kit as ik
+
+PROMPT = "the capital of Texas is"
+
+
+@pytest.fixture(scope="module")
+def local():
+    """What the served model says, and a function that answers requests with it."""
+    return ik.lenses.logprobs(tiny_model(), prompt=PROMPT, max_new_tokens=3, top_logprobs=4)
+
+
+def client(url):
+    return OpenAI(base_url=url, api_key="local")
+
+
+def same(found, local):
+    assert found.content == local.content and found.text == local.text
+
+
+def chat(local, **more):
+    message = {"role": "assistant", "content": local.text}
+    choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": local.to_chat()} | more
+    return {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+
+
+def responses(local):
+    text = {"type": "output_text", "text": local.text, "annotations": [], "logprobs": local.to_responses()}
+    message = {"id": "m", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
+    reasoning = {"id": "r", "type": "reasoning", "summary": []}
+    body = {"id": "x", "object": "response", "created_at": 0, "model": "m", "status": "completed", "tools": []}
+    return body | {"output": [reasoning, message], "parallel_tool_calls": False, "tool_choice": "auto"}
+
+
+def test_chat_completions(local):
+    with local_openai(whole=lambda path, request: chat(local)) as (url, seen):
+        response = client(url).chat.completions.create(
+            model="m", messages=[{"role": "user", "content": PROMPT}], logprobs=True, top_logprobs=4
+        )
+    assert seen[0]["path"] == "/v1/chat/completions" and seen[0]["logprobs"] is True
+    same(ik.lenses.read_logprobs(response), local)
+
+
+def test_responses_api(local):
+    with local_openai(whole=lambda path, request: responses(local)) as (url, seen):
+        include = ["message.output_text.logprobs"]
+        response = client(url).responses.create(model="m", input=PROMPT, include=include, top_logprobs=4)
+    assert seen[0]["path"] == "/v1/responses"
+    same(ik.lenses.read_logprobs(response), local)
+
+
+def test_streamed_chat(local):
+    chunks = [
+        {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "m",
+         "choices": [{"index": 0, "delta": {"content": r["token"]}, "logprobs": {"content": [r], "refusal": None}}]}
+        for r in local.content
+    ]  # fmt: skip
+    end = chunks[0] | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "logprobs": None}]}
+    with local_openai(whole=lambda path, request: [*chunks, end]) as (url, _):
+        stream = client(url).chat.completions.create(model="m", messages=[], logprobs=True, stream=True)
+        same(ik.lenses.read_logprobs(stream), local)
+
+
+def test_streamed_responses_have_no_bytes(local):
+    """They are those of the tokens' texts then."""
+    events = [
+        {"type": "response.output_text.delta", "sequence_number": i, "item_id": "m", "output_index": 0,
+         "content_index": 0, "delta": r["token"], "logprobs": [{"token": r["token"], "logprob": r["logprob"],
+         "top_logprobs": [{"token": a["token"], "logprob": a["logprob"]} for a in r["top_logprobs"]]}]}
+        for i, r in enumerate(local.content)
+    ]  # fmt: skip
+    with local_openai(whole=lambda path, request: events) as (url, _):
+        stream = client(url).responses.create(model="m", input=PROMPT, stream=True)
+        same(ik.lenses.read_logprobs(stream), local)
+
+
+def test_saved_in_any_form(local, tmp_path):
+    path = tmp_path / "response.json"
+    for body in (chat(local), responses(local), local.to_chat(), local.content, local.to_responses()):
+        same(ik.lenses.read_logprobs(body), local)
+        same(ik.lenses.read_logprobs(json.dumps(body)), local)
+        path.write_text(json.dumps(body))
+        same(ik.lenses.read_logprobs(path), local)
+        same(ik.lenses.read_logprobs(str(path)), local)
+
+
+def test_the_older_completions():
+    columns = {
+        "tokens": ["The", " end"], "token_logprobs": [None, -0.5], "text_offset": [0, 3],
+        "top_logprobs": [None, {" end": -0.5, " sky": -1.5}],
+    }  # fmt: skip
+    found = ik.lenses.read_logprobs({"choices": [{"text": "The end", "logprobs": columns}]})
+    assert [r["token"] for r in found.content] == [" end"]  # the first has nothing before it
+    assert found.table["alternative"][0] == " sky"
+
+
+def test_the_older_completions_streamed():
+    def chunk(token):
+        columns = {"tokens": [token], "token_logprobs": [-0.5], "top_logprobs": [{token: -0.5}], "text_offset": [0]}
+        choice = {"index": 0, "text": token, "logprobs": columns, "finish_reason": None}
+        return {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+
+    with local_openai(whole=lambda path, request: [chunk("The"), chunk(" end")]) as (url, _):
+        stream = client(url).completions.create(model="m", prompt=PROMPT, logprobs=1, stream=True)
+        assert ik.lenses.read_logprobs(stream).text == "The end"
+
+
+def test_bytes_and_half_characters(local):
+    same(ik.lenses.read_logprobs(json.dumps(local.content).encode()), local)
+    found = ik.lenses.read_logprobs([{"token": "\ud83d", "logprob": -1.0}])
+    assert found._repr_html_().encode() and found.content[0]["token"] == "?"
+    with pytest.raises(ValueError, match="an empty text"):
+        ik.lenses.read_logprobs(" ")
+
+
+def test_another_choice(local):
+    body = chat(local)
+    body["choices"].append(body["choices"][0] | {"index": 1, "logprobs": {"content": local.content[:1]}})
+    assert len(ik.lenses.read_logprobs(body, choice=1).content) == 1
+    with pytest.raises(ValueError, match="choices 0 to 1"):
+        ik.lenses.read_logprobs(body, choice=2)
+
+
+def test_entropy_of_a_response_is_the_least_it_can_be(local):
+    """The top list in place of the whole vocabulary: never more than the truth, and close when little is left out."""
+    table, exact = ik.lenses.read_logprobs(local.content).table, local.table
+    assert (table["entropy"] <= exact["entropy"] + 1e-6).all()
+    whole = ik.lenses.logprobs(tiny_model(), prompt=PROMPT, max_new_tokens=3, top_logprobs=15)
+    read = ik.lenses.read_logprobs(whole.content).table["entropy"]
+    assert list(read) == pytest.approx(list(whole.table["entropy"]), rel=1e-3)
+
+
+def test_a_refusal_is_read(local):
+    assert len(ik.lenses.read_logprobs({"content": None, "refusal": local.content}).content) == len(local.content)
+
+
+def test_minus_9999_stays_finite():
+    found = ik.lenses.read_logprobs([{"token": "a", "logprob": -9999.0, "bytes": None, "top_logprobs": []}])
+    assert found.table["probability"][0] == 0 and math.isfinite(found.table["entropy"][0])
+    assert "<span" in found._repr_html_()
+
+
+BAD = [
+    ({"choices": [{"message": {}, "logprobs": None}]}, "logprobs=True"),
+    ({"output": [{"content": [{"type": "output_text", "text": "x"}]}]}, "output_text.logprobs"),
+    ({"error": {"message": "no"}}, "without log-probabilities"),
+    ([{"token": 3, "logprob": -1}], "token 0: expected a token's text, got int"),
+    ([{"token": "a", "logprob": 0.5}], "at most 0, got 0.5"),
+    ([{"token": "a", "logprob": "-1"}], "at most 0"),
+    ([{"token": "a", "logprob": float("nan")}], "at most 0"),
+    ([{"token": "a", "logprob": -1, "bytes": [300]}], "0 to 255"),
+    ([{"token": "a", "logprob": -1, "top_logprobs": {"b": 1}}], "expected a list, got dict"),
+    ([3], "expected an object, got int"),
+    ({"choices": [{"logprobs": {"tokens": ["a"], "token_logprobs": []}}]}, "differ in length"),
+    ({"choices": {}}, "choices: expected a list"),
+    (3, "a int without"),
+]
+
+
+@pytest.mark.parametrize("content, message", BAD)
+def test_what_is_wrong_is_said(content, message):
+    with pytest.raises(ValueError, match=message):
+        ik.lenses.read_logprobs(content)
+
+
+def test_a_stream_without_them():
+    chunk = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "logprobs": None}]}
+    with pytest.raises(ValueError, match="the stream carries no"):
+        ik.lenses.read_logprobs(iter([chunk]))
