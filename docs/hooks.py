@@ -4,12 +4,14 @@ Links in Markdown are those of the repository, so they also work where the repos
 Here they become links between pages, or, for a file that is no page, an address of the public repository.
 """
 
+import ast
 import os
 import re
 from pathlib import Path, PurePosixPath
 
+import griffe
 import plotly.offline
-from mkdocs.structure.files import File, InclusionLevel
+from mkdocs.structure.files import File
 from notebook_page import fill_in, lesson_page
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +28,8 @@ def _in_site() -> dict[str, str]:
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     return (
         {f"docs/{page}": page for page in pages}
-        | {"README.md": "index.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
+        | {"README.md": "index.md"}
+        | {name: name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")}
         | {"data/pocket/tour.svg": "assets/tour.svg"}
         | {path.relative_to(ROOT).as_posix(): f"lessons/{path.stem}.md" for path in LESSONS}
         | {path.relative_to(ROOT).as_posix(): f"cards/{path.parent.name}.md" for path in CARDS}
@@ -67,12 +70,26 @@ def on_files(files, config):
         files.append(File.generated(config, page, content=text))
     for room in ROOMS:
         files.append(File.generated(config, f"reference/{room.name}.md", content=_room_page(room)))
+    files.append(File.generated(config, "reference/index.md", content=_index_of_names()))
     files.append(File.generated(config, "assets/plotly.js", content=plotly.offline.get_plotlyjs()))
     return files
 
 
 def _room_page(room) -> str:
     return f"# ik.{room.name}\n\n::: {PACKAGE.name}.{room.name}\n"
+
+
+def _index_of_names() -> str:
+    """The names of `ik.` itself, as the stub lists them, each with the first sentence of its docstring."""
+    package = griffe.load(PACKAGE.name, search_paths=[ROOT], resolve_aliases=True)
+    rows = []
+    for line in ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body:
+        if isinstance(line, ast.ImportFrom) and line.module:
+            for name in (alias.name for alias in line.names):
+                path = f"{PACKAGE.name}.{line.module}.{name}"
+                first = re.split(r"(?<=[.:;])\s", package[f"{line.module}.{name}"].docstring.value)[0]
+                rows.append(f"| [`ik.{name}`]({line.module}.md#{path}) | {' '.join(first.split()).rstrip(':;')} |")
+    return "# Reference\n\nThe names for the main job; the rooms have the rest.\n\n| | |\n| --- | --- |\n" + "\n".join(rows)
 
 
 def on_page_markdown(markdown, page, config, files):
