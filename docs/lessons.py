@@ -29,24 +29,28 @@ LONGEST = 600  # seconds that one cell may take on a busy machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 
 
-def executed(lesson: Path, folder: Path = EXECUTED) -> nbformat.NotebookNode:
+def executed(lesson: Path) -> nbformat.NotebookNode:
     """The lesson with its outputs, run now if it has changed since it last ran.
 
     `metadata.interp_kit` tells the processor seconds that it took. Raises nbclient's CellExecutionError where a cell
     or the lesson's checks fail; then nothing is kept.
     """
-    copy = folder / lesson.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(copy.with_suffix(".lock")):  # tests may run side by side
-        made_of = _hash([lesson, _checks(lesson)]) + _shared_hash()
-        if copy.exists():
-            notebook = nbformat.read(copy, as_version=4)
-            if notebook.metadata.interp_kit.made_of == made_of:
-                return notebook
+    EXECUTED.mkdir(parents=True, exist_ok=True)
+    with FileLock(EXECUTED / f"{lesson.stem}.lock"):  # tests may run side by side
+        if kept := _kept(lesson):
+            return kept
         notebook = nbformat.read(lesson, as_version=4)
-        notebook.metadata["interp_kit"] = {"made_of": made_of, "seconds": _run(notebook, _checks(lesson))}
-        nbformat.write(notebook, copy)
+        notebook.metadata["interp_kit"] = {"seconds": _run(notebook, _checks(lesson)), "made_of": _made_of(lesson)}
+        nbformat.write(notebook, EXECUTED / lesson.name)
     return notebook
+
+
+def _kept(lesson) -> nbformat.NotebookNode | None:
+    """The executed copy, where there is one of just this lesson and code."""
+    if not (EXECUTED / lesson.name).exists():
+        return None
+    notebook = nbformat.read(EXECUTED / lesson.name, as_version=4)
+    return notebook if notebook.metadata.interp_kit.made_of == _made_of(lesson) else None
 
 
 def _run(notebook, checks) -> float:
@@ -75,6 +79,10 @@ def _checks(lesson) -> Path:
     return CHECKS / f"{lesson.stem}.py"
 
 
+def _made_of(lesson) -> str:
+    return _hash([lesson, _checks(lesson)]) + _shared_hash()
+
+
 @cache
 def _shared_hash() -> str:
     files = [file for path in MADE_OF for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
@@ -85,7 +93,7 @@ def _hash(files) -> str:
     total = hashlib.sha256()
     for file in files:
         if file.is_file():
-            total.update(str(file.name).encode() + hashlib.sha256(file.read_bytes()).digest())
+            total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
 
 
@@ -94,6 +102,8 @@ def _report(lesson) -> str:
 
 
 if __name__ == "__main__":
+    if changed := [lesson for lesson in LESSONS if not _kept(lesson)]:
+        print(f"Running {len(changed)} of {len(LESSONS)} lessons (all of them take some minutes) ...", flush=True)
     with ProcessPoolExecutor(max_workers=2) as pool:
-        for line in pool.map(_report, LESSONS):
-            print(line, flush=True)
+        for line in pool.map(_report, changed):
+            print(f"  {line}", flush=True)
