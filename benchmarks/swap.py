@@ -42,7 +42,7 @@ def control(graph, transcoder, steers, concepts, place, rng):
                 random_steers.append(replace(steer, node=rng.choice(here)))
                 taken.add(random_steers[-1].node)
         else:
-            other = rng.randrange(transcoder.counts[transcoder.layers.index(layer)])
+            other = rng.randrange(transcoder.n_features_per_layer[transcoder.layers.index(layer)])
             norms = (written_norm(transcoder, layer, f) for f in (feature, other))
             scale = next(norms) / next(norms)
             random_steers.append(ik.Steer(f"{layer}_{other}_{position}", value=steer.value * scale))

@@ -85,7 +85,9 @@ def train_ours(options):
     data = {name: value.float() for name, value in load_file(options.activations).items()}
     n, _, d = data["x"].shape
     span = n if options.span == "all" else 1
-    config = TranscoderConfig(d, options.features, list(range(n)), span, options.activation, options.k)
+    config = TranscoderConfig(
+        d, options.features, list(range(n)), span, "topk" if options.activation == "topk" else "jumprelu", options.k
+    )
     stream = Given(data["x"], data["y"], options.batch)
     about = {"steps": options.steps, "learning_rate": options.lr, "seed": 0}
     trainer = Trainer(config, stream, Processes("data", torch.device("cpu")), jump=False, sparsity=0.0, **about)
@@ -116,7 +118,7 @@ def compare(size):
     activations = write_activations(about["model"], about["tokens"])
     programs = {"ours": [sys.executable, __file__, "ours"]}
     programs["ours, in float32"] = [*programs["ours"], "--float32"]
-    programs["ours, threshold"] = [*programs["ours"], "--activation", "threshold"]
+    programs["ours, batchtopk"] = [*programs["ours"], "--activation", "batchtopk"]
     for name, installs in PEERS.items():
         programs[name] = [environment(name, installs), HERE / "peers" / f"train_{name}.py"]
     programs["llamascopium, ReLU"] = [*programs["llamascopium"], "--activation", "relu"]

@@ -31,7 +31,7 @@ from recipes.pocket import Recipe, train_pocket
 
 CHECKPOINTS = Path("build")
 PROMPT = "The capital of the state containing Dallas is"
-TRANSCODER = {"n_features": 2560, "activation": "threshold", "k": 6, "steps": 1500}
+TRANSCODER = {"n_features": 2560, "activation": "batchtopk", "k": 6, "steps": 1500}
 TEXTS = 30_000  # sentences the transcoder trains on
 EXAMPLES = 12_000  # of them, to find the features that never fire
 SHOWN = 16  # examples kept a feature
@@ -66,7 +66,7 @@ def main(folder: Path) -> None:
 def without_dead(model, transcoder, texts):
     """The transcoder with the features that fire on the texts it was trained on."""
     density = evaluate_transcoder(model, transcoder, texts).density
-    return transcoder.only([(d > LEAST).nonzero()[:, 0] for d in density])
+    return transcoder.keep_features([(d > LEAST).nonzero()[:, 0] for d in density])
 
 
 def dictionaries(model, transcoder, texts) -> dict:

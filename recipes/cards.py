@@ -124,8 +124,8 @@ def model_card(model, world, recipe, report) -> str:
 def transcoder_card(transcoder, world, report, least) -> str:
     numbers = report["transcoder"]
     return TRANSCODER.format(
-        n_features=sum(transcoder.counts),
-        counts=", ".join(f"{n:,}" for n in transcoder.counts),
+        n_features=sum(transcoder.n_features_per_layer),
+        counts=", ".join(f"{n:,}" for n in transcoder.n_features_per_layer),
         least=round(1 / least),
         n_layers=len(transcoder.layers),
         tokens=round(numbers["tokens"]),
@@ -158,7 +158,7 @@ def real_transcoder_card(transcoder, report) -> str:
             ("NMSE", "NMSE", ".3f"), ("top1", "top-1", ".1%"), ("KL", "KL", ".3f"), ("replaced", "loss", ".3f")
         )
     }  # fmt: skip
-    counts = transcoder.counts
+    counts = transcoder.n_features_per_layer
     return REAL_TRANSCODER.format(
         n_features=sum(counts),
         n_layers=len(counts),

@@ -29,7 +29,7 @@ TEXT = Path("build/smollm2")
 CHECKPOINT = TEXT / "transcoder"
 OWN = 5  # times that the model's own writing, scarce and dear, is read for once of the prose
 # 1,248 features a layer are what 45 MB hold in int8.
-TRANSCODER = {"n_features": 1248, "activation": "threshold", "kind": "per-layer", "k": 16}
+TRANSCODER = {"n_features": 1248, "activation": "batchtopk", "kind": "per-layer", "k": 16}
 TRAINING = {"steps": 4000, "batch": 1024, "learning_rate": 2e-3, "memory": "2GB"}
 EVALUATED = 200  # held-out texts that the numbers are measured on
 LOOKED_UP = {"own": 250, "prose": 250, "world": 2000}  # texts in which features are looked up ...

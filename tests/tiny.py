@@ -65,7 +65,7 @@ def tiny_transcoder(model, seed=1, n_features=20, activation="topk", span=None, 
     clt = CrossLayerTranscoder(config)
     for parameter in clt.parameters():
         parameter.data = torch.randn_like(parameter) * 0.5
-    if activation == "threshold":
+    if activation == "jumprelu":
         clt.threshold.uniform_(0.1, 1.0)
     return clt.requires_grad_(False)
 
@@ -73,7 +73,7 @@ def tiny_transcoder(model, seed=1, n_features=20, activation="topk", span=None, 
 def planted_transcoder(model, *features):
     """A transcoder whose features in layer 0 fire on the given words, each on its own and all equally, the others
     never; changes the model so that its stream before the first MLP is the embedding alone."""
-    clt = tiny_transcoder(model, activation="threshold", reads="hook_resid_mid")
+    clt = tiny_transcoder(model, activation="jumprelu", feature_input_hook="hook_resid_mid")
     clt.W_enc.data.zero_()
     clt.b_enc.data.fill_(-1)
     clt.threshold.zero_()

@@ -25,13 +25,13 @@ def random_transcoder(model, prompt, n_features, span=1, skip=False, threshold=F
         n_features=n_features,
         layers=list(range(n)),
         span=span,
-        activation="threshold" if threshold else "relu",
-        reads="mlp.hook_in" if span == 1 else "hook_resid_mid",
+        activation="jumprelu" if threshold else "relu",
+        feature_input_hook="mlp.hook_in" if span == 1 else "hook_resid_mid",
         skip=skip,
         model={"name": model.name, "fingerprint": model.fingerprint},
     )
     clt = CrossLayerTranscoder(config).requires_grad_(False)
-    x, y = frozen.transcoder_input(config.reads)[:, 1:], frozen.mlp_out[:, 1:]
+    x, y = frozen.transcoder_input(config.feature_input_hook)[:, 1:], frozen.mlp_out[:, 1:]
     torch.nn.init.normal_(clt.W_enc, std=d**-0.5)
     pre = x @ clt.W_enc.mT
     level = torch.stack([torch.quantile(p.flatten(), 1 - share) for p in pre])

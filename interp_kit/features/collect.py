@@ -41,7 +41,7 @@ def collect_features(model, units, texts, n_examples: int = 10, seed: int = 0) -
     rows = TextRows(model, texts, seed)
     total = len(rows.texts) if isinstance(rows.texts, Sequence) else None
     rows.texts = taken = _Counted(rows.texts)
-    reader = _Reader(units, max(len(rows.first), int(units.skips_first)), n_examples, seed)
+    reader = _Reader(units, max(len(rows.first), int(units.excludes_first_position)), n_examples, seed)
     with tqdm(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
         stream = rows.epoch()
         while some := list(islice(stream, ROWS_AT_ONCE)):
@@ -59,7 +59,7 @@ def neuron_examples(model, layer: int, neuron: int, texts, n_examples: int = 10)
     Raises ValueError for a layer or a neuron that the model does not have.
     """
     neurons = Neurons(model, [layer])
-    if not 0 <= neuron < neurons.counts[0]:
+    if not 0 <= neuron < neurons.n_features_per_layer[0]:
         raise ValueError(f"neuron {neuron}: layer {layer} has neurons 0 to {neurons.counts[0] - 1}")
     return collect_features(model, neurons, texts, n_examples).show(layer, neuron, n_examples=n_examples)
 
@@ -91,7 +91,9 @@ class _Reader:
     def __init__(self, units, start, n_examples, seed):
         self.units, self.start = units, start
         draw = torch.Generator().manual_seed(seed)
-        self.layers = [_Layer(count, n_examples, units.quiet, units.model.vocab_size, draw) for count in units.counts]
+        self.layers = [
+            _Layer(count, n_examples, units.quiet, units.model.vocab_size, draw) for count in units.n_features_per_layer
+        ]
         self.tokens = self.met = self.pruned_at = 0
         self.numbers: dict[tuple[int, ...], int] = {}  # of the windows that may be examples
 

@@ -18,7 +18,7 @@ class _OfModel:
     of either sign."""
 
     quiet = 0.1
-    skips_first = False
+    excludes_first_position = False
 
     def check_model(self, model) -> None:
         """Raises ValueError for another model than the one these units belong to."""
@@ -42,7 +42,7 @@ class Neurons(_OfModel):
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         blocks = anatomy(model.hf).blocks
         self._first, self._last = zip(*(_projections(blocks[layer].mlp, model.d_model) for layer in self.layers))
-        self.counts = [_weight(last).shape[1] for last in self._last]
+        self.n_features_per_layer = [_weight(last).shape[1] for last in self._last]
 
     @torch.no_grad()
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -74,7 +74,7 @@ class RandomDirections(_OfModel):
         draw = torch.Generator().manual_seed(seed)
         directions = torch.randn(len(self.layers), n, model.d_model, generator=draw)
         self._directions = normalize(directions, dim=-1).to(model.dtype)
-        self.counts = [n] * len(self.layers)
+        self.n_features_per_layer = [n] * len(self.layers)
 
     def activations(self, ids):
         x, _ = mlp_activations(self.model.hf, ids, MLP_INPUT, self.layers)
@@ -95,21 +95,21 @@ class Features:
     def __init__(self, model, transcoder):
         transcoder.check_model(model)
         self.model, self.transcoder = model, transcoder
-        self.layers, self.counts = transcoder.layers, transcoder.counts
-        self.skips_first = transcoder.config.skips_first
+        self.layers, self.n_features_per_layer = transcoder.layers, transcoder.n_features_per_layer
+        self.excludes_first_position = transcoder.config.excludes_first_position
 
     @torch.no_grad()
     def activations(self, ids):
-        x, _ = mlp_activations(self.model.hf, ids, self.transcoder.config.reads, self.layers)
-        for i, count in enumerate(self.counts):
+        x, _ = mlp_activations(self.model.hf, ids, self.transcoder.config.feature_input_hook, self.layers)
+        for i, count in enumerate(self.n_features_per_layer):
             yield self.transcoder.encode_layer(i, x[i])[..., :count]
 
     def written(self, i):
         """Summed over the layers that the features write to."""
-        return self.transcoder.W_dec[i][: self.counts[i]].sum(1).to(self.transcoder.W_enc.dtype)
+        return self.transcoder.W_dec[i][: self.n_features_per_layer[i]].sum(1).to(self.transcoder.W_enc.dtype)
 
     def read(self, i):
-        return self.transcoder.W_enc[i, : self.counts[i]]
+        return self.transcoder.W_enc[i, : self.n_features_per_layer[i]]
 
 
 def units_of(model, what):

@@ -24,7 +24,7 @@ from ..models.frozen.model import frozen_attention, frozen_norms
 
 
 @dataclass(frozen=True)
-class Change:
+class FeatureEdit:
     """One feature at some positions. `index` counts transcoded layers; `rule` is "factor", "value" or "add"."""
 
     index: int
@@ -54,7 +54,7 @@ class Run:
     preactivations: list[torch.Tensor]
 
 
-class Patching:
+class FeatureEdits:
     """One prompt's run, on which versions with changed features are built.
 
     `activations` [layer, position, feature] are the prompt's own.
@@ -62,14 +62,14 @@ class Patching:
 
     def __init__(self, frozen, transcoder):
         self.frozen, self.transcoder = frozen, transcoder
-        self.x = frozen.transcoder_input(transcoder.config.reads)[transcoder.layers]
+        self.x = frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers]
         self.preactivations = transcoder.preactivations(self.x)
         self.activations = transcoder.encode(self.x)
 
     @torch.no_grad()
     def run(
         self,
-        versions: Sequence[Sequence[Change]],
+        versions: Sequence[Sequence[FeatureEdit]],
         constrained_layers: range | None = None,
         freeze_attention: bool = True,
         cache: DynamicCache | None = None,
@@ -104,7 +104,7 @@ class Patching:
             taken |= here
 
     @torch.no_grad()
-    def generate(self, changes: Sequence[Change], n: int, stops: set[int], **mode) -> list[int]:
+    def generate(self, changes: Sequence[FeatureEdit], n: int, stops: set[int], **mode) -> list[int]:
         """Up to n new tokens, greedily. The prompt is changed in the given mode; on new tokens the open-ended changes
         (of positions from p on) keep acting, and nothing is frozen."""
         cache, hf = DynamicCache(config=self.frozen.hf.config), self.frozen.hf
@@ -146,7 +146,7 @@ class Patching:
                 out = self.frozen.mlp_out[layer].expand_as(out)
                 if transcoder.W_skip is not None and index is not None:  # the graph's skip paths stay open
                     moved = inputs[index] - self.x[index]
-                    if transcoder.config.skips_first:
+                    if transcoder.config.excludes_first_position:
                         moved[:, 0] = 0
                     out = out + moved @ transcoder.W_skip[index].T
             elif constrained:
@@ -168,9 +168,9 @@ class Patching:
 
     def _on_read(self, layer, n_constrained, callback):
         """With all layers constrained norms are frozen: also the one that a "normalised" transcoder reads behind."""
-        block, reads = self.frozen.parts.blocks[layer], self.transcoder.config.reads
-        if reads != NORMALIZED or n_constrained < self.frozen.n_layers:
-            return block.on_read(reads, callback)
+        block, feature_input_hook = self.frozen.parts.blocks[layer], self.transcoder.config.feature_input_hook
+        if feature_input_hook != NORMALIZED or n_constrained < self.frozen.n_layers:
+            return block.on_read(feature_input_hook, callback)
         norm, scale = self.frozen.norms[block.mlp_norm]
         return block.on_read(RESIDUAL, lambda x: callback(norm.normalised(x, scale)))
 
@@ -184,7 +184,7 @@ class Patching:
                 positions = slice(None) if new_token else change.positions
                 pre = seen[version, positions]
                 current = transcoder.activate(pre, transcoder.threshold[index])[:, change.feature]
-                if transcoder.config.skips_first and not new_token:
+                if transcoder.config.excludes_first_position and not new_token:
                     current = torch.where(torch.arange(seen.shape[1])[positions] == 0, 0, current)
                 start = current
                 if not new_token:

@@ -1,7 +1,7 @@
 """Interventions: change features in the real model and see what its next token becomes.
 
 A graph is a hypothesis; this is how to test it. `Steer` says what to change, `swap` makes the changes that put one
-concept in another's place, `intervene` runs the model with them; what reacts is said in `patching.py`.
+concept in another's place, `intervene` runs the model with them; what reacts is said in `feature_edits.py`.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 
 from ..models.frozen import FrozenModel
 from .attribution import in_same_dtype
-from .feature_edits import Change, Patching, Run
+from .feature_edits import FeatureEdit, FeatureEdits, Run
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Steer:
     def nodes(self) -> list[str]:
         return [self.node] if isinstance(self.node, str) else list(self.node)
 
-    def changes(self, patching: Patching) -> list[Change]:
+    def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
         multiplies it."""
         rule = next(name for name in ("factor", "value", "add") if getattr(self, name) is not None)
         changes = []
         for node in self.nodes:
-            layer, feature, positions = self._place(node, patching.frozen.n_positions)
-            index = _index(layer, feature, node, patching)
-            if rule == "factor" and not patching.activations[index, positions, feature].any():
+            layer, feature, positions = self._place(node, edits.frozen.n_positions)
+            index = _index(layer, feature, node, edits)
+            if rule == "factor" and not edits.activations[index, positions, feature].any():
                 raise ValueError(f"feature {node} is not active there on this prompt: there is nothing to multiply")
-            changes.append(Change(index, feature, positions, rule, float(getattr(self, rule))))
+            changes.append(FeatureEdit(index, feature, positions, rule, float(getattr(self, rule))))
         return changes
 
     def _place(self, node, n_positions):
@@ -99,8 +99,8 @@ def _slice(positions, n, node):
     return slice(start, None if last is None else stop, step)
 
 
-def _index(layer, feature, node, patching):
-    layers, n = patching.transcoder.layers, patching.transcoder.n_features
+def _index(layer, feature, node, edits):
+    layers, n = edits.transcoder.layers, edits.transcoder.n_features
     if layer not in layers or feature >= n:
         raise ValueError(
             f"{node!r} lies outside: the transcoder has layers {layers[0]} to {layers[-1]} and {n} features a layer"
@@ -156,7 +156,7 @@ class Intervention:
     after: Run
     text_before: str | None = None
     text_after: str | None = None
-    _patching: Patching | None = None
+    _patching: FeatureEdits | None = None
 
     @cached_property
     def features(self) -> pd.DataFrame:
@@ -165,7 +165,7 @@ class Intervention:
         transcoder, rows = self._patching.transcoder, []
         for index, (layer, pre) in enumerate(zip(transcoder.layers, self.after.preactivations, strict=True)):
             before, after = self._patching.activations[index], transcoder.activate(pre, transcoder.threshold[index])
-            if transcoder.config.skips_first:
+            if transcoder.config.excludes_first_position:
                 after[0] = 0
             for position, feature in (before != after).nonzero().tolist():
                 values = before[position, feature].item(), after[position, feature].item()
@@ -228,19 +228,19 @@ def intervene(
     """
     transcoder.check_model(model)
     frozen = FrozenModel(model, model.encode(prompt), dtype)
-    patching = Patching(frozen, in_same_dtype(transcoder, dtype))
+    edits = FeatureEdits(frozen, in_same_dtype(transcoder, dtype))
     steers = [steers] if isinstance(steers, Steer) else list(steers)
     if not all(isinstance(steer, Steer) for steer in steers):
         raise TypeError("steers should be ik.Steer, or a list of them, such as ik.Steer('3_127_8', factor=0)")
-    changes = [change for steer in steers for change in steer.changes(patching)]
+    changes = [change for steer in steers for change in steer.changes(edits)]
     mode = {"constrained_layers": constrained_layers, "freeze_attention": freeze_attention}
-    before = Run(frozen.logits, frozen.uncapped, list(patching.preactivations))
-    after = patching.run([changes], **mode)
+    before = Run(frozen.logits, frozen.uncapped, list(edits.preactivations))
+    after = edits.run([changes], **mode)
     after = Run(after.logits[0], after.uncapped[0], [pre[0] for pre in after.preactivations])
-    result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, _patching=patching)
+    result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, _patching=edits)
     if generate:
         room = min(generate, (model.context_length or math.inf) - len(frozen.ids) + 1)
-        text = lambda *how, **mode: model.continuation(frozen.ids, patching.generate(*how, **mode))  # noqa: E731
+        text = lambda *how, **mode: model.continuation(frozen.ids, edits.generate(*how, **mode))  # noqa: E731
         result.text_before = text([], room, model.end_ids, freeze_attention=False)
         result.text_after = text(changes, room, model.end_ids, **mode)
     return result

@@ -36,7 +36,7 @@ class Sweep:
     @torch.no_grad()
     def __init__(self, frozen, transcoder, logit_ids, zero_first: bool, memory: float):
         self.frozen, self.transcoder = frozen, transcoder
-        self.maps = linear_maps(frozen, transcoder.config.reads)
+        self.maps = linear_maps(frozen, transcoder.config.feature_input_hook)
         self.workers = torch.get_num_threads() if self.maps.thread_safe else 1
         self.block_bytes = min(BLOCK_BYTES, memory / 64 / self.workers)
         self.logit_values, self.logit_gradients, self.logit_bias = frozen.readout(logit_ids)
@@ -49,7 +49,7 @@ class Sweep:
 
     def _find_features(self, zero_first):
         transcoder = self.transcoder
-        self.x = self.frozen.transcoder_input(transcoder.config.reads)[transcoder.layers]
+        self.x = self.frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers]
         features = transcoder.encode(self.x)
         if zero_first:
             features[:, 0] = 0
@@ -69,7 +69,7 @@ class Sweep:
             if self.transcoder.W_skip is not None:
                 rebuilt += self.x[index] @ self.transcoder.W_skip[index].T
             rebuilt += self.constant[layer]
-            if config.skips_first:
+            if config.excludes_first_position:
                 rebuilt[0] = self.constant[layer, 0] = 0
         self.error = frozen.mlp_out - self.rebuilt
         if zero_first:
@@ -222,7 +222,7 @@ class Sweep:
         if self.transcoder.W_skip is None or layer not in self.transcoder.layers:
             return None
         back = gradient @ self.transcoder.W_skip[self.transcoder.layers.index(layer)]
-        if self.transcoder.config.skips_first:
+        if self.transcoder.config.excludes_first_position:
             back[0] = 0
         return back
 

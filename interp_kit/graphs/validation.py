@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
 from .attribution import in_same_dtype
-from .feature_edits import Patching
+from .feature_edits import FeatureEdits
 from .interventions import Steer
 
 MOST_EFFECTS = 1_000_000  # rows of the table
@@ -135,15 +135,15 @@ def validate(
             f"{len(sources):,} nodes with effects on {len(targets):,} are more than one can look at; validate a pruned "
             "graph, ik.validate(graph.prune(), ...), or name some nodes"
         )
-    patching = Patching(FrozenModel(model, model.encode(graph.prompt)), in_same_dtype(transcoder, torch.float32))
-    _check_transcoder(graph, patching)
-    measured, divergence = _measure(graph, patching, sources, constrained_layers, freeze_attention)
+    edits = FeatureEdits(FrozenModel(model, model.encode(graph.prompt)), in_same_dtype(transcoder, torch.float32))
+    _check_transcoder(graph, edits)
+    measured, divergence = _measure(graph, edits, sources, constrained_layers, freeze_attention)
     effects = _effects(graph, sources, targets, measured)
     return Validation(effects, _node_table(graph, sources, divergence), graph.prompt)
 
 
-def _check_transcoder(graph, patching):
-    layers, active = patching.transcoder.layers, patching.activations
+def _check_transcoder(graph, edits):
+    layers, active = edits.transcoder.layers, edits.activations
     for n in graph.nodes[graph.nodes["kind"] == "feature"].itertuples():
         inside = n.layer in layers and n.position < active.shape[1] and n.feature < active.shape[2]
         if not inside or active[layers.index(n.layer), n.position, n.feature] == 0:
@@ -167,19 +167,19 @@ def _members(graph, name):
     return ids
 
 
-def _measure(graph, patching, steps, constrained_layers, freeze_attention):
+def _measure(graph, edits, steps, constrained_layers, freeze_attention):
     """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
-    table, layers, frozen = graph.nodes, patching.transcoder.layers, patching.frozen
+    table, layers, frozen = graph.nodes, edits.transcoder.layers, edits.frozen
     features, logits = table[table["kind"] == "feature"], table[table["kind"] == "logit"]
     places = [(layers.index(n.layer), n.position, n.feature) for n in features.itertuples()]
     ids = torch.tensor(logits["feature"].to_numpy(int))
-    before = torch.stack([patching.preactivations[place] for place in places])
+    before = torch.stack([edits.preactivations[place] for place in places])
     value_before, log_before = _centred(frozen.uncapped[-1]), frozen.logits[-1].log_softmax(-1)
-    n_at_once = _versions(patching)
+    n_at_once = _versions(edits)
     changes, divergence, names = [], [], list(steps)
     for start in tqdm(range(0, len(names), n_at_once), desc="switching nodes off", delay=1, leave=False):
-        part = [Steer(steps[name], factor=0.0).changes(patching) for name in names[start : start + n_at_once]]
-        run = patching.run(part, constrained_layers, freeze_attention)
+        part = [Steer(steps[name], factor=0.0).changes(edits) for name in names[start : start + n_at_once]]
+        run = edits.run(part, constrained_layers, freeze_attention)
         now = torch.stack([run.preactivations[i][:, p, f] for i, p, f in places], 1)
         value = _centred(run.uncapped[:, -1])
         changes.append(torch.cat([now - before, (value - value_before)[:, ids]], 1))
@@ -187,10 +187,10 @@ def _measure(graph, patching, steps, constrained_layers, freeze_attention):
     return torch.cat(changes).double().numpy(), torch.cat(divergence).double().numpy()
 
 
-def _versions(patching):
+def _versions(edits):
     """How many versions of the prompt run at once: what they hold should fit in half a gigabyte."""
-    t, n_layers, n_features = patching.frozen.n_positions, *patching.transcoder.threshold.shape
-    numbers = t * (n_layers * n_features + 2 * patching.frozen.logits.shape[-1])
+    t, n_layers, n_features = edits.frozen.n_positions, *edits.transcoder.threshold.shape
+    numbers = t * (n_layers * n_features + 2 * edits.frozen.logits.shape[-1])
     return int(min(VERSIONS, max(1, VERSION_BYTES / (4 * numbers))))
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 # What a transcoder's encoder reads, by circuit-tracer's hook names: the residual stream before the MLP's norm; that
 # divided by the norm's denominator (and centred by a LayerNorm), without gain; what the MLP itself sees.
-RESIDUAL, NORMALIZED, MLP_INPUT = READS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
+RESIDUAL, NORMALIZED, MLP_INPUT = FEATURE_INPUT_HOOKS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
 
 
 # ---------------------------------------------------------------- norms
@@ -177,11 +177,11 @@ class Block:
     writer: nn.Module
     parallel: bool
 
-    def on_read(self, reads: str, callback: Callable[[torch.Tensor], None]):
+    def on_read(self, feature_input_hook: str, callback: Callable[[torch.Tensor], None]):
         """Calls `callback` with the encoder's input [batch, position, d_model] in every forward; returns the handle."""
-        if reads == MLP_INPUT:
+        if feature_input_hook == MLP_INPUT:
             return self.mlp.register_forward_pre_hook(lambda _, args: callback(args[0]))
-        if reads == RESIDUAL:
+        if feature_input_hook == RESIDUAL:
             return self.mlp_norm.register_forward_pre_hook(lambda _, args: callback(args[0]))
         norm = Norm.of(self.mlp_norm)
         return self.mlp_norm.register_forward_pre_hook(lambda _, args: callback(norm.normalised(args[0])))
@@ -253,13 +253,15 @@ def _block(layer, layout, parallel):
     )
 
 
-def mlp_activations(hf, ids: torch.Tensor, reads: str, layers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def mlp_activations(
+    hf, ids: torch.Tensor, feature_input_hook: str, layers: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What a transcoder of `layers` reads and what their MLPs write: two tensors [layer, batch, position, d_model];
     ids [batch, position]. `reads` is one of READS."""
     inputs, outputs, handles = [], [], []
     blocks = anatomy(hf).blocks
     for block in (blocks[layer] for layer in layers):
-        handles.append(block.on_read(reads, inputs.append))
+        handles.append(block.on_read(feature_input_hook, inputs.append))
         handles.append(block.on_write(outputs.append))
     try:
         with torch.no_grad():

@@ -119,7 +119,10 @@ def _numbered(lines, n_first):
 
 @torch.no_grad()
 def _measure(units, rows, ways):
-    layers = [_Sums(count * (2 if units.quiet else 1), [len(names) for _, names in ways]) for count in units.counts]
+    layers = [
+        _Sums(count * (2 if units.quiet else 1), [len(names) for _, names in ways])
+        for count in units.n_features_per_layer
+    ]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     done = 0
     for some in tqdm(list(of_similar_size([rows[i] for i in order])), desc="measuring units", leave=False):
@@ -133,7 +136,7 @@ def _measure(units, rows, ways):
         for sums, active in zip(layers, units.activations(ids.to(units.model.device))):
             sums.add(detectors(units, active[real].float().cpu()).double(), at[:, real])
     names = [names for _, names in ways]
-    found = zip(units.layers, units.counts, layers, strict=True)
+    found = zip(units.layers, units.n_features_per_layer, layers, strict=True)
     return pd.concat([sums.table(layer, count, names) for layer, count, sums in found], ignore_index=True)
 
 

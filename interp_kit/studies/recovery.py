@@ -77,12 +77,12 @@ def _grade(model, units, concepts, train, test):
         often = (measured.positives >= LEAST)[of_unit.indices % len(concepts)]
         for unit in ((value >= DETECTS) & often).nonzero()[:, 0].tolist():
             concept = concepts[int(of_unit.indices[unit]) % len(concepts)]
-            detects.append((layer, unit % units.counts[i], concept, float(value[unit])))
+            detects.append((layer, unit % units.n_features_per_layer[i], concept, float(value[unit])))
     best = torch.stack(best)  # [layer, column, concept]
     best = best.gather(0, best[:, :1].argmax(0, keepdim=True).expand(1, *best.shape[1:]))[0]
     table = pd.DataFrame(best[1:].T.numpy(), columns=["layer", "feature", "F1", "precision", "recall"])
     table = table.astype({"layer": int, "feature": int})
-    counts = torch.tensor(units.counts)[[units.layers.index(l) for l in table["layer"]]].numpy()
+    counts = torch.tensor(units.n_features_per_layer)[[units.layers.index(l) for l in table["layer"]]].numpy()
     table["feature"] %= counts  # the other sign of a neuron is the same neuron
     table.insert(0, "concept", concepts)
     table.insert(1, "kind", [c.split(":", 1)[0] for c in concepts])
@@ -96,7 +96,7 @@ class _Counts:
     def __init__(self, model, units, concepts):
         self.model, self.units, self.concepts = model, units, concepts
         sides = 2 if units.quiet else 1  # what can be negative is two detectors
-        widths = [sides * count for count in units.counts]
+        widths = [sides * count for count in units.n_features_per_layer]
         shape = [(len(LEVELS), len(concepts), width) for width in widths]
         self.hits, self.excused = ([torch.zeros(s) for s in shape] for _ in range(2))
         self.fires = [torch.zeros(len(LEVELS), width) for width in widths]
@@ -133,7 +133,7 @@ class _Counts:
             yield batch, (self._detectors(active[batch.real].float().cpu(), batch) for active in layers)
 
     def _detectors(self, active, batch):
-        if self.units.skips_first:
+        if self.units.excludes_first_position:
             starts = (batch.real.cumsum(1) == 1) & batch.real
             active = active * ~starts[batch.real][:, None]
         return detectors(self.units, active)

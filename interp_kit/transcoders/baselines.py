@@ -55,7 +55,9 @@ class LeastSquares:
 
 def featureless(like: CrossLayerTranscoder, skip: torch.Tensor | None, bias: torch.Tensor) -> CrossLayerTranscoder:
     """A transcoder of the same layers that rebuilds skip[layer] @ x + bias[layer] with no feature on."""
-    config = replace(like.config, n_features=1, span=1, activation="relu", skip=skip is not None, counts=None)
+    config = replace(
+        like.config, n_features=1, span=1, activation="relu", skip=skip is not None, n_features_per_layer=None
+    )
     out = CrossLayerTranscoder(config).requires_grad_(False)
     out.W_enc.zero_()
     out.b_dec.copy_(bias)

@@ -84,8 +84,8 @@ def _activations(model, clt, rows, what):
     for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False):
         ids, real = (t.to(model.device) for t in pad(some))
         keep = real.clone()
-        keep[:, 0] &= not clt.config.skips_first
-        x, y = (t[:, keep] for t in mlp_activations(model.hf, ids, clt.config.reads, clt.layers))
+        keep[:, 0] &= not clt.config.excludes_first_position
+        x, y = (t[:, keep] for t in mlp_activations(model.hf, ids, clt.config.feature_input_hook, clt.layers))
         yield ids, real, x, y
 
 
@@ -134,7 +134,9 @@ class _Sums:
     def result(self) -> Evaluation:
         variance = self.square - self.total.pow(2).sum(1) / self.tokens
         density = self.fired / self.tokens
-        dead = [float((d[:n] == 0).double().mean()) for d, n in zip(density, self.clt.counts, strict=True)]
+        dead = [
+            float((d[:n] == 0).double().mean()) for d, n in zip(density, self.clt.n_features_per_layer, strict=True)
+        ]
         nmse = {name: sums.error / variance for name, sums in self.scores.items()}
         layers = pd.DataFrame(
             {"NMSE": nmse[OURS], "L0": density.sum(1), "dead": dead},
@@ -153,7 +155,7 @@ class _Sums:
                 for name, sums in self.scores.items()
             }
         ).T
-        features, ours = pd.Series(self.clt.counts, index=layers.index), baselines.loc[OURS]
+        features, ours = pd.Series(self.clt.n_features_per_layer, index=layers.index), baselines.loc[OURS]
         summary = {
             "NMSE": ours["NMSE"],
             "L0": layers["L0"].mean(),

@@ -34,6 +34,12 @@ from ..storage.shipped import TRANSCODERS, data_folder
 from .foreign import Layer, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
+OLD_FIELDS = {  # of interp_kit.json before 0.2
+    "reads": "feature_input_hook",
+    "writes": "feature_output_hook",
+    "skips_first": "excludes_first_position",
+    "counts": "n_features_per_layer",
+}
 LARGE = 256 * 2**20
 "bytes of decoders from which they stay on disk: kept in the file's dtype, and not looked through for NaN"
 
@@ -60,8 +66,8 @@ def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.
     about = {
         "model_name": config.model.get("name", ""),
         "model_kind": "transcoder_set" if config.span == 1 else "cross_layer_transcoder",
-        "feature_input_hook": config.reads,
-        "feature_output_hook": config.writes,
+        "feature_input_hook": config.feature_input_hook,
+        "feature_output_hook": config.feature_output_hook,
     }
     if config.activation == "topk":
         about |= {"activation": "topk", "k": config.k}
@@ -77,7 +83,7 @@ def _files(clt, dtype):
     for i, layer in enumerate(clt.layers):
         tensors = {**_rows("W_enc", clt.W_enc[i], dtype), "b_enc": clt.b_enc[i], "b_dec": clt.b_dec[i]}
         decoder = _rows("W_dec", clt.W_dec[i][:, 0] if clt.config.span == 1 else clt.W_dec[i], dtype)
-        if clt.config.activation == "threshold":
+        if clt.config.activation == "jumprelu":
             tensors["threshold"] = clt.threshold[i]
         if clt.config.skip:
             tensors["W_skip"] = clt.W_skip[i].to(torch.float16 if dtype == torch.int8 else dtype)
@@ -154,9 +160,17 @@ def _weight_files(place):
 
 def _read_config(folder):
     try:
-        return TranscoderConfig(**json.loads((folder / "interp_kit.json").read_text()))
+        return TranscoderConfig(**_in_todays_words(json.loads((folder / "interp_kit.json").read_text())))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'interp_kit.json'} is not a transcoder's description: {error}") from error
+
+
+def _in_todays_words(about: dict) -> dict:
+    """A description that was written before 0.2, with the names of today."""
+    about = {OLD_FIELDS.get(name, name): value for name, value in about.items()}
+    if about.get("activation") == "threshold":
+        about["activation"] = "jumprelu"
+    return about
 
 
 def _read_layer(folder, number, per_layer, path=None):
@@ -187,7 +201,7 @@ def _circuit_tracer(folder):
     try:
         about = yaml.safe_load(path.read_text())
         kind, activation = about["model_kind"], about.get("activation", "relu")
-        facts = {"reads": about["feature_input_hook"], "writes": about["feature_output_hook"]}
+        facts = {"feature_input_hook": about["feature_input_hook"], "feature_output_hook": about["feature_output_hook"]}
         if activation == "topk":
             facts |= {"activation": "topk", "k": about["k"]}
         if about.get("model_name"):
@@ -239,7 +253,7 @@ def _assemble(layers, dtype, config=None):
     large = sum(layer.tensors["W_dec"].nbytes for layer in layers if "W_dec" in layer.tensors) >= LARGE
     for i, layer in enumerate(layers):
         for name, whole in stacked.items():
-            if name != "threshold" or config.activation == "threshold":
+            if name != "threshold" or config.activation == "jumprelu":
                 whole[i] = _checked(layer, name, whole[i].shape)
                 _check_finite(layer, name, whole[i])
         decoder = _checked(layer, "W_dec", clt.W_dec[i].shape)
@@ -265,7 +279,7 @@ def _describe(layers):
         raise ValueError(
             f"{first.path} should have a tensor {', '.join(sorted(missing))}; it has {', '.join(first.tensors)}"
         )
-    if "reads" not in first.facts:
+    if "feature_input_hook" not in first.facts:
         raise ValueError(
             f"config.json is missing beside {first.path}: nothing says what the encoders read, copy it too"
         )
@@ -275,7 +289,7 @@ def _describe(layers):
             f"a cross-layer transcoder of {span} layers has files for layers 0 to {span - 1}, and those in "
             f"{first.path.parent} are of {', '.join(map(str, numbers))}: copy the missing ones too"
         )
-    facts = {"activation": "threshold" if "threshold" in first.tensors else "relu"} | first.facts
+    facts = {"activation": "jumprelu" if "threshold" in first.tensors else "relu"} | first.facts
     return TranscoderConfig(
         d_model=first.tensors["b_dec"].numel(),
         n_features=first.tensors["b_enc"].numel(),

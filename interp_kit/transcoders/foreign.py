@@ -26,7 +26,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..models.anatomy import MLP_INPUT, NORMALIZED, READS
+from ..models.anatomy import FEATURE_INPUT_HOOKS, MLP_INPUT, NORMALIZED
 
 
 @dataclass
@@ -127,7 +127,7 @@ def sparsify(path: Path) -> Layer:
         path,
         int(number[1]),
         tensors,
-        {"activation": "topk", "k": cfg["k"], "reads": MLP_INPUT, "writes": "mlp.hook_out"},
+        {"activation": "topk", "k": cfg["k"], "feature_input_hook": MLP_INPUT, "feature_output_hook": "mlp.hook_out"},
     )
 
 
@@ -153,14 +153,14 @@ def saelens(path: Path) -> Layer:
     _require(not cfg.get("apply_b_dec_to_input"), path, "apply_b_dec_to_input is false")
     _require((raw.get("scaling_factor", torch.ones(1)) == 1).all(), path, "scaling_factor is 1 (no fine-tuning)")
 
-    number, reads = _hook(about.get("hook_name"), path)
-    if reads == "hook_mlp_in":
+    number, feature_input_hook = _hook(about.get("hook_name"), path)
+    if feature_input_hook == "hook_mlp_in":
         # TransformerLens means the stream before the norm; SAELens so calls Gemma Scope 2's input, after it.
         after = str(about.get("hf_hook_name")).endswith("pre_feedforward_layernorm.output")
         _require(after, path, "hf_hook_name beside hook_mlp_in, which means either side of the norm without it")
-        reads = MLP_INPUT
-    _require(reads in READS, path, f"hook_name ends in {', '.join(READS)}")
-    target, writes = _hook(about.get("hook_name_out") or f"blocks.{number}.hook_mlp_out", path)
+        feature_input_hook = MLP_INPUT
+    _require(feature_input_hook in FEATURE_INPUT_HOOKS, path, f"hook_name ends in {', '.join(FEATURE_INPUT_HOOKS)}")
+    target, feature_output_hook = _hook(about.get("hook_name_out") or f"blocks.{number}.hook_mlp_out", path)
     _require(target == number, path, f"hook_name_out is in the layer of hook_name, {number}")
 
     tensors = _pick(raw, path, W_enc="W_enc", b_enc="b_enc", W_dec="W_dec", b_dec="b_dec")
@@ -177,7 +177,12 @@ def saelens(path: Path) -> Layer:
         tensors["threshold"] = _threshold(raw, path)
     if "skip" in kind:
         tensors |= _pick(raw, path, W_skip="W_skip")
-    return Layer(path, number, tensors, {"reads": reads, "writes": writes, "model": _model(about)})
+    return Layer(
+        path,
+        number,
+        tensors,
+        {"feature_input_hook": feature_input_hook, "feature_output_hook": feature_output_hook, "model": _model(about)},
+    )
 
 
 def gemma_scope(path: Path) -> Layer:
@@ -189,7 +194,9 @@ def gemma_scope(path: Path) -> Layer:
         raise ValueError(f"{path} is damaged or no npz of arrays ({error}); download it again") from error
     tensors = _pick(raw, path, W_enc="W_enc", b_enc="b_enc", W_dec="W_dec", b_dec="b_dec")
     tensors |= {"W_enc": tensors["W_enc"].T, "W_dec": tensors["W_dec"][:, None], "threshold": _threshold(raw, path)}
-    return Layer(path, _needed_number(path), tensors, {"reads": NORMALIZED, "writes": "hook_mlp_out"})
+    return Layer(
+        path, _needed_number(path), tensors, {"feature_input_hook": NORMALIZED, "feature_output_hook": "hook_mlp_out"}
+    )
 
 
 def gemma_scope_2(path: Path) -> Layer:
@@ -210,7 +217,9 @@ def gemma_scope_2(path: Path) -> Layer:
     else:
         tensors["W_dec"] = tensors["W_dec"][:, None]
 
-    facts = {"reads": MLP_INPUT, "writes": "hook_mlp_out"} if cross_layer else {}  # these come without config.json
+    facts = (
+        {"feature_input_hook": MLP_INPUT, "feature_output_hook": "hook_mlp_out"} if cross_layer else {}
+    )  # these come without config.json
     if path.with_name("config.json").exists():
         about = read_json(path.with_name("config.json"))
         hooks = [str(about.get(name, "")) for name in ("hf_hook_point_in", "hf_hook_point_out")]
@@ -218,7 +227,7 @@ def gemma_scope_2(path: Path) -> Layer:
         _require(
             all(known), path, f"hooks around the MLP with its norms, pre_ and post_feedforward_layernorm; has {hooks}"
         )
-        facts = {"reads": MLP_INPUT, "writes": "hook_mlp_out", "model": _model(about)}
+        facts = {"feature_input_hook": MLP_INPUT, "feature_output_hook": "hook_mlp_out", "model": _model(about)}
     return Layer(path, number, tensors, facts)
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..models.anatomy import MLP_INPUT, READS, anatomy
+from ..models.anatomy import FEATURE_INPUT_HOOKS, MLP_INPUT, anatomy
 
-ACTIVATIONS = ("topk", "threshold", "relu")
-WRITES = ("hook_mlp_out", "mlp.hook_out")  # circuit-tracer's names
+ACTIVATIONS = ("topk", "jumprelu", "relu")
+FEATURE_OUTPUT_HOOKS = ("hook_mlp_out", "mlp.hook_out")  # circuit-tracer's names
 
 
 @dataclass
@@ -37,15 +37,15 @@ class TranscoderConfig:
     "topk: the k largest; threshold: all above their threshold (JumpReLU); relu: all above 0"
     k: int = 8
     "topk: features on per token and layer; threshold: the average that training aims at"
-    reads: str = MLP_INPUT
+    feature_input_hook: str = MLP_INPUT
     "the encoder's input, by circuit-tracer's hook names"
-    writes: str = WRITES[0]
+    feature_output_hook: str = FEATURE_OUTPUT_HOOKS[0]
     "what it rebuilds: what reaches the stream, or the MLP's own output; the same, but for a norm after the MLP"
     skip: bool = False
     "a linear map W_skip from the encoder's input to the output of its own layer, beside the features"
-    skips_first: bool = False
+    excludes_first_position: bool = False
     "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
-    counts: list[int] | None = None
+    n_features_per_layer: list[int] | None = None
     "how many of its rows each layer uses, where they differ; the rest is zero padding to one shape"
     model: dict = field(default_factory=dict)
     "name and fingerprint of the model it was trained on"
@@ -53,10 +53,14 @@ class TranscoderConfig:
     def __post_init__(self):
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        if self.reads not in READS:
-            raise ValueError(f"reads {self.reads!r}: expected one of {', '.join(READS)}")
-        if self.writes not in WRITES:
-            raise ValueError(f"writes {self.writes!r}: expected one of {', '.join(WRITES)}")
+        if self.feature_input_hook not in FEATURE_INPUT_HOOKS:
+            raise ValueError(
+                f"feature_input_hook {self.feature_input_hook!r}: expected one of {', '.join(FEATURE_INPUT_HOOKS)}"
+            )
+        if self.feature_output_hook not in FEATURE_OUTPUT_HOOKS:
+            raise ValueError(
+                f"feature_output_hook {self.feature_output_hook!r}: expected one of {', '.join(FEATURE_OUTPUT_HOOKS)}"
+            )
         if not 1 <= self.span <= len(self.layers):
             raise ValueError(f"span {self.span} is not between 1 and the {len(self.layers)} layers transcoded")
         if self.activation == "topk" and not 1 <= self.k <= self.n_features:
@@ -111,7 +115,7 @@ class CrossLayerTranscoder(nn.Module):
                 f"got {list(x.shape)}"
             )
         features = self.encode_tokens(x)
-        if self.config.skips_first:
+        if self.config.excludes_first_position:
             features[:, 0] = 0
         return features
 
@@ -128,7 +132,7 @@ class CrossLayerTranscoder(nn.Module):
         if self.config.activation == "topk":
             top = pre.topk(self.config.k, dim=-1)
             return torch.zeros_like(pre).scatter_(-1, top.indices, top.values.relu())
-        if self.config.activation == "threshold":
+        if self.config.activation == "jumprelu":
             return pre * (pre > threshold)
         return pre.relu()
 
@@ -155,15 +159,15 @@ class CrossLayerTranscoder(nn.Module):
         return self.W_dec[source][features, target - source].to(self.W_enc.dtype)
 
     @property
-    def counts(self) -> list[int]:
+    def n_features_per_layer(self) -> list[int]:
         """How many features each transcoded layer has."""
-        return self.config.counts or [self.config.n_features] * len(self.layers)
+        return self.config.n_features_per_layer or [self.config.n_features] * len(self.layers)
 
     @torch.no_grad()
-    def only(self, features: list[torch.Tensor]) -> "CrossLayerTranscoder":
+    def keep_features(self, features: list[torch.Tensor]) -> "CrossLayerTranscoder":
         """A transcoder with just these features, indices for each layer: to drop what never fires, say."""
         counts = [len(kept) for kept in features]
-        smaller = type(self)(replace(self.config, n_features=max(counts), counts=counts))
+        smaller = type(self)(replace(self.config, n_features=max(counts), n_features_per_layer=counts))
         for parameter in smaller.parameters():
             parameter.zero_()
         for i, kept in enumerate(features):
@@ -191,7 +195,9 @@ class CrossLayerTranscoder(nn.Module):
                 f"{theirs}), and {model.name!r} has other weights ({model.fingerprint}): its features would mean "
                 "nothing here. Load the transcoder of this model, or train one with ik.train_transcoder"
             )
-        if self.config.writes == "mlp.hook_out" and any(b.writer is not b.mlp for b in anatomy(model.hf).blocks):
+        if self.config.feature_output_hook == "mlp.hook_out" and any(
+            b.writer is not b.mlp for b in anatomy(model.hf).blocks
+        ):
             raise ValueError(
                 f"this transcoder rebuilds the MLP's own output (mlp.hook_out), and {model.name!r} has a norm between "
                 "that and the residual stream: load one that rebuilds what the norm writes (hook_mlp_out)"
@@ -206,7 +212,7 @@ class CrossLayerTranscoder(nn.Module):
     def __repr__(self):
         c = self.config
         kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
-        rule = {"topk": f"top {c.k}", "threshold": "threshold", "relu": "ReLU"}[c.activation]
+        rule = {"topk": f"top {c.k}", "jumprelu": "JumpReLU", "relu": "ReLU"}[c.activation]
         kind += ", skip" if c.skip else ""
         return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.counts):,} features, {rule})"
 

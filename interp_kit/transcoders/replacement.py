@@ -23,13 +23,13 @@ def replaced_mlps(hf, clt):
         for j, part in enumerate(wide.split(clt.config.d_model, dim=-1)):
             written[index + j] = written.get(index + j, 0) + part
         out = written.pop(index) + rebuilt
-        if clt.config.skips_first:
+        if clt.config.excludes_first_position:
             out = torch.cat([original[:, :1], out[:, 1:]], dim=1)
         return out
 
     def watch(index, block):
         seen = {}
-        handles.append(block.on_read(clt.config.reads, lambda x: seen.update(x=x)))
+        handles.append(block.on_read(clt.config.feature_input_hook, lambda x: seen.update(x=x)))
         handles.append(block.on_write(lambda out: overwrite(index, seen["x"], out)))
 
     for index, layer in enumerate(clt.layers):

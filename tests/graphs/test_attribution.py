@@ -15,13 +15,13 @@ CASES = {
     "cross-layer": {},
     "per-layer": {"span": 1},
     "span 2": {"span": 2},
-    "threshold": {"activation": "threshold"},
-    "relu, raw residual": {"activation": "relu", "reads": "hook_resid_mid"},
-    "normalised": {"reads": "ln2.hook_normalized"},
+    "threshold": {"activation": "jumprelu"},
+    "relu, raw residual": {"activation": "relu", "feature_input_hook": "hook_resid_mid"},
+    "normalised": {"feature_input_hook": "ln2.hook_normalized"},
     "some layers": {"layers": [1, 3]},
-    "first position left out": {"skips_first": True},
-    "skip, per-layer": {"skip": True, "span": 1, "reads": "ln2.hook_normalized"},
-    "skip, cross-layer": {"skip": True, "skips_first": True},
+    "first position left out": {"excludes_first_position": True},
+    "skip, per-layer": {"skip": True, "span": 1, "feature_input_hook": "ln2.hook_normalized"},
+    "skip, cross-layer": {"skip": True, "excludes_first_position": True},
 }
 # Tiny models of each family; the changes switch on what is particular to it.
 FAMILIES = {
@@ -79,7 +79,7 @@ def stream_forward(attribution, features, embeddings, errors):
                 if clt.W_skip is not None:
                     rest = rest + inputs[layer] @ clt.W_skip[index].T
                 keep = torch.ones(len(rebuilt), 1).to(rest)
-                keep[0] = 1 - int(clt.config.skips_first)
+                keep[0] = 1 - int(clt.config.excludes_first_position)
                 rebuilt = rebuilt + keep * rest
                 for source in range(index + 1):
                     if index - source < clt.config.span:
@@ -93,13 +93,15 @@ def stream_forward(attribution, features, embeddings, errors):
         if "Norm" in type(module).__name__:
             freeze(module)
     for layer, block in enumerate(parts.blocks):
-        if clt.config.reads == "ln2.hook_normalized":  # undo gain and bias, which is not how the kit gets there
+        if (
+            clt.config.feature_input_hook == "ln2.hook_normalized"
+        ):  # undo gain and bias, which is not how the kit gets there
             gain = 1 + block.mlp_norm.weight if "Gemma" in type(block.mlp_norm).__name__ else block.mlp_norm.weight
             bias = getattr(block.mlp_norm, "bias", None)
             take = lambda _, args, out, g=gain, b=bias: inputs.append((out[0] - (0 if b is None else b)) / g)  # noqa: E731
             handles.append(block.mlp_norm.register_forward_hook(take))
         else:
-            at = block.mlp if clt.config.reads == "mlp.hook_in" else block.mlp_norm
+            at = block.mlp if clt.config.feature_input_hook == "mlp.hook_in" else block.mlp_norm
             handles.append(at.register_forward_pre_hook(lambda _, args: inputs.append(args[0][0])))
         write = mlp(layer)
         handles.append(block.writer.register_forward_hook(lambda _, args, out, write=write: write(out)))
@@ -316,7 +318,7 @@ def test_a_transcoder_that_is_being_trained():
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_a_half_precision_model_is_computed_in_float32(family):
     model = tiny_model(family)
-    clt = tiny_transcoder(model, reads="ln2.hook_normalized")
+    clt = tiny_transcoder(model, feature_input_hook="ln2.hook_normalized")
     clt.config.model = {}
     wanted = ik.attribute(model, clt, PROMPT)
     model.hf.to(torch.bfloat16)

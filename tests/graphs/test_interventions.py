@@ -4,7 +4,7 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.graphs.feature_edits import Change, Patching
+from interp_kit.graphs.feature_edits import FeatureEdit, FeatureEdits
 from interp_kit.models.frozen.model import FrozenModel
 
 PROMPT = "the capital of Texas is"
@@ -30,10 +30,10 @@ CASES = {
     "cross-layer": {},
     "per-layer": {"span": 1},
     "skip": {"span": 1, "skip": True},
-    "skip, cross-layer, normalised": {"skip": True, "reads": "ln2.hook_normalized"},
-    "threshold, raw residual": {"activation": "threshold", "reads": "hook_resid_mid"},
+    "skip, cross-layer, normalised": {"skip": True, "feature_input_hook": "ln2.hook_normalized"},
+    "threshold, raw residual": {"activation": "jumprelu", "feature_input_hook": "hook_resid_mid"},
     "some layers": {"layers": [1, 3]},
-    "skip, first position left out": {"skip": True, "skips_first": True},
+    "skip, first position left out": {"skip": True, "excludes_first_position": True},
 }
 
 
@@ -104,7 +104,7 @@ def test_attention_reacts_only_when_it_is_free(setting):
 
 def test_versions_run_together_as_they_do_alone(setting):
     model, clt, graph = setting
-    patching = Patching(FrozenModel(model, PROMPT), clt)
+    patching = FeatureEdits(FrozenModel(model, PROMPT), clt)
     ids = graph.nodes.loc[graph.nodes["kind"] == "feature", "id"].iloc[::20]
     versions = [ik.Steer(i, -1.0).changes(patching) for i in ids]
     together = patching.run(versions)
@@ -215,7 +215,7 @@ def test_swap_puts_another_prompts_features_in_place_of_ones_own(setting):
     steers = ik.swap(graph, mine, other.group({"Dallas": theirs["id"].tolist()}), "Dallas")
     wanted = {f"1_{n.feature}_4": n.activation for n in theirs.itertuples()}
     assert {s.node: s.value for s in steers} == {i: 0.0 for i in mine} | wanted
-    patching = Patching(FrozenModel(model, PROMPT), clt)
+    patching = FeatureEdits(FrozenModel(model, PROMPT), clt)
     run = patching.run([[change for s in steers for change in s.changes(patching)]])
     assert (run.logits[0, -1] - patching.frozen.logits[-1]).abs().max() > 1e-3
     with pytest.raises(ValueError, match="neither a feature nor a supernode"):
@@ -246,8 +246,8 @@ def test_an_open_slice_keeps_acting_on_new_tokens_and_a_closed_one_does_not(sett
         ids = model.encode(PROMPT).tolist()
         start, n = len(ids), []
         while len(n) < 5:
-            patching = Patching(FrozenModel(model, torch.tensor(ids)), clt)
-            change = Change(2, 5, slice(3, len(ids) if positions.stop is None else 6), "add", 6.0)
+            patching = FeatureEdits(FrozenModel(model, torch.tensor(ids)), clt)
+            change = FeatureEdit(2, 5, slice(3, len(ids) if positions.stop is None else 6), "add", 6.0)
             token = int(patching.run([[change]], freeze_attention=False).logits[0, -1].argmax())
             if token == model.tokenizer.eos_token_id:
                 break

@@ -21,10 +21,10 @@ KINDS = {
     "cross-layer": {},
     "per-layer": {"span": 1},
     "span 2": {"span": 2},
-    "threshold": {"activation": "threshold"},
-    "relu": {"activation": "relu", "reads": "hook_resid_mid"},
-    "skip": {"skip": True, "writes": "mlp.hook_out"},
-    "per-layer, skip, threshold": {"span": 1, "skip": True, "activation": "threshold"},
+    "threshold": {"activation": "jumprelu"},
+    "relu": {"activation": "relu", "feature_input_hook": "hook_resid_mid"},
+    "skip": {"skip": True, "feature_output_hook": "mlp.hook_out"},
+    "per-layer, skip, threshold": {"span": 1, "skip": True, "activation": "jumprelu"},
 }
 
 
@@ -40,7 +40,7 @@ def test_round_trip_through_files(kind, tmp_path):
 
 
 def test_files_have_circuit_tracers_names_and_shapes(tmp_path):
-    clt = tiny_transcoder(tiny_model(), activation="threshold")
+    clt = tiny_transcoder(tiny_model(), activation="jumprelu")
     clt.save(tmp_path / "clt")
     about = yaml.safe_load((tmp_path / "clt" / "config.yaml").read_text())
     assert about["model_kind"] == "cross_layer_transcoder" and about["feature_input_hook"] == "mlp.hook_in"
@@ -102,15 +102,15 @@ def compare(name, x, features, outputs):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("activation", ["relu", "threshold", "topk"])
+@pytest.mark.parametrize("activation", ["relu", "jumprelu", "topk"])
 def test_per_layer_sets_with_skip_and_with_the_decoders_of_june_2025(activation, skip, transposed, tmp_path):
     """W_skip [out, in] is used as x @ W_skip.T; the older decoders are [d, F]; a threshold keeps the value above it."""
     write_yaml(tmp_path, model_name="tiny", **({"activation": "topk", "k": 3} if activation == "topk" else {}))
     x, features, outputs = torch.randn(L, 8, D).double(), [], []
-    for i, t in enumerate(raw_set(skip, activation == "threshold")):
+    for i, t in enumerate(raw_set(skip, activation == "jumprelu")):
         pre = x[i] @ t["W_enc"].T + t["b_enc"]
         a = pre.relu()
-        if activation == "threshold":
+        if activation == "jumprelu":
             a = torch.where(pre > t["activation_function.threshold"], pre, 0)
         if activation == "topk":
             a = a * (pre >= pre.sort(-1).values[:, -3:-2])
@@ -120,7 +120,11 @@ def test_per_layer_sets_with_skip_and_with_the_decoders_of_june_2025(activation,
         save_file(t | decoder, tmp_path / f"layer_{i}.safetensors")
     config = compare(tmp_path, x, features, outputs).config
     assert (config.activation, config.skip, config.span) == (activation, skip, 1)
-    assert (config.reads, config.writes, config.model) == ("hook_resid_mid", "mlp.hook_out", {"name": "tiny"})
+    assert (config.feature_input_hook, config.feature_output_hook, config.model) == (
+        "hook_resid_mid",
+        "mlp.hook_out",
+        {"name": "tiny"},
+    )
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -141,7 +145,7 @@ def test_cross_layer_sets_where_the_skip_is_the_other_way_round(skip, threshold,
         save_file({f"{k}_{i}": v for k, v in t.items() if k != "W_dec"}, tmp_path / f"W_enc_{i}.safetensors")
         save_file({f"W_dec_{i}": decoder}, tmp_path / f"W_dec_{i}.safetensors")
     config = compare(tmp_path, x, features, outputs).config
-    assert (config.skip, config.activation, config.span) == (skip, "threshold" if threshold else "relu", L)
+    assert (config.skip, config.activation, config.span) == (skip, "jumprelu" if threshold else "relu", L)
 
 
 def test_a_list_of_files_in_config_yaml(tmp_path, monkeypatch):

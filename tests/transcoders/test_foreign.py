@@ -75,8 +75,8 @@ def test_gemma_scope_keeps_values_above_thresholds_and_transposes_the_encoder(tm
     x = inputs(3)
     expected = [gemma_scope_forward(gemma_scope_layer(tmp_path, layer), x[layer]) for layer in range(3)]
     clt = load_and_compare(tmp_path, x, *zip(*expected))
-    assert clt.config.activation == "threshold" and clt.config.span == 1 and clt.config.model == {}
-    assert (clt.config.reads, clt.config.writes) == ("ln2.hook_normalized", "hook_mlp_out")
+    assert clt.config.activation == "jumprelu" and clt.config.span == 1 and clt.config.model == {}
+    assert (clt.config.feature_input_hook, clt.config.feature_output_hook) == ("ln2.hook_normalized", "hook_mlp_out")
 
 
 def test_gemma_scope_of_one_layer_in_the_middle(tmp_path):
@@ -131,7 +131,7 @@ def test_gemma_scope_2_skip_is_stored_input_by_output(affine, tmp_path):
         skip = x[layer] @ t["affine_skip_connection"] if affine else 0
         expected.append((features, features @ t["w_dec"] + t["b_dec"] + skip))
     clt = load_and_compare(tmp_path, x, *zip(*expected))
-    assert (clt.config.reads, clt.config.writes) == ("mlp.hook_in", "hook_mlp_out")
+    assert (clt.config.feature_input_hook, clt.config.feature_output_hook) == ("mlp.hook_in", "hook_mlp_out")
     assert clt.config.skip == affine and clt.config.model == {"name": "google/gemma-3-270m"}
 
 
@@ -216,26 +216,26 @@ def test_saelens_layer_and_hooks_come_from_the_hook_name_not_the_folder(kind, tm
     x = inputs(2)
     layers = [saelens_layer(tmp_path / name, i, kind) for i, name in enumerate(("second", "first"))]
     clt = load_and_compare(tmp_path, x, *zip(*(saelens_forward(t, x[i]) for i, t in enumerate(layers))))
-    assert clt.config.activation == ("threshold" if "jumprelu" in kind else "relu")
+    assert clt.config.activation == ("jumprelu" if "jumprelu" in kind else "relu")
     assert clt.config.skip == ("skip" in kind) and clt.config.model == {"name": "tiny"}
-    assert (clt.config.reads, clt.config.writes) == ("mlp.hook_in", "hook_mlp_out")
+    assert (clt.config.feature_input_hook, clt.config.feature_output_hook) == ("mlp.hook_in", "hook_mlp_out")
     one = load_and_compare(tmp_path / "first", x[1:], *zip(saelens_forward(layers[1], x[1])))
     assert one.layers == [1]
 
 
 @pytest.mark.parametrize(
-    "hook, more, reads",
+    "hook, more, feature_input_hook",
     [
         ("hook_resid_mid", {}, "hook_resid_mid"),
         ("ln2.hook_normalized", {}, "ln2.hook_normalized"),
         ("hook_mlp_in", {"hf_hook_name": "model.layers.0.pre_feedforward_layernorm.output"}, "mlp.hook_in"),
     ],
 )
-def test_saelens_hooks_that_are_known(hook, more, reads, tmp_path):
+def test_saelens_hooks_that_are_known(hook, more, feature_input_hook, tmp_path):
     metadata = {"hook_name": f"blocks.0.{hook}", "hook_name_out": "blocks.0.mlp.hook_out"} | more
     saelens_layer(tmp_path, 0, metadata=metadata)
     config = ik.load_transcoder(tmp_path).config
-    assert (config.reads, config.writes) == (reads, "mlp.hook_out")
+    assert (config.feature_input_hook, config.feature_output_hook) == (feature_input_hook, "mlp.hook_out")
 
 
 def test_saelens_norm_to_fold(tmp_path):
@@ -313,7 +313,11 @@ def test_sparsify_per_layer_topk_and_skip(prefix, skip, tmp_path):
         expected.append((features, features @ t["W_dec"] + t["b_dec"] + (x[i] @ t["W_skip"].T if skip else 0)))
     clt = load_and_compare(tmp_path, x, *zip(*expected))
     assert clt.layers == [3, 11] and clt.config.activation == "topk" and clt.config.k == K
-    assert (clt.config.reads, clt.config.writes, clt.config.skip) == ("mlp.hook_in", "mlp.hook_out", skip)
+    assert (clt.config.feature_input_hook, clt.config.feature_output_hook, clt.config.skip) == (
+        "mlp.hook_in",
+        "mlp.hook_out",
+        skip,
+    )
 
 
 def norms(i):

@@ -5,7 +5,7 @@ from tiny import tiny_model, tiny_transcoder
 import interp_kit as ik
 from interp_kit.transcoders import TranscoderConfig
 
-KINDS = {"cross-layer": {}, "per-layer": {"span": 1}, "span 2": {"span": 2}, "threshold": {"activation": "threshold"}}
+KINDS = {"cross-layer": {}, "per-layer": {"span": 1}, "span 2": {"span": 2}, "threshold": {"activation": "jumprelu"}}
 
 
 def test_encode_keeps_the_k_largest_or_what_exceeds_the_threshold():
@@ -17,7 +17,7 @@ def test_encode_keeps_the_k_largest_or_what_exceeds_the_threshold():
     assert ((features > 0).sum(-1) <= 5).all()
     kth = pre.sort(-1, descending=True).values[..., 4:5]
     torch.testing.assert_close(features, torch.where(pre >= kth, pre.relu(), torch.zeros(())))
-    jump = tiny_transcoder(model, activation="threshold")
+    jump = tiny_transcoder(model, activation="jumprelu")
     torch.testing.assert_close(jump.encode(x), torch.where(pre > jump.threshold[:, None], pre, torch.zeros(())))
 
 
@@ -35,11 +35,11 @@ def test_decode_is_the_written_sum(kind):
 
 
 def test_only_keeps_the_named_features_and_what_they_do(tmp_path):
-    clt = tiny_transcoder(tiny_model(), activation="threshold")
+    clt = tiny_transcoder(tiny_model(), activation="jumprelu")
     kept = [torch.randperm(20)[:n] for n in (12, 3, 20, 7)]
-    clt.only(kept).save(tmp_path / "t")
+    clt.keep_features(kept).save(tmp_path / "t")
     smaller = ik.load_transcoder(tmp_path / "t")
-    assert smaller.counts == [12, 3, 20, 7] and smaller.n_features == 20
+    assert smaller.n_features_per_layer == [12, 3, 20, 7] and smaller.n_features == 20
     x = torch.randn(4, 7, 16)
     features, found = clt.encode(x), smaller.encode(x)
     rest = features.clone()
@@ -57,7 +57,15 @@ def test_wrong_shape_names_both_shapes():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"activation": "gelu"}, {"span": 5}, {"span": 0}, {"k": 0}, {"k": 99}, {"reads": "resid"}, {"writes": "resid"}],
+    [
+        {"activation": "gelu"},
+        {"span": 5},
+        {"span": 0},
+        {"k": 0},
+        {"k": 99},
+        {"feature_input_hook": "resid"},
+        {"feature_output_hook": "resid"},
+    ],
 )
 def test_configurations_that_make_no_sense(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong)))):
@@ -66,7 +74,7 @@ def test_configurations_that_make_no_sense(wrong):
 
 def test_a_transcoder_of_the_mlps_own_output_does_not_fit_a_model_with_a_norm_after_it():
     gemma, llama = tiny_model("gemma2"), tiny_model("llama")
-    tiny_transcoder(llama, writes="mlp.hook_out").check_model(llama)
+    tiny_transcoder(llama, feature_output_hook="mlp.hook_out").check_model(llama)
     tiny_transcoder(gemma).check_model(gemma)
     with pytest.raises(ValueError, match="load one that rebuilds what the norm writes"):
-        tiny_transcoder(gemma, writes="mlp.hook_out").check_model(gemma)
+        tiny_transcoder(gemma, feature_output_hook="mlp.hook_out").check_model(gemma)

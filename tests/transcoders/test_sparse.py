@@ -53,7 +53,7 @@ def stream():
 
 
 def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
-    config = TranscoderConfig(16, 48, [0, 1, 2, 3], span, "threshold" if activation == "jumprelu" else activation, k=5)
+    config = TranscoderConfig(16, 48, [0, 1, 2, 3], span, "topk" if activation == "topk" else "jumprelu", k=5)
     processes = Processes("data", torch.device("cpu"))
     about = {"steps": 10, "learning_rate": 1e-3, "seed": 0}
     made = Trainer(config, stream, processes, jump=activation == "jumprelu", sparsity=sparsity, **about)
@@ -65,7 +65,7 @@ def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
 
 
 @pytest.mark.parametrize("span", [1, 2, 4])
-@pytest.mark.parametrize("activation", ["topk", "threshold", "jumprelu"])
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
 def test_a_step_equals_autograd_through_the_module(stream, activation, span, monkeypatch):
     """Gradients of the loss, 1 / (tokens * d_model) times the squared error summed over layers."""
     made = trainer(stream, activation, span)
@@ -129,7 +129,7 @@ def test_selecting_in_bfloat16_changes_little(stream):
     assert len(chosen[0] & chosen[1]) > 0.95 * len(chosen[0])
 
 
-@pytest.mark.parametrize("activation", ["topk", "threshold", "jumprelu"])
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
 def test_folding_the_scales_changes_no_output(stream, activation):
     made = trainer(stream, activation)
     made.weights.threshold *= 1.01  # off the very pre-activation at which it starts, where rounding decides
@@ -157,7 +157,7 @@ def test_loss_and_penalty_do_not_depend_on_the_size_of_the_batch(stream, activat
 
 
 def test_one_threshold_lets_k_features_through_on_average_over_layers(stream):
-    made = trainer(stream, "threshold")
+    made = trainer(stream, "batchtopk")
     made.weights.W_enc[1].data *= 2  # a layer with larger pre-activations claims more
     batch = next(stream.batches())
     made.normalise(batch)
@@ -168,12 +168,12 @@ def test_one_threshold_lets_k_features_through_on_average_over_layers(stream):
 
 
 def test_the_threshold_follows_the_batches(stream):
-    made = trainer(stream, "threshold")
+    made = trainer(stream, "batchtopk")
     batch = next(stream.batches())
     made.weights.threshold[:] = 0.0
     for step in range(3):
         made._sparse(batch._replace(step=step))
-    target = trainer(stream, "threshold").weights.threshold
+    target = trainer(stream, "batchtopk").weights.threshold
     torch.testing.assert_close(made.weights.threshold, (1 - 0.7**3) * target, rtol=1e-3, atol=1e-4)
 
 

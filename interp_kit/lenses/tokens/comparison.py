@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ...models import LanguageModel
 from ...models.anatomy import anatomy
 from ...statistics import bootstrap_interval, roc_auc, spearman
-from .masking import Game
+from .masking import MaskedPrompt
 from .token_attribution import explain_tokens
 
 # Shares of the tokens, for comprehensiveness and sufficiency (DeYoung et al. 2020, who also take 1 and 5 %: prompts
@@ -95,8 +95,8 @@ def compare_explanations(
     rows, agreement = [], []
     for i, question in enumerate(tqdm(questions.to_dict("records"), desc="explanations", leave=False)):
         target, contrast = (_first_token(model, question.get(name)) for name in ("target", "contrast"))
-        test = Game(model, question["prompt"], target, contrast, mask)
-        if torch.equal(test.absent, Game(model, question["prompt"], target, contrast, baseline).absent):
+        test = MaskedPrompt(model, question["prompt"], target, contrast, mask)
+        if torch.equal(test.absent, MaskedPrompt(model, question["prompt"], target, contrast, baseline).absent):
             raise ValueError(f"mask {mask!r} is the baseline: the test would favour methods that hide words with it")
         if test.target == test.contrast:
             raise ValueError(f"{question['prompt']!r}: target and contrast begin with the same token")
@@ -131,7 +131,7 @@ def _first_token(model, text):
 
 
 @torch.no_grad()
-def _scores(test: Game, values, truth) -> dict:
+def _scores(test: MaskedPrompt, values, truth) -> dict:
     """The measures of one explanation [token], by hiding tokens with the test's own baseline."""
     n = len(values)
     order = np.argsort(-values, kind="stable")

@@ -19,7 +19,7 @@ BASELINES = {
 }
 
 
-class Game:
+class MaskedPrompt:
     """One prompt, one question, one baseline.
 
     positions: the tokens that can be hidden; without them all but the first one, and all but special ones. forwards

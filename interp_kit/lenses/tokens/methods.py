@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from .masking import Game
+from .masking import MaskedPrompt
 
 AT_ONCE = 64  # versions that a library hands over together; the game splits what is too much
 EXTRA = 'it comes with the extra `xai`: pip install "interp_kit[xai]" (in a clone: pip install -e ".[xai]")'
@@ -23,7 +23,7 @@ class Found:
     about: dict = field(default_factory=dict)
 
 
-def gradient(game: Game, gap, seed) -> Found:
+def gradient(game: MaskedPrompt, gap, seed) -> Found:
     from captum.attr import Saliency
 
     embeddings = game.embedded(torch.ones(1, len(game.positions))).requires_grad_()
@@ -31,14 +31,14 @@ def gradient(game: Game, gap, seed) -> Found:
     return Found(slopes.norm(dim=-1).tolist(), in_nats=False)
 
 
-def input_x_gradient(game: Game, gap, seed) -> Found:
+def input_x_gradient(game: MaskedPrompt, gap, seed) -> Found:
     """The slope of `value` at the whole prompt: the gradient times (embedding - baseline), summed over d_model."""
     from captum.attr import InputXGradient
 
     return Found(InputXGradient(game.value).attribute(_whole(game).requires_grad_())[0].tolist())
 
 
-def integrated_gradients(game: Game, gap, seed, steps: int = 32, max_steps: int = 1024) -> Found:
+def integrated_gradients(game: MaskedPrompt, gap, seed, steps: int = 32, max_steps: int = 1024) -> Found:
     from captum.attr import IntegratedGradients
 
     from .token_attribution import TOLERANCE
@@ -60,7 +60,7 @@ def integrated_gradients(game: Game, gap, seed, steps: int = 32, max_steps: int 
 
 
 @torch.no_grad()
-def occlusion(game: Game, gap, seed) -> Found:
+def occlusion(game: MaskedPrompt, gap, seed) -> Found:
     from captum.attr import FeatureAblation
 
     method = FeatureAblation(game.value)
@@ -68,7 +68,7 @@ def occlusion(game: Game, gap, seed) -> Found:
 
 
 @torch.no_grad()
-def shapley(game: Game, gap, seed, samples: int = 20) -> Found:
+def shapley(game: MaskedPrompt, gap, seed, samples: int = 20) -> Found:
     from captum.attr import ShapleyValueSampling
 
     with torch.random.fork_rng(devices=[]):
@@ -78,7 +78,7 @@ def shapley(game: Game, gap, seed, samples: int = 20) -> Found:
     return Found(values.tolist(), random=True, about={"orders": samples})
 
 
-def shap(game: Game, gap, seed, samples: int = 200) -> Found:
+def shap(game: MaskedPrompt, gap, seed, samples: int = 200) -> Found:
     try:
         import shap
     except ModuleNotFoundError as error:
@@ -93,7 +93,7 @@ def shap(game: Game, gap, seed, samples: int = 200) -> Found:
     return Found(found.values[0].tolist(), random=True, about={"algorithm": "permutation"})
 
 
-def lime(game: Game, gap, seed, samples: int = 200) -> Found:
+def lime(game: MaskedPrompt, gap, seed, samples: int = 200) -> Found:
     """LIME sees a text of invented words, one a token, so that a removed token is hidden just as elsewhere."""
     try:
         from lime.lime_text import LimeTextExplainer
@@ -120,12 +120,12 @@ def lime(game: Game, gap, seed, samples: int = 200) -> Found:
     return Found(values, random=True, about={"R2 of the surrogate": float(found.score)})
 
 
-def attention(game: Game, gap, seed) -> Found:
+def attention(game: MaskedPrompt, gap, seed) -> Found:
     patterns = _patterns(game)
     return Found(patterns.mean((0, 1))[-1, game.positions].tolist(), in_nats=False)
 
 
-def rollout(game: Game, gap, seed) -> Found:
+def rollout(game: MaskedPrompt, gap, seed) -> Found:
     """Half of each layer's step is attention, averaged over heads, and half the residual stream."""
     patterns = _patterns(game).mean(1)
     flow = torch.eye(patterns.shape[-1])

@@ -1,8 +1,8 @@
 """Which words mattered? Several answers to the question, from the same model, baseline and target, each with its bill.
 
-All but the two looks at attention explain one function: `Game.value`, the target's log-probability (or its distance to
-a contrast) as a function of which tokens are seen. Gradients, integrated gradients, occlusion and Shapley sampling are
-captum's; "shap" and "lime" run those packages (extra `xai`).
+All but the two looks at attention explain one function: `MaskedPrompt.value`, the target's log-probability (or its
+distance to a contrast) as a function of which tokens are seen. Gradients, integrated gradients, occlusion and Shapley
+sampling are captum's; "shap" and "lime" run those packages (extra `xai`).
 """
 
 import math
@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ...widgets.token_strip import TokenStrip
-from .masking import Game
+from .masking import MaskedPrompt
 from .methods import METHODS, check_options
 
 TOLERANCE = 0.01  # of f(x) - f(x0), that integrated gradients may miss
@@ -110,7 +110,7 @@ def explain_tokens(
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     check_options(method, options)
-    game = Game(model, prompt, target, contrast, baseline, positions)
+    game = MaskedPrompt(model, prompt, target, contrast, baseline, positions)
     with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as game.bar:
         f_x, f_x0 = game.ends()
         found = METHODS[method](game, f_x - f_x0, seed, **options)

@@ -22,8 +22,8 @@ class Algebra:
 
     thread_safe = True
 
-    def __init__(self, frozen, reads: str):
-        self.frozen, self.reads = frozen, reads
+    def __init__(self, frozen, feature_input_hook: str):
+        self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
     @cached_property
     def attentions(self) -> list["FrozenAttention"]:
@@ -66,9 +66,9 @@ class Algebra:
         what the norm's bias adds [..., target]."""
         norm, scale = self.readers[layer]
         constant = torch.zeros_like(rows[..., 0])
-        if self.reads == RESIDUAL:
+        if self.feature_input_hook == RESIDUAL:
             return rows, constant
-        if self.reads == MLP_INPUT:
+        if self.feature_input_hook == MLP_INPUT:
             if norm.bias is not None:
                 constant = rows @ norm.bias
             rows = rows * norm.gain

@@ -16,8 +16,8 @@ class Autograd:
 
     thread_safe = False  # the model's modules are changed while they run
 
-    def __init__(self, frozen, reads: str):
-        self.frozen, self.reads = frozen, reads
+    def __init__(self, frozen, feature_input_hook: str):
+        self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
     def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
         """The gradient at what MLP `layer` writes, given one [position, target, d_model] at the stream after it."""
@@ -56,7 +56,7 @@ class Autograd:
         frozen, block, reader = self.frozen, self.frozen.parts.blocks[layer], []
         rest, named = frozen.block_arguments[layer]
         norms = frozen_norms(frozen)  # before the hook: it may run the model
-        at = block.mlp if self.reads == MLP_INPUT else block.mlp_norm
+        at = block.mlp if self.feature_input_hook == MLP_INPUT else block.mlp_norm
         keep = at.register_forward_pre_hook(lambda _, args: reader.append(args[0]))
         no_mlp = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
         try:
@@ -69,7 +69,7 @@ class Autograd:
         finally:
             keep.remove()
         out = out[0] if isinstance(out, tuple) else out
-        if self.reads == NORMALIZED:
+        if self.feature_input_hook == NORMALIZED:
             norm, scale = frozen.norms[block.mlp_norm]
             return out, norm.normalised(reader[0], scale)
         return out, reader[0]

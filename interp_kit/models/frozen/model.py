@@ -42,11 +42,11 @@ class FrozenModel:
     def n_positions(self) -> int:
         return len(self.ids)
 
-    def transcoder_input(self, reads: str) -> torch.Tensor:
+    def transcoder_input(self, feature_input_hook: str) -> torch.Tensor:
         """[layer, position, d_model], by circuit-tracer's hook names."""
-        if reads == MLP_INPUT:
+        if feature_input_hook == MLP_INPUT:
             return self.mlp_in
-        if reads == RESIDUAL:
+        if feature_input_hook == RESIDUAL:
             return self.residual_mid
         norms = [Norm.of(block.mlp_norm) for block in self.parts.blocks]
         return torch.stack([norm.normalised(x) for norm, x in zip(norms, self.residual_mid, strict=True)])
@@ -127,12 +127,12 @@ class FrozenModel:
         return gradients @ stream + constant, gradients, constant
 
 
-def linear_maps(frozen: FrozenModel, reads: str):
+def linear_maps(frozen: FrozenModel, feature_input_hook: str):
     """The way a gradient takes down through each layer: algebra for the listed families, else autograd."""
     from .algebra import Algebra
     from .autograd import Autograd
 
-    return (Algebra if frozen.parts.layout else Autograd)(frozen, reads)
+    return (Algebra if frozen.parts.layout else Autograd)(frozen, feature_input_hook)
 
 
 # ---------------------------------------------------------------- precision

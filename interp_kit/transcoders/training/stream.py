@@ -32,9 +32,11 @@ class ActivationStream:
     text fits into the buffer it is read once. Padding is left out, and position 0 where its activations are massive.
     """
 
-    def __init__(self, hf, rows: TextRows, layers, reads, batch: int, memory: float, share: tuple[int, int] = (0, 1)):
+    def __init__(
+        self, hf, rows: TextRows, layers, feature_input_hook, batch: int, memory: float, share: tuple[int, int] = (0, 1)
+    ):
         """`share`: (i, n) takes every n-th row of a block, from the i-th on."""
-        self.hf, self.rows, self.layers, self.reads = hf, rows, layers, reads
+        self.hf, self.rows, self.layers, self.feature_input_hook = hf, rows, layers, feature_input_hook
         self.batch, self.share = batch, share
         self.d_model = hf.config.get_text_config().hidden_size
         per_token = 2 * len(layers) * self.d_model * hf.dtype.itemsize
@@ -102,7 +104,7 @@ class ActivationStream:
         for some in of_similar_size(rows):
             ids, real = pad(some)
             real[:, 0] &= not self.skip_first
-            parts = mlp_activations(self.hf, ids.to(self.hf.device), self.reads, self.layers)
+            parts = mlp_activations(self.hf, ids.to(self.hf.device), self.feature_input_hook, self.layers)
             here = slice(done, done := done + self._count(some))
             for whole, part in zip((x, y), parts, strict=True):
                 whole[:, here] = part[:, real.to(part.device)]

@@ -21,7 +21,7 @@ from .stream import ActivationStream
 from .trainer import Trainer
 
 KINDS = ("cross-layer", "per-layer")
-ACTIVATIONS = ("topk", "threshold", "jumprelu")
+ACTIVATIONS = ("topk", "batchtopk", "jumprelu")
 
 
 @dataclass
@@ -71,7 +71,7 @@ def train_transcoder(
         start when it ends before the last step.
     activation: what turns a feature on.
         "topk": the k largest of each token and layer;
-        "threshold": all above a running threshold, fixed at the end (BatchTopK). It is the same in all layers: k are on
+        "batchtopk": all above a running threshold, fixed at the end (BatchTopK). It is the same in all layers: k are on
             on average over them, more where MLPs are hard to rebuild;
         "jumprelu": all above a trained threshold, held down by a tanh penalty of weight `sparsity` that grows over the
         run (the recipe of Ameisen et al. 2025); each layer finds its own L0. Dense, so several times slower.
@@ -94,8 +94,10 @@ def train_transcoder(
     dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(processes.device) else model.dtype)
     reader = _as(model.hf, dtype, processes.device)
     rows = TextRows(model, texts, seed)
-    stream = ActivationStream(reader, rows, config.layers, config.reads, batch, bytes_of(memory), processes.rows)
-    config.skips_first = stream.skip_first
+    stream = ActivationStream(
+        reader, rows, config.layers, config.feature_input_hook, batch, bytes_of(memory), processes.rows
+    )
+    config.excludes_first_position = stream.skip_first
     trainer = Trainer(
         config, stream, processes, jump=activation == "jumprelu", sparsity=sparsity, steps=steps,
         learning_rate=learning_rate, seed=seed,
@@ -117,7 +119,7 @@ def _config(model, n_features, activation, kind, k, span, layers):
         n_features=n_features,
         layers=layers,
         span=span or (len(layers) if kind == "cross-layer" else 1),
-        activation="threshold" if activation == "jumprelu" else activation,
+        activation="topk" if activation == "topk" else "jumprelu",
         k=k,
         model={"name": model.name, "fingerprint": model.fingerprint},
     )

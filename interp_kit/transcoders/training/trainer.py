@@ -161,7 +161,7 @@ class Trainer:
             weights.b_enc[i] = -(encoder @ mean[i])
         if self.jump:
             weights.threshold[:] = jumprelu.START
-        elif self.config.activation == "threshold":
+        elif self.config.activation == "jumprelu":
             weights.threshold[:] = self._usual(
                 [self._highest(self._preactivations(*each), some) for each in enumerate(x)]
             )
@@ -237,7 +237,7 @@ class Trainer:
         x, active, values, highest = zip(*self.each(encode, layers), strict=True)
         *writers, written = zip(*self.each(decode, layers), strict=True)
         writers = list(zip(*writers, strict=True))
-        if self.config.activation == "threshold":
+        if self.config.activation == "jumprelu":
             weights.threshold += FOLLOW * (self._usual(highest) - weights.threshold)
         return written, sum(map(len, active)), backward
 
@@ -282,7 +282,7 @@ class Trainer:
 
     def _select(self, i, pre) -> ActiveFeatures:
         """Of layer i's pre-activations [token, feature]."""
-        if self.config.activation == "threshold":
+        if self.config.activation == "jumprelu":
             return features_where(pre > self.weights.threshold[i])
         if not self.processes.by_features:
             return top_features(pre, self.config.k)
@@ -292,7 +292,7 @@ class Trainer:
 
     def _highest(self, pre, batch):
         """Of a sample of the batch, a layer's largest pre-activations, as many as it could claim."""
-        if self.config.activation == "threshold":
+        if self.config.activation == "jumprelu":
             share = min(MOST, len(self.config.layers)) * self.config.k
             return _largest(pre[batch.places < SAMPLE].flatten(), share * min(SAMPLE, self.stream.batch))
 

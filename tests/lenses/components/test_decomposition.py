@@ -45,7 +45,7 @@ def test_a_part_is_what_the_frozen_readout_loses_without_it(family):
     model = tiny_model(family)
     frozen = FrozenModel(model, PROMPT, torch.float64)
     hf, target = frozen.hf, model.token_id("Austin")
-    writes = record(hf, frozen.ids, ["heads", "MLP"])
+    feature_output_hook = record(hf, frozen.ids, ["heads", "MLP"])
     norm, stream = frozen.final_norm, frozen.residual_final[-1]
     logit = lambda x: frozen.parts.unembedding(norm(x, norm.scale(stream)))[target]  # noqa: E731
     table = ik.lenses.decompose(model, PROMPT, "Austin", dtype=torch.float64).table.set_index("component")[
@@ -55,9 +55,9 @@ def test_a_part_is_what_the_frozen_readout_loses_without_it(family):
         assert "head 0.0" not in table.index and "attention 0" in table.index
         return
     for l, block in enumerate(frozen.parts.blocks):
-        lost = logit(stream) - logit(stream - writes["MLP"][l, -1])
+        lost = logit(stream) - logit(stream - feature_output_hook["MLP"][l, -1])
         np.testing.assert_allclose(table[f"MLP {l}"], float(lost), rtol=1e-9, atol=1e-11)
-        without_bias = writes["heads"][l, -1] - _bias(frozen, l)
+        without_bias = feature_output_hook["heads"][l, -1] - _bias(frozen, l)
         for head in range(4):
             alone = torch.zeros_like(without_bias)
             alone[head_slice(hf, head)] = without_bias[head_slice(hf, head)]

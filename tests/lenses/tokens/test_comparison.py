@@ -6,7 +6,7 @@ from tiny import tiny_model
 
 import interp_kit as ik
 from interp_kit.lenses.tokens.comparison import RANDOM, _scores, important, randomised, rank_correlation
-from interp_kit.lenses.tokens.masking import Game
+from interp_kit.lenses.tokens.masking import MaskedPrompt
 
 PROMPTS = ["the capital of Texas is", "Dallas is a city of"]
 QUESTIONS = pd.DataFrame({"prompt": PROMPTS, "matters": [["capital", "Texas"], ["Dallas"]]})
@@ -15,8 +15,8 @@ QUESTIONS = pd.DataFrame({"prompt": PROMPTS, "matters": [["capital", "Texas"], [
 def test_scores_by_hand(monkeypatch):
     """Words worth 4, 2 and 1 hundredths of probability each; the explanation has the first two the wrong way round."""
     worth = torch.tensor([0.04, 0.02, 0.01])
-    monkeypatch.setattr(Game, "value", lambda self, present: (0.5 + present @ worth).log())
-    game = Game(tiny_model(), "the capital of", "Austin", baseline="city")
+    monkeypatch.setattr(MaskedPrompt, "value", lambda self, present: (0.5 + present @ worth).log())
+    game = MaskedPrompt(tiny_model(), "the capital of", "Austin", baseline="city")
     found = _scores(game, np.array([1.0, 2.0, 0.5]), np.array([True, False, False]))
     falls = [0, 0.02, 0.06, 0.07]  # without the second, then also the first, then all
     shown = [0.5, 0.52, 0.56, 0.57]
@@ -75,7 +75,7 @@ def test_a_contrast_is_scored_between_the_two():
     """The probability of the target among the two, and values that are those of the contrast."""
     questions = QUESTIONS.assign(target="Austin", contrast="Ohio")
     found = ik.lenses.compare_explanations(tiny_model(), questions, ["occlusion"], baseline="city", mask="zero")
-    game = Game(tiny_model(), PROMPTS[0], "Austin", "Ohio", "zero")
+    game = MaskedPrompt(tiny_model(), PROMPTS[0], "Austin", "Ohio", "zero")
     alone = ik.lenses.explain_tokens(tiny_model(), PROMPTS[0], "Austin", "Ohio", method="occlusion", baseline="city")
     expected = _scores(game, np.array(alone.values), None)["deletion"]
     assert found.rows["deletion"][0] == pytest.approx(expected, rel=1e-5)

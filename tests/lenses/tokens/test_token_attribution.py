@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.lenses.tokens.masking import Game
+from interp_kit.lenses.tokens.masking import MaskedPrompt
 from interp_kit.lenses.tokens.methods import METHODS
 
 PROMPT = "the capital of Texas is"
@@ -29,7 +29,7 @@ def by_hand(model, hidden, baseline="city", target="Austin"):
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox", "granite"])
 def test_hiding_a_token_is_writing_the_baseline_there(family):
     model = tiny_model(family)
-    game = Game(model, PROMPT, "Austin", baseline="city")
+    game = MaskedPrompt(model, PROMPT, "Austin", baseline="city")
     present = torch.ones(3, 5)
     present[1, 3], present[2] = 0, 0
     expected = [by_hand(model, ()), by_hand(model, {3}), by_hand(model, range(5))]
@@ -102,7 +102,7 @@ def test_gradients_are_autograds():
 def test_lime_recovers_a_line(monkeypatch):
     """Where the score is a weighted sum of the words that are seen, the surrogate is that sum, and R2 is 1."""
     weights = torch.tensor([1.0, -2.0, 0.0, 4.0, 0.5])
-    monkeypatch.setattr(Game, "value", lambda self, present: present @ weights)
+    monkeypatch.setattr(MaskedPrompt, "value", lambda self, present: present @ weights)
     for method in ("lime", "shapley", "shap", "occlusion"):
         options = {"samples": 800} if method == "lime" else {}
         found = explain(method, **options)
@@ -152,7 +152,7 @@ def test_seeds(method):
 def test_baselines(family):
     model = tiny_model(family)
     rows = model.hf.get_input_embeddings()(torch.arange(model.vocab_size)).detach()  # Gemma scales what it looks up
-    absent = {name: Game(model, PROMPT, baseline=name).absent for name in ("mean", "zero", "boundary", "Ohio")}
+    absent = {name: MaskedPrompt(model, PROMPT, baseline=name).absent for name in ("mean", "zero", "boundary", "Ohio")}
     torch.testing.assert_close(absent["mean"], rows.mean(0))
     assert not absent["zero"].any()
     torch.testing.assert_close(absent["boundary"], rows[model.tokenizer.eos_token_id])
@@ -215,7 +215,7 @@ def test_half_precision_is_scored_in_single():
 
     model = ik.load_model("pocket")
     half = ik.LanguageModel(copy.deepcopy(model.hf).to(torch.bfloat16), model.tokenizer, "half")
-    game = Game(half, "The capital of the state containing Dallas is", " Austin")
+    game = MaskedPrompt(half, "The capital of the state containing Dallas is", " Austin")
     logits = half.logits("The capital of the state containing Dallas is")[-1].float()
     assert game.f_x == pytest.approx(float(logits.log_softmax(-1)[game.target]), rel=1e-5)
 

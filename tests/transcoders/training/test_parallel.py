@@ -26,7 +26,7 @@ def launched(folder, *arguments):
 
 @pytest.mark.parametrize(
     ("activation", "parallel"),
-    [("topk", "data"), ("threshold", "data"), ("jumprelu", "data"), ("topk", "features"), ("threshold", "features"),
+    [("topk", "data"), ("batchtopk", "data"), ("jumprelu", "data"), ("topk", "features"), ("batchtopk", "features"),
      ("jumprelu", "features")],
 )  # fmt: skip
 def test_two_processes_give_the_result_of_one(tmp_path, activation, parallel):

@@ -54,8 +54,8 @@ def test_the_size_of_a_known_model():
 @pytest.mark.parametrize("span", [None, 1])
 def test_memory_is_what_a_trainer_holds(activation, span, monkeypatch):
     model = tiny_model()
-    config = tiny_transcoder(model, 1, 48, "threshold" if activation == "jumprelu" else activation, span).config
-    stream = ActivationStream(model.hf, TextRows(model, TEXTS), config.layers, config.reads, 32, 1e6)
+    config = tiny_transcoder(model, 1, 48, "topk" if activation == "topk" else "jumprelu", span).config
+    stream = ActivationStream(model.hf, TextRows(model, TEXTS), config.layers, config.feature_input_hook, 32, 1e6)
     options = {"jump": activation == "jumprelu", "sparsity": 1.0, "steps": 10, "learning_rate": 1e-3, "seed": 0}
     trainer = Trainer(config, stream, Processes("data", torch.device("cpu")), **options)
     trainer.normalise(next(trainer.stream.batches()))

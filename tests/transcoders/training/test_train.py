@@ -17,7 +17,7 @@ def model():
     return tiny_model()
 
 
-@pytest.mark.parametrize("activation", ["topk", "threshold", "jumprelu"])
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
 @pytest.mark.parametrize("kind", ["cross-layer", "per-layer"])
 def test_training_explains_most_of_the_mlps(model, activation, kind):
     run = ik.train_transcoder(model, TEXTS, activation=activation, kind=kind, sparsity=0.3, **SMALL)
@@ -41,7 +41,7 @@ def test_history_is_what_evaluation_measures(model):
     assert last["L0"] == pytest.approx(measured["L0"], rel=0.05)
 
 
-@pytest.mark.parametrize("activation", ["topk", "threshold", "jumprelu"])
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
 def test_a_killed_run_ends_with_the_same_weights(model, tmp_path, monkeypatch, activation):
     whole = ik.train_transcoder(model, TEXTS, activation=activation, **SMALL)
     monkeypatch.setattr(module, "SAVE_SECONDS", 0)
@@ -119,10 +119,10 @@ def test_the_model_is_left_as_it_was(model):
     ("wrong", "message"),
     [
         ({"kind": "sideways"}, "cross-layer, per-layer"),
-        ({"activation": "gelu"}, "topk, threshold, jumprelu"),
+        ({"activation": "gelu"}, "topk, batchtopk, jumprelu"),
         ({"layers": [9]}, "some of 0 to 3"),
         ({"k": 500}, "between 1 and the 48"),
-        ({"k": 500, "activation": "threshold"}, "between 1 and the 48"),
+        ({"k": 500, "activation": "batchtopk"}, "between 1 and the 48"),
         ({"span": 5}, "span 5"),
         ({"parallel": "layers"}, "data, features"),
         ({"memory": "much"}, "no amount"),
