@@ -30,7 +30,7 @@ def lesson_page(lesson) -> tuple[str, list[str]]:
         for output in cell.outputs:
             if shown := _as_html(output, len(outputs)):
                 parts.append(_place(len(outputs)))
-                outputs.append(f'<div class="output">{shown}</div>')
+                outputs.append(f'<div class="output" data-search-exclude>{shown}</div>')
     return "\n\n".join(parts), outputs
 
 

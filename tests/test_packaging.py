@@ -30,7 +30,7 @@ def pins(lines) -> dict[str, str]:
 
 CORE = pins(PROJECT["dependencies"])
 EXTRAS = {name: pins(lines) for name, lines in PROJECT["optional-dependencies"].items()}
-LIT_ENVIRONMENT = (ROOT / "interp_kit" / "lenses" / "lit" / "environment.py").read_text()
+LIT_ENVIRONMENT = (ROOT / "interp_kit" / "lit" / "environment.py").read_text()
 
 
 def files_of_the_repository() -> list[Path]:
@@ -66,7 +66,7 @@ def third_party_imports(folder: Path) -> dict[str, str]:
 # ---- dependencies ----
 
 
-@pytest.mark.parametrize("folder", ["interp_kit", "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", ["interp_kit", "recipes", "tests", "benchmarks"])
 def test_every_import_is_declared(folder):
     declared = CORE.keys() | {name for extra in EXTRAS.values() for name in extra}
     declared |= pins(re.findall(r'^LIT = "(.+)"$', LIT_ENVIRONMENT, re.MULTILINE)).keys()  # no extra can name it

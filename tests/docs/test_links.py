@@ -13,8 +13,8 @@ each_page = pytest.mark.parametrize("page", PAGES)
 
 MADE_LATER = ("build/", "site/", "out/", ".venv/")  # by commands; git ignores them
 PATH = re.compile(r"(?<![\w./-])[\w-]+(?:/[\w.-]+)+(?:\.\w+|/)")
-FILE_NAME = re.compile(r"[\w-]+\.(?:py|js|css|ipynb|yml|toml)")
-FOLDERS = {name.rpartition("/")[0] + "/" for name in FILES}
+FILE_OR_FOLDER = re.compile(r"[\w.-]+(?:/[\w.-]+)*(?:/|\.(?:py|js|css|ipynb|yml|toml))")
+FOLDERS = {f"{parent}/" for name in FILES for parent in PurePosixPath(name).parents}
 TOP = {name.split("/")[0] for name in FILES if "/" in name}
 
 
@@ -44,11 +44,11 @@ def test_external_addresses_have_the_form_of_one(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY])
 def test_files_that_are_named_exist(page):
-    """`graphs/sweep.py` may be short for a file of that path anywhere; folders end in a slash."""
+    """A path may leave out where it begins (`graphs/sweep.py`); a folder ends in a slash."""
     text = markdown(page) + "\n".join(code(page))
-    in_backticks = " ".join(re.findall(r"`([^`\n]+)`", text))
-    paths = {path for path in PATH.findall(text) if path.split("/")[0] in TOP} | {*FILE_NAME.findall(in_backticks)}
-    paths |= {path for path in PATH.findall(in_backticks) if path.endswith((".py", ".js", "/"))}
+    words = {word for quoted in re.findall(r"`([^`\n]+)`", text) for word in quoted.split()}
+    paths = {path for path in PATH.findall(text) if path.split("/")[0] in TOP}
+    paths |= {word for word in words if FILE_OR_FOLDER.fullmatch(word)}
     missing = {path for path in paths if not path.startswith(MADE_LATER) and not exists(path)}
     assert not missing
 

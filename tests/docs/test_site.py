@@ -76,7 +76,7 @@ def test_links_lead_somewhere(site, pages):
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_lesson_is_shown_with_its_outputs(site, lesson):
     text = (site / "lessons" / f"{lesson}.html").read_text(encoding="utf-8")
-    assert text.count('<div class="output">') >= 3
+    assert text.count('<div class="output"') >= 3
     assert "data-output" not in text, "a place that no output was filled into"
 
 
