@@ -43,7 +43,7 @@ def files_of_the_repository() -> list[Path]:
 def third_party_imports(folder: Path) -> dict[str, str]:
     """{distribution: a file that imports it} for every import under `folder`, at any depth of the code."""
     distributions = importlib.metadata.packages_distributions()
-    ours = {PROJECT["name"]}
+    ours = {PROJECT["name"], "recipes"}
     if folder.name != PROJECT["name"]:  # scripts and tests import their neighbours by bare name
         ours |= {path.stem for path in folder.rglob("*.py")} | {path.name for path in folder.iterdir()}
     found = {}
