@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
-from ..storage.shipped import data_folder
+from ..storage.shipped import shipped_folder
 from .checks import check_tokenizer_files, check_weight_files, check_weights, decoder_config
 from .gguf import converted_folder
 from .language_model import LanguageModel
@@ -124,13 +124,7 @@ def _local_folder(path: Path) -> Path:
 
 
 def _pocket_folder() -> Path:
-    folder = data_folder() / "pocket"
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"The pocket model is not at {str(folder)!r}. Work in a clone of the interp_kit repository, or set the "
-            "environment variable INTERP_KIT_DATA to its data folder."
-        )
-    return folder
+    return shipped_folder("pocket")
 
 
 def _smollm2_folder() -> Path:
