@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from interp_kit.models import load_model
-from interp_kit.models.cache import new_cache, read_on
+from interp_kit.models.cache import CACHE_ARGUMENT, new_cache, read_on
 from interp_kit.storage.atomic import atomic_file, atomic_folder
 from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds import load_world
@@ -106,10 +106,10 @@ def sample(model, prompts: list[str], length: int, seed: int) -> list[tuple[str,
     # The last token goes alone: the head then sees a contiguous vector, and does not copy its matrix for every row.
     cache = new_cache(model.hf)
     if start > 1:
-        read_on(model.hf.base_model, torch.tensor([r[:-1] for r in rows]), cache)
+        model.hf.base_model(torch.tensor([r[:-1] for r in rows]), use_cache=True, **{CACHE_ARGUMENT: cache})
     for position in range(start, length):
         last = torch.tensor([rows[row][-1:] for row in alive])
-        chances = read_on(model.hf, last, cache).logits[:, -1].float().softmax(-1)
+        chances = read_on(model.hf, last, cache)[:, -1].float().softmax(-1)
         sums = chances.where(chances >= MIN_P * chances.amax(-1, keepdim=True), 0).cumsum(-1)
         drawn = torch.searchsorted(sums, torch.rand(len(given), 1, generator=generator)[alive] * sums[:, -1:])
         for row, token in zip(alive, drawn[:, 0].tolist()):

@@ -91,9 +91,10 @@ def _source(texts: Texts) -> Iterable[str | Mapping[str, object]]:
 
 def _text(item: str | Mapping[str, object]) -> str:
     if isinstance(item, Mapping):
-        if not isinstance(item.get("text"), str):
+        text = item.get("text")
+        if not isinstance(text, str):
             raise TypeError(f"a row has no 'text', only {', '.join(map(repr, item))}: rename the column")
-        return item["text"]
+        return text
     if not isinstance(item, str):
         raise TypeError(f"texts should give strings, or rows with a 'text', got {type(item).__name__}")
     return item

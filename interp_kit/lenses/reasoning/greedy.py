@@ -69,7 +69,7 @@ def _continue(model, rows, stops, n_shared, most):
     for _ in range(most):
         positions = (seen.cumsum(1) - 1)[:, -ids.shape[1] :].clamp(0, last_position)
         options = {"attention_mask": seen, "position_ids": positions, "logits_to_keep": 1}
-        last = read_on(model.hf, ids, cache, **options).logits[:, -1]
+        last = read_on(model.hf, ids, cache, **options)[:, -1]
         first = last.float().log_softmax(-1) if first is None else first
         ids = last.argmax(-1, keepdim=True)
         seen = torch.cat([seen, torch.ones_like(ids)], 1)
