@@ -24,9 +24,14 @@ help:
 	@echo "  make demo    one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
 	@echo "  make lab     JupyterLab on the lessons"
 	@echo "  make lit     the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
+<<<<<<< HEAD
 	@echo "  make test    all tests, in single-thread mode"
 	@echo "  make docs    the documentation, lessons with their outputs included, into site/"
 	@echo "  make bench   the measurements of the README, one after another"
+=======
+	@echo "  make test    all tests, the lessons included, one process a core"
+	@echo "  make bench   the measurements of docs/benchmarks.md, one after another (an hour or more)"
+>>>>>>> main
 	@echo "  make data    rebuild data/ from the fact tables"
 	@echo "  make clean   remove .venv, caches and build leftovers"
 	@echo
@@ -67,7 +72,7 @@ lit: .venv/.lit $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
 	@$(PY) -m interp_kit lit $(MODEL)
 
 test: .venv/.test .venv/.smollm2 .venv/.lit chromium
-	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest
+	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 docs: .venv/.docs .venv/.smollm2 .venv/.lit
 	@$(PY) docs/lessons.py

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ..formats.feature_json import read_features, write_features
 from ..storage.atomic import atomic_folder
-from ..storage.shipped import FEATURES, data_folder
+from ..storage.shipped import FEATURES, shipped_folder
 
 TO_LABEL, TO_TEST = ("top", "sample"), ("held", "silent", "near")
 LISTS = {"promotes": "promotes", "suppresses": "suppresses", "promoted_by": "driven by"}
@@ -238,7 +238,7 @@ def load_labels(name: str | Path) -> pd.DataFrame:
 
 
 def _folder(name, file, how):
-    folder = data_folder() / FEATURES[name] if name in FEATURES else Path(name)
+    folder = shipped_folder(FEATURES[name]) if name in FEATURES else Path(name)
     if not (folder / file).exists():
         raise FileNotFoundError(
             f"no {file} at {str(name)!r}: expected one of {', '.join(FEATURES)}, or a folder written by {how}"

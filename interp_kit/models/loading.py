@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from ..storage.shipped import data_folder
+from ..storage.shipped import shipped_folder
 from .language_model import LanguageModel
 
 SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -132,14 +132,7 @@ def _local_folder(path):
 
 
 def _pocket_folder():
-    folder = data_folder() / "pocket"
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"The pocket model is not at {str(folder)!r}. Work in a clone of the interp_kit repository, or "
-            "set the "
-            "environment variable INTERP_KIT_DATA to its data folder."
-        )
-    return folder
+    return shipped_folder("pocket")
 
 
 def _smollm2_folder():
