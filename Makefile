@@ -24,14 +24,9 @@ help:
 	@echo "  make demo    one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
 	@echo "  make lab     JupyterLab on the lessons"
 	@echo "  make lit     the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
-<<<<<<< HEAD
-	@echo "  make test    all tests, in single-thread mode"
-	@echo "  make docs    the documentation, lessons with their outputs included, into site/"
-	@echo "  make bench   the measurements of the README, one after another"
-=======
 	@echo "  make test    all tests, the lessons included, one process a core"
+	@echo "  make docs    the documentation, lessons with their outputs included, into site/"
 	@echo "  make bench   the measurements of docs/benchmarks.md, one after another (an hour or more)"
->>>>>>> main
 	@echo "  make data    rebuild data/ from the fact tables"
 	@echo "  make clean   remove .venv, caches and build leftovers"
 	@echo

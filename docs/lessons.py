@@ -25,6 +25,8 @@ MADE_OF = [ROOT / "interp_kit", ROOT / "data", Path(__file__)]
 
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 LONGEST = 600  # seconds that one cell may take on a busy machine
+# As a file, so that a failed check shows its file and line.
+RUN_CHECKS = "exec(compile(open({0!r}, encoding='utf-8').read(), {0!r}, 'exec'))"
 # One thread: the sums do not differ from run to run. No network: a lesson needs none.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 
@@ -67,7 +69,7 @@ def _run(notebook, checks) -> float:
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path}
     with client.setup_kernel(env=environment, extra_arguments=["--log-level=ERROR"]):
         if checks.exists():
-            notebook.cells.append(nbformat.v4.new_code_cell(checks.read_text(encoding="utf-8")))
+            notebook.cells.append(nbformat.v4.new_code_cell(RUN_CHECKS.format(str(checks))))
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
         if checks.exists():

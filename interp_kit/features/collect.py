@@ -41,7 +41,7 @@ def collect_features(model, units, texts, n_examples: int = 10, seed: int = 0) -
     rows = TextRows(model, texts, seed)
     total = len(rows.texts) if isinstance(rows.texts, Sequence) else None
     rows.texts = taken = _Counted(rows.texts)
-    reader = _Reader(units, max(len(rows.first), int(units.excludes_first_position)), n_examples, seed)
+    reader = _Reader(units, max(len(model.prefix_ids), int(units.excludes_first_position)), n_examples, seed)
     with tqdm(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
         stream = rows.epoch()
         while some := list(islice(stream, ROWS_AT_ONCE)):

@@ -84,7 +84,7 @@ def polysemanticity(model, dictionaries: dict, texts) -> Polysemanticity:
 def _grouped(model, texts):
     """Rows of token ids; for each way of sorting, of each token the number of its group (0: a rare one, -1: none) and
     the groups' names."""
-    first = model.encode("a").tolist()[:-1]
+    first = model.prefix_ids
     rows, ways = [], [[] for _ in range(4)]
     for text in texts:
         sentence = text if isinstance(text, Sentence) else Sentence(text)
