@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 
+from tokenizers import AddedToken
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -95,7 +96,7 @@ class Vocabulary:
         return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
 
     @cached_property
-    def _added(self):
+    def _added(self) -> dict[int, AddedToken]:
         """Tokens that are found in a text before it is cut up, by id. transformers makes the table anew each time."""
         return dict(self.tokenizer.added_tokens_decoder)
 

@@ -44,10 +44,12 @@ class FrozenModel:
 
     @property
     def n_layers(self) -> int:
+        """How many layers the model has."""
         return len(self.parts.blocks)
 
     @property
     def n_positions(self) -> int:
+        """How many tokens the prompt has, the one put before it included."""
         return len(self.ids)
 
     def transcoder_input(self, feature_input_hook: str) -> torch.Tensor:
