@@ -66,7 +66,8 @@ def _run(notebook, checks) -> float:
         store_widget_state=False,
     )
     search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-    with client.setup_kernel(env={**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path}):
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path}
+    with client.setup_kernel(env=environment, extra_arguments=["--log-level=ERROR"]):
         if checks.exists():
             notebook.cells.append(nbformat.v4.new_code_cell(RUN_CHECKS.format(str(checks))))
         for index, cell in enumerate(notebook.cells):

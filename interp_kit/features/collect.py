@@ -60,7 +60,7 @@ def neuron_examples(model, layer: int, neuron: int, texts, n_examples: int = 10)
     """
     neurons = Neurons(model, [layer])
     if not 0 <= neuron < neurons.n_features_per_layer[0]:
-        raise ValueError(f"neuron {neuron}: layer {layer} has neurons 0 to {neurons.counts[0] - 1}")
+        raise ValueError(f"neuron {neuron}: layer {layer} has neurons 0 to {neurons.n_features_per_layer[0] - 1}")
     return collect_features(model, neurons, texts, n_examples).show(layer, neuron, n_examples=n_examples)
 
 
