@@ -5,10 +5,8 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the model's room is above this one
-    from ..models import LanguageModel
+from ..models import LanguageModel
 
 WINDOW = 256  # tokens a row; longer texts are cut into several
 AT_ONCE = 256  # texts tokenised in one call
@@ -26,7 +24,7 @@ class TextRows:
     in each epoch, anything else from front to back. Raises TypeError for what is none of these.
     """
 
-    def __init__(self, model: "LanguageModel", texts: Texts, seed: int = 0):
+    def __init__(self, model: LanguageModel, texts: Texts, seed: int = 0):
         self.texts = _source(texts)
         self.seed = seed
         self.restarts = not isinstance(self.texts, Iterator)  # a generator can be read only once
@@ -65,7 +63,7 @@ class TextRows:
                 yield row
 
 
-def encode_texts(model: "LanguageModel", texts: Texts) -> list[list[int]]:
+def encode_texts(model: LanguageModel, texts: Texts) -> list[list[int]]:
     """All rows of `texts`, in their order. Raises ValueError when there is nothing to read, TypeError as `TextRows`."""
     rows = list(TextRows(model, texts).epoch())
     if not rows:
