@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from interp_kit.models import LanguageModel, load_model
+from interp_kit.models.cache import new_cache, read_on
 from interp_kit.storage.atomic import atomic_file, atomic_folder
 from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds import load_world
@@ -113,13 +114,12 @@ def sample(model: LanguageModel, prompts: list[str], max_tokens: int, seed: int)
     start = min(len(ids) for ids in given)
     rows, alive = [ids[:start] for ids in given], list(range(len(given)))  # alive: the row of each line in the cache
     # The last token goes alone: the head then sees a contiguous vector, and does not copy its matrix for every row.
-    cache = (
-        model.hf.base_model(torch.tensor([r[:-1] for r in rows]), use_cache=True).past_key_values if start > 1 else None
-    )
+    cache = new_cache(model.hf)
+    if start > 1:
+        read_on(model.hf.base_model, torch.tensor([r[:-1] for r in rows]), cache)
     for position in range(start, max_tokens):
         last = torch.tensor([rows[row][-1:] for row in alive])
-        out = model.hf(input_ids=last, past_key_values=cache, use_cache=True)
-        cache, chances = out.past_key_values, out.logits[:, -1].float().softmax(-1)
+        chances = read_on(model.hf, last, cache).logits[:, -1].float().softmax(-1)
         sums = chances.where(chances >= MIN_P * chances.amax(-1, keepdim=True), 0).cumsum(-1)
         drawn = torch.searchsorted(sums, torch.rand(len(given), 1, generator=generator)[alive] * sums[:, -1:])
         for row, token in zip(alive, drawn[:, 0].tolist()):

@@ -57,7 +57,7 @@ def collect_features(
     dictionary = as_dictionary(model, dictionary)
     rows = TextRows(model, texts, seed)
     total = len(rows.texts) if isinstance(rows.texts, Sequence) else None
-    start = max(len(rows.first), int(dictionary.excludes_first_position))
+    start = max(len(model.prefix_ids), int(dictionary.excludes_first_position))
     reader = _Reader(dictionary, start, n_examples, seed)
     with tqdm(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
         stream = rows.epoch()

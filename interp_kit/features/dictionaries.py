@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 from ..hardware import multiplies_bfloat16
 from ..models import LanguageModel
 from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
+from ..models.hooks import hooked
 from ..transcoders import CrossLayerTranscoder
 from ..transcoders.training.train import chosen_layers
 
@@ -78,12 +79,8 @@ class Neurons:
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each layer [row, position, neuron], of ids [row, position]."""
         caught = []
-        handles = [last.register_forward_pre_hook(lambda _, args: caught.append(args[0])) for last in self._last]
-        try:
+        with hooked(*((last, "in", caught.append) for last in self._last)):
             self.model.hf.base_model(input_ids=ids, use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
         while caught:
             yield caught.pop(0)
 

@@ -189,7 +189,7 @@ class ModelJudge:
         encoded = self.model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids = encoded["input_ids"]
         chosen = range(len(ids)) if marks is None else _at(tokens, marks, encoded["offset_mapping"])
-        first = self.model.encode("a").tolist()[:-1]
+        first = self.model.prefix_ids
         with_it, without = (self._logprobs(first + begin + ids)[-len(ids) :] for begin in (name, []))
         return float((with_it - without)[list(chosen)].mean()) if len(chosen) else 0.0
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..formats.feature_json import read_features, write_features
 from ..storage.atomic import atomic_folder
-from ..storage.shipped import FEATURES, data_folder
+from ..storage.shipped import FEATURES, shipped_folder
 from .examples import TEST_GROUPS, Examples
 
 if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported where something is shown
@@ -248,7 +248,7 @@ def load_labels(name: str | Path) -> pd.DataFrame:
 
 
 def _folder(name: str | Path, file: str, how: str) -> Path:
-    folder = data_folder() / FEATURES[name] if name in FEATURES else Path(name)
+    folder = shipped_folder(FEATURES[name]) if name in FEATURES else Path(name)
     if not (folder / file).exists():
         raise FileNotFoundError(
             f"no {file} at {str(name)!r}: expected one of {', '.join(FEATURES)}, or a folder written by {how}"

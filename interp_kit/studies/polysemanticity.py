@@ -110,7 +110,7 @@ class _Way(NamedTuple):
 
 def _grouped(model: LanguageModel, texts: Iterable[Sentence | str]) -> tuple[list[list[int]], list[_Way]]:
     """Rows of token ids, and the four ways to sort their tokens."""
-    first = model.encode("a").tolist()[:-1]
+    first = model.prefix_ids
     rows, ways = [], [[] for _ in range(4)]
     for text in texts:
         sentence = text if isinstance(text, Sentence) else Sentence(text)

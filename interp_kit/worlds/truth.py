@@ -51,7 +51,7 @@ def graded(model: LanguageModel, sentences: Sequence[Sentence], concepts: Sequen
         rows, named, in_play, tokens = [], [], [], 0
         for sentence in sentences[i : i + SENTENCES_AT_ONCE]:
             ids, found = token_concepts(sentence, model.tokenizer)
-            first = model.encode("a").tolist()[:-1]
+            first = model.prefix_ids
             rows.append(first + ids)
             tokens += len(first)
             before = set()
