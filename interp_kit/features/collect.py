@@ -1,9 +1,8 @@
 """Looking features up in text, in one pass: on which windows of text does each fire, how often and how strongly."""
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from tqdm.auto import tqdm
 
 from ..models import LanguageModel
 from ..text.batches import of_similar_size, pad
-from ..text.rows import NOTHING, TextRows
+from ..text.rows import NOTHING, TextRows, Texts
 from ..transcoders import CrossLayerTranscoder
 from .dictionaries import SIGNED_SILENCE, Dictionary, Neurons, as_dictionary, top_tokens
 from .examples import LABEL_GROUPS, TEST_GROUPS, Examples, ListColumn
@@ -36,7 +35,7 @@ ACTIVATING_GROUPS = ("top", "sample", "held_out")
 def collect_features(
     model: LanguageModel,
     dictionary: Dictionary | CrossLayerTranscoder,
-    texts: Iterable[str | Mapping[str, object]] | str | Path,
+    texts: Texts,
     n_examples: int = 10,
     seed: int = 0,
 ) -> FeatureStore:
@@ -74,7 +73,7 @@ def neuron_examples(
     model: LanguageModel,
     layer: int,
     neuron: int,
-    texts: Iterable[str | Mapping[str, object]] | str | Path,
+    texts: Texts,
     n_examples: int = 10,
 ) -> "FeatureCard":
     """A card of one neuron: the windows of `texts` in which it is strongest, of either sign, and some at random.

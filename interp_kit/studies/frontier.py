@@ -1,7 +1,7 @@
 """How much is left unexplained for how few features? Transcoders of growing sparsity, cross-layer beside per-layer: the
 plot by which papers compare them (Ameisen et al. 2025; Circuits Research Landscape, August 2025)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from ..graphs.attribution import attribute
 from ..models import LanguageModel
+from ..text.rows import Texts
 from ..transcoders.evaluation import AFFINE, MEAN, evaluate_transcoder
 from ..transcoders.training.train import KINDS, TrainingRun, train_transcoder
 
@@ -65,8 +66,8 @@ class Frontier:
 
 def frontier(
     model: LanguageModel,
-    texts: Iterable[str | Mapping[str, object]] | str | Path,
-    held_out: Iterable[str | Mapping[str, object]] | str | Path,
+    texts: Texts,
+    held_out: Texts,
     prompts: Sequence[str],
     ks: Sequence[int] = (2, 4, 8, 16),
     kinds: Sequence[Literal["cross-layer", "per-layer"]] = KINDS,
