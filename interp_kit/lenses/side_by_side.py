@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ..features import FeatureStore
 from ..graphs import AttributionGraph, attribute
 from ..models import LanguageModel
+from ..models.language_model import Ids
 from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.text_table import text_table
@@ -22,7 +23,6 @@ from .components.attention import AttentionPatterns, attention_patterns
 from .components.decomposition import Decomposition, decompose
 from .components.logit_lens import LogitLens, logit_lens
 from .confidence.logprobs import Logprobs, logprobs
-from .inputs import Prompt
 from .reasoning.chain_of_thought import cot_faithfulness
 from .reasoning.faithfulness import CotFaithfulness
 from .reasoning.problems import Problem
@@ -63,7 +63,7 @@ class SideBySide:
 
 def side_by_side(
     model: LanguageModel,
-    prompt: Prompt,
+    prompt: str | Ids,
     target: Tokens | None = None,
     contrast: Tokens | None = None,
     *,
@@ -125,7 +125,7 @@ def side_by_side(
 def _graph(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,
-    prompt: Prompt,
+    prompt: str | Ids,
     features: FeatureStore | None,
     labels: pd.DataFrame | None,
 ) -> AttributionGraph:

@@ -19,8 +19,6 @@ from typing import TypedDict
 import pandas as pd
 from tqdm.auto import tqdm
 
-import interp_kit
-
 from ..formats.json import write_json
 from ..models import LanguageModel
 from ..models.targets import Token, token_ids
@@ -232,7 +230,7 @@ def _weights(model: LanguageModel, folder: Path) -> Path:
 
 def _start(python: Path, folder: Path) -> subprocess.Popen[bytes]:
     """LIT as a child that ends when its standard input does: also when this process is killed."""
-    root = str(Path(interp_kit.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1"}
     with open(folder / LOG, "wb") as log:
         return subprocess.Popen(

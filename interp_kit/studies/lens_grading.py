@@ -15,9 +15,8 @@ from tqdm.auto import tqdm
 from ..features import FeatureStore
 from ..graphs import attribute
 from ..lenses import attention_patterns, decompose, explain_tokens, logit_lens
-from ..lenses.inputs import first_token
-from ..lenses.tokens.measures import word_mask
 from ..lenses.tokens.methods import Method
+from ..lenses.tokens.words import first_token, word_mask
 from ..models import LanguageModel
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.text_table import text_table

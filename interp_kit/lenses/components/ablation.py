@@ -15,9 +15,10 @@ import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.edits import Edit, record
+from ...models.language_model import Ids
 from ...models.targets import Target, Tokens
-from ..inputs import Prompt
-from .edits import Edit, head_slice, n_heads, record, run
+from .edits import head_slice, n_heads, run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -91,7 +92,7 @@ class Filling(NamedTuple):
 
 def ablate(
     model: LanguageModel,
-    prompt: Prompt,
+    prompt: str | Ids,
     components: str | Sequence[str] | None = None,
     how: How = "zero",
     texts: Sequence[str] | None = None,

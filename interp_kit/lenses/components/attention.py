@@ -10,7 +10,7 @@ import torch
 from ...models import LanguageModel
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
-from ..inputs import Prompt
+from ...models.language_model import Ids
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -73,7 +73,7 @@ class AttentionPatterns:
 
 
 @torch.no_grad()
-def attention_patterns(model: LanguageModel, prompt: Prompt) -> AttentionPatterns:
+def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatterns:
     """Every head's pattern on one prompt (text, or ids [position]), and what each weight moves.
 
     moved is |pattern[query, key] W_O W_V norm(x[key])|, biases left out, norms' denominators as on the prompt; with

@@ -17,8 +17,8 @@ import torch
 from ...models import LanguageModel
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
+from ...models.language_model import Ids
 from ...models.targets import Target, Tokens
-from ..inputs import Prompt
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -108,7 +108,7 @@ class Decomposition:
 @torch.no_grad()
 def decompose(
     model: LanguageModel,
-    prompt: Prompt,
+    prompt: str | Ids,
     target: Tokens | None = None,
     contrast: Tokens | None = None,
     position: int | Literal["all"] = -1,

@@ -11,8 +11,8 @@ from transformers import PretrainedConfig
 
 from ...models import LanguageModel
 from ...models.frozen import FrozenModel
+from ...models.language_model import Ids
 from ...models.targets import Target, Tokens
-from ..inputs import Prompt
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -65,7 +65,7 @@ class LogitLens:
 
 
 @torch.no_grad()
-def logit_lens(model: LanguageModel, prompt: Prompt, target: Tokens | None = None) -> LogitLens:
+def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = None) -> LogitLens:
     """The next token that the stream after each layer would give, at every position.
 
     target: whose probability and rank are followed: text (" Austin") or id; of a list the sum of the probabilities.

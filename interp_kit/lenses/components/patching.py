@@ -4,20 +4,19 @@ Nanda 2024)."""
 
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.edits import SITES, Edit, Site, record
+from ...models.language_model import Ids
 from ...models.targets import Target, Tokens
-from ..inputs import Prompt
-from .edits import Edit, head_slice, n_heads, record, run
+from .edits import head_slice, n_heads, run
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-What = Literal["residual", "attention", "MLP", "heads"]
 
 
 @dataclass(repr=False)
@@ -32,7 +31,7 @@ class ActivationPatching:
     """
 
     question: str
-    what: What
+    what: Site
     table: pd.DataFrame
     clean: float
     corrupted: float
@@ -55,9 +54,9 @@ class ActivationPatching:
 
 def patch_activations(
     model: LanguageModel,
-    clean: Prompt,
-    corrupted: Prompt,
-    what: What = "residual",
+    clean: str | Ids,
+    corrupted: str | Ids,
+    what: Site = "residual",
     target: Tokens | None = None,
     contrast: Tokens | None = None,
 ) -> ActivationPatching:
@@ -73,8 +72,8 @@ def patch_activations(
     Raises ValueError for prompts of different lengths in tokens (then places do not correspond), for prompts whose
     answers are the same, and for an unknown `what`.
     """
-    if what not in get_args(What):
-        raise ValueError(f"what={what!r}: expected one of {', '.join(get_args(What))}")
+    if what not in SITES:
+        raise ValueError(f"what={what!r}: expected one of {', '.join(SITES)}")
     ids, other_ids = model.input_ids(clean), model.input_ids(corrupted)
     if len(ids) != len(other_ids):
         raise ValueError(

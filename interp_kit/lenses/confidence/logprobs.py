@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 
 from ...models import LanguageModel
+from ...models.language_model import Ids
 from ...widgets.token_strip import TokenStrip
-from ..inputs import Prompt
 
 UNLISTED = -9999.0  # what the API gives for a token outside its top list
 MAX_TOP_LOGPROBS = 20  # alternatives that the API gives at most
@@ -114,7 +114,7 @@ def logprobs(
     model: LanguageModel,
     text: str | None = None,
     *,
-    prompt: Prompt | None = None,
+    prompt: str | Ids | None = None,
     top_logprobs: int = 5,
     max_new_tokens: int = 40,
 ) -> Logprobs:

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
+from transformers import DynamicCache
 
 from ...models import LanguageModel
-
-if TYPE_CHECKING:
-    from transformers import Cache
+from ...models.cache import new_cache, read_on
 
 TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included, what is shared not
 PROMPTS_AT_ONCE = 32  # their keys and values stay in memory until the last of them is done
@@ -77,9 +76,8 @@ def _continue(
     texts: dict[int, str] = {}  # of the rows that ended
     for step in range(max_new_tokens):
         positions = (seen.cumsum(1) - 1)[:, -ids.shape[1] :].clamp(0, last_position)
-        state = {"position_ids": positions, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
-        out = model.hf(input_ids=ids, attention_mask=seen, **state)
-        cache, last = out.past_key_values, out.logits[:, -1]
+        options = {"attention_mask": seen, "position_ids": positions, "logits_to_keep": 1}
+        last = read_on(model.hf, ids, cache, **options)[:, -1]
         if step == 0:
             first = last.float().log_softmax(-1)
         ids = last.argmax(-1, keepdim=True)
@@ -97,13 +95,12 @@ def _continue(
     return [Continuation(texts[i], logprobs) for i, logprobs in enumerate(first.cpu())]
 
 
-def _read(model: LanguageModel, shared: list[int], n: int) -> "Cache | None":
-    """Keys and values of what all rows begin with, n times; None where that is nothing."""
-    if not shared:
-        return None
-    ids = torch.tensor([shared], device=model.device)
-    cache = model.hf(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-    cache.batch_repeat_interleave(n)
+def _read(model: LanguageModel, shared: list[int], n: int) -> DynamicCache:
+    """Keys and values of what all rows begin with, n times."""
+    cache = new_cache(model.hf)
+    if shared:
+        read_on(model.hf, torch.tensor([shared], device=model.device), cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(n)
     return cache
 
 

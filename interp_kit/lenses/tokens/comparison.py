@@ -19,11 +19,11 @@ from tqdm.auto import tqdm
 from ...models import LanguageModel
 from ...models.targets import Tokens
 from ...statistics import bootstrap_interval
-from ..inputs import first_token
 from .masking import Baseline, MaskedPrompt
-from .measures import MEASURES, randomise_upper_half, rank_correlation, scores, word_mask
+from .measures import MEASURES, randomise_upper_half, rank_correlation, scores
 from .methods import Method
 from .token_attribution import explain_tokens
+from .words import first_token, word_mask
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

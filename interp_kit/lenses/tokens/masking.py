@@ -14,8 +14,8 @@ import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.language_model import Ids
 from ...models.targets import Target, Tokens
-from ..inputs import Prompt
 
 TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory
 EMBEDDINGS_AT_ONCE = 8192
@@ -47,7 +47,7 @@ class MaskedPrompt:
     def __init__(
         self,
         model: LanguageModel,
-        prompt: Prompt,
+        prompt: str | Ids,
         target: Tokens | None = None,
         contrast: Tokens | None = None,
         baseline: Baseline | str = "space",

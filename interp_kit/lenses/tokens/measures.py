@@ -5,8 +5,6 @@ al. 2020). Without: the known truth, and the sanity check of Adebayo et al. (201
 """
 
 import copy
-import re
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -56,24 +54,6 @@ def scores(test: MaskedPrompt, values: np.ndarray, truth: np.ndarray | None) -> 
     }
     if truth is not None:
         found["truth"] = roc_auc(values, truth)
-    return found
-
-
-def word_mask(model: LanguageModel, prompt: str, words: Sequence[str]) -> np.ndarray:
-    """Which tokens of a prompt hold (a part of) one of the words: bool [position].
-
-    Raises ValueError for a word that is not in the prompt.
-    """
-    encoded = model.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-    before = len(model.encode(prompt)) - len(encoded["input_ids"])
-    found = np.zeros(before + len(encoded["input_ids"]), bool)
-    for word in words:
-        places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt)]
-        if not places:
-            raise ValueError(f"{word!r} should matter, but it is not in {prompt!r}")
-        for start, end in places:
-            for i, (a, b) in enumerate(encoded["offset_mapping"]):
-                found[before + i] |= a < end and b > start
     return found
 
 

@@ -13,9 +13,9 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.language_model import Ids
 from ...models.targets import Tokens
 from ...widgets.token_strip import TokenStrip
-from ..inputs import Prompt
 from .masking import Baseline, MaskedPrompt
 from .methods import METHODS, TOLERANCE, Method, check_options
 
@@ -92,7 +92,7 @@ class TokenAttribution:
 
 def explain_tokens(
     model: LanguageModel,
-    prompt: Prompt,
+    prompt: str | Ids,
     target: Tokens | None = None,
     contrast: Tokens | None = None,
     *,

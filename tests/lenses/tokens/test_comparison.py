@@ -7,7 +7,8 @@ from tiny import tiny_model
 import interp_kit as ik
 from interp_kit.lenses.tokens.comparison import RANDOM_ORDER
 from interp_kit.lenses.tokens.masking import MaskedPrompt
-from interp_kit.lenses.tokens.measures import randomise_upper_half, rank_correlation, scores, word_mask
+from interp_kit.lenses.tokens.measures import randomise_upper_half, rank_correlation, scores
+from interp_kit.lenses.tokens.words import word_mask
 
 PROMPTS = ["the capital of Texas is", "Dallas is a city of"]
 QUESTIONS = pd.DataFrame({"prompt": PROMPTS, "matters": [["capital", "Texas"], ["Dallas"]]})
