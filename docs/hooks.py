@@ -89,7 +89,9 @@ def _index_of_names() -> str:
                 path = f"{PACKAGE.name}.{line.module}.{name}"
                 first = re.split(r"(?<=[.:;])\s", package[f"{line.module}.{name}"].docstring.value)[0]
                 rows.append(f"| [`ik.{name}`]({line.module}.md#{path}) | {' '.join(first.split()).rstrip(':;')} |")
-    return "# Reference\n\nThe names for the main job; the rooms have the rest.\n\n| | |\n| --- | --- |\n" + "\n".join(rows)
+    return "# Reference\n\nThe names for the main job; the rooms have the rest.\n\n| | |\n| --- | --- |\n" + "\n".join(
+        rows
+    )
 
 
 def on_page_markdown(markdown, page, config, files):

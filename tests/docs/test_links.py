@@ -19,7 +19,9 @@ TOP = {name.split("/")[0] for name in FILES if "/" in name}
 
 
 def test_there_are_pages():
-    assert {"README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs/benchmarks.md", "notebooks/00_tour.ipynb"} <= {*PAGES}
+    assert {"README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs/benchmarks.md", "notebooks/00_tour.ipynb"} <= {
+        *PAGES
+    }
 
 
 @each_page

@@ -16,4 +16,6 @@ def test_names_exist(page, recwarn):
         for part in name[1:].split("."):
             assert hasattr(place, part), f"{page} cites ik{name}"
             place = getattr(place, part)
-    assert not [str(w.message) for w in recwarn if issubclass(w.category, DeprecationWarning) and "ik." in str(w.message)]
+    assert not [
+        str(w.message) for w in recwarn if issubclass(w.category, DeprecationWarning) and "ik." in str(w.message)
+    ]

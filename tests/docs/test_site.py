@@ -14,7 +14,14 @@ from pages import FILES, ROOT
 LESSONS = [Path(name).stem for name in FILES if re.fullmatch(r"notebooks/[^/]+\.ipynb", name)]
 ROOMS = [name.split("/")[1] for name in FILES if re.fullmatch(r"interp_kit/\w+/__init__\.py", name)]
 # What a browser loads by itself.
-LOADED = {("link", "href"), ("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "srcset"), ("object", "data")}
+LOADED = {
+    ("link", "href"),
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "srcset"),
+    ("object", "data"),
+}
 
 
 class Page(HTMLParser):
@@ -53,7 +60,10 @@ def pages(site) -> dict[Path, Page]:
 def test_nothing_is_loaded_from_elsewhere(site, pages):
     elsewhere = {address for page in pages.values() for address in page.loaded if urlsplit(address).netloc}
     styles = "\n".join(path.read_text(encoding="utf-8") for path in [*site.rglob("*.css"), *pages])
-    elsewhere |= {*re.findall(r"url\(\s*['\"]?((?:https?:)?//[^)]*)\)", styles), *re.findall(r"@import[^;]*//[^;]*", styles)}
+    elsewhere |= {
+        *re.findall(r"url\(\s*['\"]?((?:https?:)?//[^)]*)\)", styles),
+        *re.findall(r"@import[^;]*//[^;]*", styles),
+    }
     assert not elsewhere
 
 

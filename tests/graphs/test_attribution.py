@@ -6,9 +6,9 @@ from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.graphs.attribution import Attribution, Logits
-from interp_kit.hardware import bytes_of
 from interp_kit.models.frozen.autograd import Autograd
-from interp_kit.models.frozen.model import FrozenModel, frozen_attention, in_dtype
+from interp_kit.models.frozen.freezing import frozen_attention
+from interp_kit.models.frozen.model import FrozenModel, in_dtype
 
 PROMPT = "the capital of Texas is"
 CASES = {
@@ -399,17 +399,6 @@ def test_decoders_gathered_anew_for_each_block_change_nothing(monkeypatch):
     anew = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, memory=1e6)
     assert anew.sweep._kept is None
     np.testing.assert_allclose(anew.graph().adjacency, whole.adjacency, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("memory", "wanted"), [("2GB", 2e9), ("1.5 mb", 1.5e6), (5e5, 5e5), ("800", 800)])
-def test_amounts_of_memory(memory, wanted):
-    assert bytes_of(memory) == wanted
-
-
-@pytest.mark.parametrize("memory", ["lots", "GB", "-1GB", 0, "2 gigs"])
-def test_what_is_no_amount_of_memory(memory):
-    with pytest.raises(ValueError, match="expected a number of bytes"):
-        bytes_of(memory)
 
 
 def test_a_graph_over_budget_names_a_number_of_features_that_fits():
