@@ -34,9 +34,9 @@ class TranscoderConfig:
     span: int
     "how many of those layers a feature writes to, its own included; 1 is a per-layer transcoder"
     activation: str = "topk"
-    "topk: the k largest; threshold: all above their threshold (JumpReLU); relu: all above 0"
+    "topk: the k largest; jumprelu: all above their threshold; relu: all above 0"
     k: int = 8
-    "topk: features on per token and layer; threshold: the average that training aims at"
+    "topk: features on per token and layer; jumprelu: the average that training aims at"
     feature_input_hook: str = MLP_INPUT
     "the encoder's input, by circuit-tracer's hook names"
     feature_output_hook: str = FEATURE_OUTPUT_HOOKS[0]
@@ -214,7 +214,7 @@ class CrossLayerTranscoder(nn.Module):
         kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
         rule = {"topk": f"top {c.k}", "jumprelu": "JumpReLU", "relu": "ReLU"}[c.activation]
         kind += ", skip" if c.skip else ""
-        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.counts):,} features, {rule})"
+        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.n_features_per_layer):,} features, {rule})"
 
     def _repr_html_(self):
         from html import escape

@@ -174,8 +174,8 @@ def test_a_list_of_files_in_config_yaml(tmp_path, monkeypatch):
         ({"model_kind": "sae"}, "neither transcoder_set nor"),
         ({"activation": "groupmax"}, "activation 'groupmax' is none of"),
         ({"activation": "topk"}, "and k for activation: topk.*KeyError"),
-        ({"feature_input_hook": "hook_resid_pre"}, "reads 'hook_resid_pre': expected one of"),
-        ({"feature_output_hook": "hook_resid_post"}, "writes 'hook_resid_post': expected one of"),
+        ({"feature_input_hook": "hook_resid_pre"}, "feature_input_hook 'hook_resid_pre': expected one of"),
+        ({"feature_output_hook": "hook_resid_post"}, "feature_output_hook 'hook_resid_post': expected one of"),
     ],
 )
 def test_what_config_yaml_must_say(about, message, tmp_path):

@@ -126,7 +126,7 @@ def test_this_machine_is_measured():
         ({"span": 0}, "span 0"),
         ({"layers": [4]}, "expected some of 0 to 3"),
         ({"layers": []}, "expected some of 0 to 3"),
-        ({"activation": "relu"}, "not one of topk, threshold, jumprelu"),
+        ({"activation": "relu"}, "not one of topk, batchtopk, jumprelu"),
         ({"memory": "much"}, "no amount"),
     ],
 )
