@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from ..hardware import multiplies_bfloat16
 from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
-from ..transcoders.training.train import chosen_layers
+from ..transcoders.training.config import chosen_layers
 
 CANDIDATES = 4  # times as many tokens as are asked for, to choose from
 UNITS_AT_ONCE = 256  # in a product with all tokens: larger ones cost more in fresh memory than they save

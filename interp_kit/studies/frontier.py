@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from ..graphs.attribution import attribute
 from ..transcoders.evaluation import AFFINE, MEAN, evaluate_transcoder
-from ..transcoders.training.train import KINDS, TrainingRun, train_transcoder
+from ..transcoders.training.config import TRANSCODER_KINDS
+from ..transcoders.training.train import TrainingRun, train_transcoder
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}
 TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
@@ -67,7 +68,7 @@ def frontier(
     held_out,
     prompts: list[str],
     ks=(2, 4, 8, 16),
-    kinds=KINDS,
+    kinds=TRANSCODER_KINDS,
     *,
     activation: str = "topk",
     sparsities=(0.5, 1, 2, 4),

@@ -160,12 +160,12 @@ def _weight_files(place):
 
 def _read_config(folder):
     try:
-        return TranscoderConfig(**_in_todays_words(json.loads((folder / "interp_kit.json").read_text())))
+        return TranscoderConfig(**in_todays_words(json.loads((folder / "interp_kit.json").read_text())))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'interp_kit.json'} is not a transcoder's description: {error}") from error
 
 
-def _in_todays_words(about: dict) -> dict:
+def in_todays_words(about: dict) -> dict:
     """A description that was written before 0.2, with the names of today."""
     about = {OLD_FIELDS.get(name, name): value for name, value in about.items()}
     if about.get("activation") == "threshold":

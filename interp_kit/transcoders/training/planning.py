@@ -27,7 +27,7 @@ from ...hardware import Device, bytes_of, this_machine
 from ...text.batches import TOKENS_AT_ONCE
 from ...text.rows import WINDOW
 from ..module import TranscoderConfig
-from .train import ACTIVATIONS, chosen_layers
+from .config import check_activation, chosen_layers
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
 BFLOAT16 = 0.25  # norms, softmax and copies between the products count against it
@@ -197,8 +197,7 @@ def _step(model, n_features, span, k, layers, batch, activation, memory):
     if not isinstance(config, PretrainedConfig):
         raise TypeError(f"expected a LanguageModel or a transformers config, got {type(model).__name__}")
     config = config.get_text_config()
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+    check_activation(activation)
     if batch < 1 or not 1 <= k <= n_features:
         raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
     layers = chosen_layers(layers, config.num_hidden_layers)
