@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ..graphs.attribution import attribute
-from ..transcoders.evaluation import AFFINE, MEAN, evaluate_transcoder
+from ..transcoders.evaluation import AFFINE_MAP, MEAN_OUTPUT, evaluate_transcoder
 from ..transcoders.training.config import TRANSCODER_KINDS
 from ..transcoders.training.train import TrainingRun, train_transcoder
 
@@ -109,7 +109,7 @@ def frontier(
             row |= evaluation.summary[["NMSE", "top-1", "KL", "dead"]].to_dict()
             rows.append(row | scores[["replacement", "completeness"]].to_dict())
             if not runs:  # the same for all
-                baselines = evaluation.baselines.loc[[AFFINE, MEAN]]
+                baselines = evaluation.baselines.loc[[AFFINE_MAP, MEAN_OUTPUT]]
             runs[kind, value] = run
     except KeyboardInterrupt:
         if not rows:

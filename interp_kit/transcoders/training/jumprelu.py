@@ -50,8 +50,12 @@ def penalty(activations: torch.Tensor, decoders: Iterable[torch.Tensor]) -> torc
 class DensePass:
     """One batch forward and back, as `SparsePass` does it, by autograd: near the start half of the features are on."""
 
+    penalty: torch.Tensor
+    "weighted, of this process's tokens"
+
     def __init__(self, weights: Weights, scales: Scales, batch: Batch, penalty_weight: float):
         self.weights, self.scales, self.batch, self.penalty_weight = weights, scales, batch, penalty_weight
+        self.written: list[torch.Tensor] = []  # to each layer, with the graph that autograd goes back through
 
     @torch.enable_grad()
     def forward(self) -> list[torch.Tensor]:

@@ -70,9 +70,9 @@ class ActivationStream:
     """What the MLPs of a transcoder's layers read and write on rows of text, in batches of shuffled tokens.
 
     Rows fill a buffer of at most `memory` bytes; all tokens of the buffer are shuffled together, used once and
-    forgotten. Which tokens make up a batch depends on the seed and its number alone, so that a resumed run passes over
-    what it has seen without running the model, and processes that share the work agree without a word. Where all the
-    text fits into the buffer it is read once. Padding is left out, and position 0 where the transcoder leaves it out.
+    forgotten. Batch i depends on the seed and on i alone: a resumed run passes over what it has seen without running
+    the model, and processes that share the work agree without communicating. Where all the text fits into the buffer it
+    is read once. Padding is left out, and position 0 where the transcoder leaves it out.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ import torch
 from ...hardware import multiplies_bfloat16
 from ...storage.checkpoint import load_checkpoint, save_checkpoint
 from ..folder import in_todays_words
+from ..foreign import Json
 from ..module import CrossLayerTranscoder, TranscoderConfig
 from .config import TrainingConfig
 from .jumprelu import INITIAL_THRESHOLD, DensePass
@@ -210,7 +211,7 @@ class Trainer:
     def _state(self) -> dict[str, torch.Tensor]:
         return {"last_fired": self.last_fired, **vars(self.scales)}
 
-    def _settings(self) -> dict[str, object]:
+    def _settings(self) -> Json:
         """What a checkpoint must agree with to be resumed."""
         names = ("activation", "sparsity", "steps", "batch", "learning_rate", "seed")
         ours = {name: getattr(self.config, name) for name in names}
@@ -238,7 +239,7 @@ class Trainer:
         return step
 
 
-def settings_in_todays_words(settings: dict) -> dict:
+def settings_in_todays_words(settings: Json) -> Json:
     """Those of a checkpoint written before 0.2: "jumprelu" told the two activations with thresholds apart."""
     settings = in_todays_words(settings)
     if settings.pop("jumprelu", None) is False and settings["activation"] == "jumprelu":

@@ -36,6 +36,8 @@ class Weights(nn.Module):
     `b_enc` and `threshold` [layer, feature], `b_dec` [layer, d_model].
     """
 
+    threshold: torch.Tensor
+
     def __init__(self, config: TranscoderConfig, processes: Processes, seed: int):
         super().__init__()
         self.config, self.processes = config, processes
