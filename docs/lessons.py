@@ -64,10 +64,11 @@ def _run(notebook, checks) -> float:
         kernel_name="python3",
         resources={"metadata": {"path": str(NOTEBOOKS)}},
         store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],  # of the kernel itself, not of what it runs
     )
     search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path}
-    with client.setup_kernel(env=environment, extra_arguments=["--log-level=ERROR"]):
+    with client.setup_kernel(env=environment):
         if checks.exists():
             notebook.cells.append(nbformat.v4.new_code_cell(RUN_CHECKS.format(str(checks))))
         for index, cell in enumerate(notebook.cells):

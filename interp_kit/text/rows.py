@@ -26,6 +26,7 @@ class TextRows:
 
     def __init__(self, model: LanguageModel, texts: Texts, seed: int = 0):
         self.texts = _source(texts)
+        self.texts_read = 0  # in all epochs so far
         self.seed = seed
         self.restarts = not isinstance(self.texts, Iterator)  # a generator can be read only once
         self.vocabulary = model.vocabulary
@@ -39,6 +40,7 @@ class TextRows:
             texts = map(texts.__getitem__, order)
         strings = map(_text, texts)
         while some := list(islice(strings, AT_ONCE)):
+            self.texts_read += len(some)
             yield from self._rows(some)
 
     def peek(self, n: int) -> list[list[int]]:
