@@ -83,7 +83,7 @@ def matmul_rate() -> float:
 
 def interventions(model, clt, graph):
     """As in peers/run_circuit_tracer.py: logits with every 500th feature changed, in each mode."""
-    changed = graph.nodes[graph.nodes["kind"] == "feature"].iloc[::500]
+    changed = graph.features.iloc[::500]
     steers = [ik.Steer(n.id, factor=0.0 if n.Index % 1000 == 0 else -2.0) for n in changed.itertuples()]
     modes = {
         "linear": {"constrained_layers": range(model.n_layers)},
@@ -102,8 +102,8 @@ def ours(transcoder, out):
     model, clt = ik.load_model("smollm2"), ik.load_transcoder(transcoder)
     with Measure() as measure:
         graph = ik.attribute(model, clt, PROMPT, zero_first=True)
-    n = int((graph.nodes["kind"] == "feature").sum())
-    features = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "position", "feature"]].to_numpy(int)
+    n = len(graph.features)
+    features = graph.features[["layer", "position", "feature"]].to_numpy(int)
     tables = {"adjacency": graph.adjacency, "features": features, "tokens": model.encode(PROMPT).numpy()}
     np.savez(out, **tables, **interventions(model, clt, graph))
     attribution = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, zero_first=True)

@@ -19,7 +19,7 @@ def steering_scores(model, transcoder, store, labels: pd.DataFrame, only=None) -
 
     Features without a held-out example get NaN. After the "intervention score" of Paulo et al. (2024).
     """
-    from ..graphs import Steer, intervene
+    from ..graphs import NodeId, Steer, intervene
 
     wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
     promised = [_tokens(model, row.label) for row in labels.itertuples()]
@@ -33,7 +33,7 @@ def steering_scores(model, transcoder, store, labels: pd.DataFrame, only=None) -
         strength = STRENGTH * store.row(*at)["highest"]
         for e in examples[examples["group"] == "held"].head(WINDOWS).itertuples():
             prompt = "".join(e.tokens[: e.peak + 1])
-            steer = Steer(f"{at[0]}_{at[1]}", value=strength, positions=-1)
+            steer = Steer(NodeId(*at), value=strength, positions=-1)
             result = intervene(model, transcoder, prompt, steer)
             before, after = (run.logits[-1].log_softmax(-1) for run in (result.before, result.after))
             rise = after - before

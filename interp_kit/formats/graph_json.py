@@ -29,6 +29,7 @@ from .graph_schema import (
     tell_apart,
 )
 from .json import LIST, TEXT, cantor, check_keys, read_json, uncantor, write_json
+from .node_id import EMBEDDING_LAYER, NodeId
 
 LIST_OF_GRAPHS = "graph-metadata.json"
 
@@ -281,18 +282,30 @@ def _row(n, tokens):
 def _feature(n, kind):
     """A feature's index in its layer or a token's in the vocabulary; -1 where there is none.
 
-    From ids like "3_127_8" and "E_127_8", or EleutherAI's "intermediate_8_3_127"; else from Cantor's number."""
-    layer, position, given = layer_of(n), n["ctx_idx"], -1 if n["feature"] is None else n["feature"]
-    if kind == "feature":
-        found = re.fullmatch(rf"{layer}_([0-9]{{1,9}})_{position}|.*_{position}_{layer}_([0-9]{{1,9}})", n["node_id"])
-        if found:
-            return int(found[1] or found[2])
-        paired = uncantor(max(given, 0))
-        return paired[1] if paired[0] == layer else given
+    It is in the node's id; else a feature's comes from Cantor's number."""
+    number = -1 if n["feature"] is None else n["feature"]
+    if kind == "logit":
+        return number
+    if kind == "error":
+        return -1
+    layer, found = EMBEDDING_LAYER if kind == "embedding" else layer_of(n), _parsed(n["node_id"])
+    if found is not None and (found.layer, found.position) == (layer, n["ctx_idx"]):
+        return found.feature
     if kind == "embedding":
-        found = re.fullmatch(rf"E_([0-9]{{1,9}})_{position}", n["node_id"])
-        return int(found[1]) if found else -1
-    return given if kind == "logit" else -1
+        return -1
+    paired = uncantor(max(number, 0))
+    return paired[1] if paired[0] == layer else number
+
+
+def _parsed(name):
+    """An id like "3_127_8", or EleutherAI's "intermediate_8_3_127" (position, layer, feature); None for others."""
+    theirs = re.fullmatch(r".*_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})", name)
+    if theirs:
+        return NodeId(layer=int(theirs[2]), feature=int(theirs[3]), position=int(theirs[1]))
+    try:
+        return NodeId.parse(name)
+    except ValueError:
+        return None
 
 
 def _float(value):

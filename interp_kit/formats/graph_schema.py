@@ -13,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from ..hardware import check_memory
 from .json import LIST, NUMBER, OBJECT, TEXT, TEXTS, check_keys, is_number, is_text, is_texts, is_whole, need
+from .node_id import NodeId
 
 KINDS = {
     "cross layer transcoder": "feature",
@@ -115,7 +116,7 @@ def tell_apart(content, path) -> None:
             continue
         errors = [n for n in (first, node) if kind_of(n) == "error"]
         need(len(errors) == 1, f"nodes[{i}].node_id", "different from all others", node["node_id"])
-        renamed[node["node_id"]] = f"{layer_of(errors[0])}_-1_{errors[0]['ctx_idx']}"
+        renamed[node["node_id"]] = str(NodeId(layer_of(errors[0]), -1, errors[0]["ctx_idx"]))
         seen[node["node_id"]] = node if errors[0] is first else first
         errors[0]["node_id"] = renamed[node["node_id"]]
         need(errors[0]["node_id"] not in seen, f"nodes[{i}].node_id", "different from all others", node["node_id"])

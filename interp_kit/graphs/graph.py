@@ -1,6 +1,7 @@
 """The graph object: nodes and edges as tables, pruning, supernodes, paths, and its view."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -10,6 +11,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from ..formats.node_id import NodeId
 from ..storage.atomic import atomic_file
 from . import influence as scoring
 
@@ -54,7 +56,7 @@ class AttributionGraph:
             self.nodes = self._with_influence(self.nodes.copy(), total)
 
     def _with_influence(self, nodes, values):
-        nodes["id"] = [_node_id(n, self.n_layers) for n in nodes.itertuples()]
+        nodes["id"] = [_id_of(n, self.n_layers) for n in nodes.itertuples()]
         nodes["label"] = [plain_label(n) for n in nodes.itertuples()]
         nodes["influence"], nodes["cumulative"] = values, scoring.cumulative_share(values)
         return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
@@ -66,6 +68,26 @@ class AttributionGraph:
     @property
     def _weights(self) -> np.ndarray:
         return self.nodes["probability"].fillna(0).to_numpy(float)
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """The rows of `nodes` that are features; their index says where they are in `adjacency`."""
+        return self.nodes[self.kinds == "feature"]
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """The rows of `nodes` that are errors, with their index in it."""
+        return self.nodes[self.kinds == "error"]
+
+    @property
+    def embeddings(self) -> pd.DataFrame:
+        """The rows of `nodes` that are embeddings, with their index in it."""
+        return self.nodes[self.kinds == "embedding"]
+
+    @property
+    def logits(self) -> pd.DataFrame:
+        """The rows of `nodes` that are logits, with their index in it."""
+        return self.nodes[self.kinds == "logit"]
 
     @cached_property
     def edges(self) -> pd.DataFrame:
@@ -109,26 +131,26 @@ class AttributionGraph:
         """The same graph with feature cards from a FeatureStore and, where given, labels (of `ik.label_features`)."""
         nodes, cards = self.nodes.copy(), {}
         named = {} if labels is None else {(r.layer, r.feature): r.label for r in labels.itertuples()}
-        mine = nodes["kind"] == "feature"
-        for i, layer, feature in nodes.loc[mine, ["layer", "feature"]].itertuples():
+        for i, layer, feature in self.features[["layer", "feature"]].itertuples():
             cards[layer, feature] = features.card(layer, feature)
             nodes.loc[i, "label"] = named.get((layer, feature)) or nodes.loc[i, "label"]
         return replace(self, nodes=nodes, cards=cards)
 
-    def group(self, supernodes: dict[str, list[str]]) -> "AttributionGraph":
+    def group(self, supernodes: Mapping[str, Sequence[str | NodeId]]) -> "AttributionGraph":
         """The same graph with named groups of nodes: {"Texas": [node ids]}.
 
         Raises ValueError for an id that is not in the graph or is in two groups.
         """
+        named = {str(name): [str(node) for node in ids] for name, ids in supernodes.items()}
         known, seen = set(self.nodes["id"]), set()
-        for name, ids in supernodes.items():
+        for name, ids in named.items():
             for node in ids:
                 if node not in known:
                     raise ValueError(f"supernode {name!r}: {node!r} is not the id of a node of this graph")
                 if node in seen:
                     raise ValueError(f"supernode {name!r}: node {node!r} is in another group already")
                 seen.add(node)
-        return replace(self, supernodes={str(name): list(ids) for name, ids in supernodes.items()})
+        return replace(self, supernodes=named)
 
     def find(self, text: str) -> pd.DataFrame:
         """The nodes whose label holds `text`, most influential first."""
@@ -147,7 +169,7 @@ class AttributionGraph:
 
         Raises ValueError when `to` is not a logit of the graph.
         """
-        logits = self.nodes[self.nodes["kind"] == "logit"]
+        logits = self.logits
         to = to or logits["id"].iloc[0]
         if to not in set(logits["id"]):
             raise ValueError(f"{to!r} is not a logit of this graph; its logits: {', '.join(logits['id'])}")
@@ -155,7 +177,7 @@ class AttributionGraph:
         network = self._network(members, share)
         place = {node: i for i, ids in enumerate(members) for node in ids}
         rows = []
-        for token in self.nodes[self.nodes["kind"] == "embedding"].itertuples():
+        for token in self.embeddings.itertuples():
             for steps in _shortest(network, place[token.id], place[to], k):
                 hops = list(zip(steps[1:], steps, strict=False))  # (target, source)
                 rows.append(
@@ -267,7 +289,7 @@ class AttributionGraph:
         """The graph, pruned (edges too) as little as it takes to have at most `most` features and errors."""
         for threshold in (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5):
             smaller = self.prune(threshold, 0.98)
-            if smaller.nodes["kind"].isin(["feature", "error"]).sum() <= most:
+            if len(smaller.features) + len(smaller.errors) <= most:
                 return smaller
         return smaller
 
@@ -293,15 +315,9 @@ def _shortest(network, start, end, k):
         return []
 
 
-def _node_id(n, n_layers):
-    """Ids as in the public graph files."""
-    if n.kind == "feature":
-        return f"{n.layer}_{n.feature}_{n.position}"
-    if n.kind == "error":
-        return f"{n.layer}_-1_{n.position}"
-    if n.kind == "embedding":
-        return f"E_{n.feature}_{n.position}"
-    return f"{n_layers + 1}_{n.feature}_{n.position}"
+def _id_of(node, n_layers):
+    layer = n_layers + 1 if node.kind == "logit" else node.layer
+    return str(NodeId(layer, node.feature, node.position))
 
 
 def plain_label(n):

@@ -14,8 +14,8 @@ def save_graph(graph: AttributionGraph, path: str | Path, features=None, listed:
     """See `AttributionGraph.save`."""
     path, scan = Path(path), None
     if features is not None:
-        mine = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "feature"]]
-        features.save_json(path.parent / "features" / slug_of(path), set(mine.itertuples(index=False, name=None)))
+        mine = graph.features[["layer", "feature"]].itertuples(index=False, name=None)
+        features.save_json(path.parent / "features" / slug_of(path), set(mine))
         # The viewer serves the graphs' folder as ./data and fetches {scan}/{index}.json where scan starts with "./".
         scan = f"./data/features/{slug_of(path)}"
     tables = GraphTables(**{field.name: getattr(graph, field.name) for field in fields(GraphTables)})

@@ -13,6 +13,7 @@ from functools import cached_property
 import pandas as pd
 import torch
 
+from ..formats.node_id import NodeId
 from ..models.frozen import FrozenModel
 from .attribution import in_same_dtype
 from .feature_edits import FeatureEdit, FeatureEdits, Run
@@ -22,8 +23,8 @@ from .feature_edits import FeatureEdit, FeatureEdits, Run
 class Steer:
     """One change of a feature or of several together: Steer("3_127_8", factor=-2), Steer(graph.supernodes["Texas"], 0).
 
-    node: a feature's id, "layer_feature_position" as in `graph.nodes`, or a list of ids. With `positions` the id may
-        end before the position: "3_127".
+    node: a feature's id, "layer_feature_position" as in `graph.nodes` or a `NodeId`, or a list of ids. With `positions`
+        the id may end before the position: "3_127".
     factor: multiplies the activation: 0 switches the feature off, -2 pushes twice as hard the other way.
     value: sets the activation, whatever it was. add: is added to it. Exactly one of the three. factor and add start
         from the prompt's own activation (on generated tokens from the current one): factor=1 holds a feature still.
@@ -31,7 +32,7 @@ class Steer:
         an open slice, slice(5, None), goes on acting on the tokens that are generated.
     """
 
-    node: str | Sequence[str]
+    node: str | NodeId | Sequence[str | NodeId]
     factor: float | None = None
     value: float | None = None
     add: float | None = None
@@ -44,7 +45,8 @@ class Steer:
 
     @property
     def nodes(self) -> list[str]:
-        return [self.node] if isinstance(self.node, str) else list(self.node)
+        """The ids as text."""
+        return [str(node) for node in _as_list(self.node)]
 
     def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
@@ -61,22 +63,18 @@ class Steer:
 
     def _place(self, node, n_positions):
         """Layer, feature and positions (a slice)."""
+        wrong = ValueError(
+            f"{node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
+            "like '3_127_8' (for a label: graph.find(label)['id']), or 'layer_feature' with positions=..."
+        )
         try:
-            layer, feature, *position = (int(part) for part in node.split("_"))
-            if (
-                feature < 0
-                or len(position) > 1
-                or position
-                and position[0] < 0
-                or not (position or self.positions is not None)
-            ):
-                raise ValueError
-        except (ValueError, AttributeError):
-            raise ValueError(
-                f"{node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
-                "like '3_127_8' (for a label: graph.find(label)['id']), or 'layer_feature' with positions=..."
-            ) from None
-        return layer, feature, _slice(position[0] if self.positions is None else self.positions, n_positions, node)
+            layer, feature, position = NodeId.parse(node)
+        except ValueError:
+            raise wrong from None
+        positions = position if self.positions is None else self.positions
+        if layer < 0 or feature < 0 or positions is None:
+            raise wrong
+        return layer, feature, _slice(positions, n_positions, node)
 
 
 def _slice(positions, n, node):
@@ -108,6 +106,10 @@ def _index(layer, feature, node, edits):
     return layers.index(layer)
 
 
+def _as_list(nodes: str | NodeId | Sequence[str | NodeId]) -> list[str | NodeId]:
+    return [nodes] if isinstance(nodes, str | NodeId) else list(nodes)
+
+
 def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
     """Changes that switch off some features of `graph` and switch on features of `other`, the graph of another prompt.
 
@@ -122,15 +124,16 @@ def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
     for node in _features(other, on):
         if node.position + shift < 0:
             raise ValueError(f"{node.id!r} would lie before the beginning of {graph.prompt!r}")
-        switched_on[f"{node.layer}_{node.feature}_{node.position + shift}"] = strength * float(node.activation)
+        place = NodeId(node.layer, node.feature, node.position + shift)
+        switched_on[str(place)] = strength * float(node.activation)
     switched_off = [node.id for node in _features(graph, off) if node.id not in switched_on]
     return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
 
 
 def _features(graph, names):
-    names = [names] if isinstance(names, str) else list(names)
+    names = [str(name) for name in _as_list(names)]
     ids = list(dict.fromkeys(i for name in names for i in graph.supernodes.get(name, [name])))
-    table = graph.nodes[graph.nodes["kind"] == "feature"].set_index("id", drop=False)
+    table = graph.features.set_index("id", drop=False)
     missing = [i for i in ids if i not in table.index]
     if missing:
         raise ValueError(
@@ -169,7 +172,7 @@ class Intervention:
                 after[0] = 0
             for position, feature in (before != after).nonzero().tolist():
                 values = before[position, feature].item(), after[position, feature].item()
-                rows.append((f"{layer}_{feature}_{position}", layer, position, feature, *values))
+                rows.append((str(NodeId(layer, feature, position)), layer, position, feature, *values))
         table = pd.DataFrame(rows, columns=["id", "layer", "position", "feature", "before", "after"])
         table["change"] = table["after"] - table["before"]
         return table.sort_values("change", key=abs, ascending=False, ignore_index=True)

@@ -144,7 +144,7 @@ def validate(
 
 def _check_transcoder(graph, edits):
     layers, active = edits.transcoder.layers, edits.activations
-    for n in graph.nodes[graph.nodes["kind"] == "feature"].itertuples():
+    for n in graph.features.itertuples():
         inside = n.layer in layers and n.position < active.shape[1] and n.feature < active.shape[2]
         if not inside or active[layers.index(n.layer), n.position, n.feature] == 0:
             raise ValueError(f"feature {n.id} of the graph is not active here: it was made with another transcoder")
@@ -153,14 +153,13 @@ def _check_transcoder(graph, edits):
 def _steps(graph):
     """{name: ids of features} of supernodes, and of the features outside them."""
     grouped = {i for ids in graph.supernodes.values() for i in ids}
-    features = graph.nodes.loc[graph.nodes["kind"] == "feature", "id"]
     steps = {name: _members(graph, name) for name in graph.supernodes}
     steps = {name: ids for name, ids in steps.items() if ids}
-    return steps | {i: [i] for i in features if i not in grouped}
+    return steps | {i: [i] for i in graph.features["id"] if i not in grouped}
 
 
 def _members(graph, name):
-    features = set(graph.nodes.loc[graph.nodes["kind"] == "feature", "id"])
+    features = set(graph.features["id"])
     ids = [i for i in graph.supernodes.get(name, [name]) if i in features]
     if not ids and name not in graph.supernodes:
         raise ValueError(f"{name!r} is neither a feature nor a supernode of this graph")
@@ -169,10 +168,9 @@ def _members(graph, name):
 
 def _measure(graph, edits, steps, constrained_layers, freeze_attention):
     """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
-    table, layers, frozen = graph.nodes, edits.transcoder.layers, edits.frozen
-    features, logits = table[table["kind"] == "feature"], table[table["kind"] == "logit"]
-    places = [(layers.index(n.layer), n.position, n.feature) for n in features.itertuples()]
-    ids = torch.tensor(logits["feature"].to_numpy(int))
+    layers, frozen = edits.transcoder.layers, edits.frozen
+    places = [(layers.index(n.layer), n.position, n.feature) for n in graph.features.itertuples()]
+    ids = torch.tensor(graph.logits["feature"].to_numpy(int))
     before = torch.stack([edits.preactivations[place] for place in places])
     value_before, log_before = _centred(frozen.uncapped[-1]), frozen.logits[-1].log_softmax(-1)
     n_at_once = _versions(edits)
@@ -207,7 +205,7 @@ def _effects(graph, sources, targets, measured):
     inputs = np.maximum(np.abs(graph.adjacency[rows]).sum(1), 1e-30)
     layer = table.loc[rows, "layer"].to_numpy(float)
     spread = _Spread(edges, table.loc[rows, "activation"].to_numpy(float))
-    logits = {i: [i] for i in table.loc[table["kind"] == "logit", "id"]}
+    logits = {i: [i] for i in graph.logits["id"]}
     found = []
     for number, (source, ids) in enumerate(sources.items()):
         off = [place[i] for i in ids]

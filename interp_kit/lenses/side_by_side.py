@@ -167,7 +167,7 @@ def _say_thought(found):
 
 
 def _say_graph(found):
-    features = found.nodes[found.nodes["kind"] == "feature"]
+    features = found.features
     names = features.groupby("label")["influence"].sum().nlargest(3).index if "label" in features else []
     scores = f"replacement {found.scores['replacement']:.2f}, completeness {found.scores['completeness']:.2f}"
     return f"{', '.join(map(repr, names))}; {scores}" if len(names) else f"{len(features)} features; {scores}"

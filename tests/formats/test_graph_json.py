@@ -7,6 +7,7 @@ import pytest
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit.graphs import NodeId
 
 PROMPT = "the capital of Texas is"
 
@@ -15,7 +16,7 @@ PROMPT = "the capital of Texas is"
 def graph():
     model = tiny_model()
     full = ik.attribute(model, tiny_transcoder(model), PROMPT)
-    some = full.nodes.loc[full.nodes["kind"] == "feature", "id"].head(2).tolist()
+    some = full.features["id"].head(2).tolist()
     return full.group({"two": some})
 
 
@@ -67,7 +68,7 @@ def test_the_public_schema(content):
     for node in content["nodes"]:
         by_type.setdefault(node["feature_type"], node)
     feature, error = by_type["cross layer transcoder"], by_type["mlp reconstruction error"]
-    layer, index, position = map(int, feature["node_id"].split("_"))
+    layer, index, position = NodeId.parse(feature["node_id"])
     assert feature["feature"] == (layer + index) * (layer + index + 1) // 2 + index
     assert feature["layer"] == str(layer) and feature["ctx_idx"] == position
     assert feature["jsNodeId"] == f"{layer}_{index}-0"
@@ -88,7 +89,7 @@ def test_a_file_without_our_extras_opens(content, tmp_path):
     (tmp_path / "public.json").write_text(json.dumps(content))
     back = ik.load_graph(tmp_path / "public.json")
     assert back.n_layers == 4 and len(back.nodes) == len(content["nodes"])
-    assert back.nodes.loc[back.nodes["kind"] == "logit", "label"].iloc[0] in {
+    assert back.logits["label"].iloc[0] in {
         "city",
         "state",
         "is",

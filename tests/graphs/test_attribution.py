@@ -192,7 +192,7 @@ def test_edges_equal_autograd_through_an_independent_forward(family, case):
     found = np.concatenate([graph.adjacency[:n, :-n_logits], graph.adjacency[-n_logits:, :-n_logits]])
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-11)
     values = torch.stack(readouts).detach().numpy() + np.r_[sweep.feature_bias, np.zeros(n_logits)]
-    wanted = graph.nodes.loc[graph.nodes["kind"].isin(["feature", "logit"]), "activation"]
+    wanted = [*graph.features["activation"], *graph.logits["activation"]]
     np.testing.assert_allclose(values, wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -339,7 +339,7 @@ def test_max_features_keeps_the_same_edges_between_fewer_nodes(monkeypatch):
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
     some = ik.attribute(model, clt, PROMPT, max_features=25, dtype=torch.float64)
-    assert (some.nodes["kind"] == "feature").sum() == 25
+    assert len(some.features) == 25
     places = [whole.nodes.index[whole.nodes["id"] == i][0] for i in some.nodes["id"]]
     assert places == sorted(places)
     np.testing.assert_allclose(some.adjacency, whole.adjacency[np.ix_(places, places)], rtol=1e-12)
@@ -354,7 +354,7 @@ def test_max_features_keeps_the_influential_ones(monkeypatch):
     model = tiny_model()
     clt = tiny_transcoder(model, activation="relu", n_features=40)
     whole = ik.attribute(model, clt, PROMPT)
-    features = whole.nodes[whole.nodes["kind"] == "feature"]
+    features = whole.features
     monkeypatch.setattr("interp_kit.graphs.attribution.EXPAND", 20)
     n = len(features) // 4
     some = ik.attribute(model, clt, PROMPT, max_features=n)
@@ -379,7 +379,7 @@ def test_zero_first_leaves_out_features_and_errors_there_and_counts_them_as_bias
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
     without = ik.attribute(model, clt, PROMPT, zero_first=True, dtype=torch.float64)
     first = (whole.nodes["position"] == 0) & whole.nodes["kind"].isin(["feature", "error"])
-    others = ~(first & (whole.nodes["kind"] == "feature")).to_numpy()
+    others = ~(first & (whole.kinds == "feature")).to_numpy()
     assert without.nodes["id"].tolist() == whole.nodes.loc[others, "id"].tolist()
     wanted = np.where(first.to_numpy()[None], 0, whole.adjacency)[others][:, others]
     wanted[first[others]] = 0
@@ -419,4 +419,4 @@ def test_a_graph_over_budget_names_a_number_of_features_that_fits():
         ik.attribute(model, clt, PROMPT, memory="40MB")
     fits = int(str(error.value).split("max_features=")[1].split(",")[0])
     graph = ik.attribute(model, clt, PROMPT, memory="40MB", max_features=fits)
-    assert (graph.nodes["kind"] == "feature").sum() == fits
+    assert len(graph.features) == fits

@@ -6,7 +6,7 @@ import pytest
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.graphs import AttributionGraph
+from interp_kit.graphs import AttributionGraph, NodeId
 
 PROMPT = "the capital of Texas is"
 
@@ -42,9 +42,10 @@ def by_hand():
 
 def test_nodes_and_edges_tables(graph):
     assert graph.nodes["id"].is_unique
-    kinds = graph.nodes["kind"].value_counts()
-    assert kinds["embedding"] == 6 and kinds["error"] == 4 * 6
-    assert graph.nodes.loc[graph.nodes["kind"] == "logit", "probability"].sum() >= 0.95
+    assert len(graph.embeddings) == 6 and len(graph.errors) == 4 * 6
+    by_kind = pd.concat([graph.features, graph.errors, graph.embeddings, graph.logits])
+    pd.testing.assert_frame_equal(by_kind, graph.nodes)
+    assert graph.logits["probability"].sum() >= 0.95
     edge = graph.edges.iloc[0]
     i, j = (graph.nodes.index[graph.nodes["id"] == edge[end]][0] for end in ("target", "source"))
     assert graph.adjacency[i, j] == edge["weight"] and abs(edge["weight"]) == np.abs(graph.adjacency).max()
@@ -93,6 +94,7 @@ def test_groups_become_steps_and_survive_pruning():
         graph.group({"x": ["9_9_9"]})
     with pytest.raises(ValueError, match="in another group"):
         graph.group({"x": ["1_10_1"], "y": ["1_10_1"]})
+    assert graph.group({"x": [NodeId(1, 10, 1)]}).supernodes == {"x": ["1_10_1"]}
 
 
 def test_annotate_brings_labels_and_cards():
@@ -101,7 +103,7 @@ def test_annotate_brings_labels_and_cards():
     store = ik.collect_features(model, clt, [PROMPT + " Austin .", "Dallas is a city"])
     labels = ik.label_features(store)
     graph = ik.attribute(model, clt, PROMPT).annotate(store, labels)
-    node = graph.nodes[graph.nodes["kind"] == "feature"].iloc[0]
+    node = graph.features.iloc[0]
     named = labels.set_index(["layer", "feature"])["label"]
     assert node["label"] == named[node["layer"], node["feature"]]
     drawn = graph.view_data()["nodes"][0]

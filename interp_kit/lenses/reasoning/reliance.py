@@ -171,7 +171,7 @@ def _parts(v, draw):
 
 def share_by_position(graph) -> np.ndarray:
     """Where a graph's influence enters: [position], the influence of each token's embedding, as shares."""
-    inputs = graph.nodes[graph.nodes["kind"] == "embedding"].sort_values("position")
+    inputs = graph.embeddings.sort_values("position")
     influence = inputs["influence"].to_numpy(float)
     return influence / max(influence.sum(), 1e-30)
 
