@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -82,8 +83,24 @@ def test_paths_by_label_and_by_node():
 
 
 def test_paths_to_something_that_is_no_logit():
-    with pytest.raises(ValueError, match="its logits: 5_6_2"):
-        by_hand().paths(to="E_7_1")
+    with pytest.raises(ValueError, match=r"'E_7_1' is not a logit of this graph; its logits: 'Austin' \(5_6_2\)"):
+        by_hand().paths(target="E_7_1")
+
+
+def test_paths_to_a_logit_by_token_or_id():
+    graph = by_hand()
+    other = graph.nodes.iloc[[5]].assign(id="5_9_2", feature=9, token="Texas", label="Texas", probability=0.05)
+    adjacency = np.zeros((7, 7))
+    adjacency[:6, :6], adjacency[6, 2] = graph.adjacency, 1.0
+    graph = replace(graph, nodes=pd.concat([graph.nodes, other], ignore_index=True), adjacency=adjacency)
+    for target in ("Texas", 9, "5_9_2", NodeId(5, 9, 2), np.int64(9)):
+        assert graph.paths(target=target)["steps"].tolist() == ["Dallas → Texas → Texas"]
+    pd.testing.assert_frame_equal(graph.paths(target="Austin"), graph.paths())
+    with pytest.warns(DeprecationWarning, match=r"paths\(to=...\) is now target=..."):
+        assert graph.paths(to="5_9_2")["steps"].tolist() == ["Dallas → Texas → Texas"]
+    for target in ("Ohio", 7, "5_7_2"):
+        with pytest.raises(ValueError, match=r"its logits: 'Austin' \(5_6_2\), 'Texas' \(5_9_2\)"):
+            graph.paths(target=target)
 
 
 def test_groups_become_steps_and_survive_pruning():
