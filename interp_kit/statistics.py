@@ -2,18 +2,24 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 RESAMPLES = 2_000  # of the bootstrap
 
 
-def spearman(a, b) -> float:
-    """Rank correlation of two columns of numbers."""
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Rank correlation of two columns of numbers, from -1 to 1; NaN where one of them never changes."""
     return float(pd.Series(np.asarray(a)).rank().corr(pd.Series(np.asarray(b)).rank()))
 
 
-def roc_auc(values, truth) -> float:
-    """The area under the ROC curve: of the pairs of a true and a false case, the share in which the true one has the
-    higher value. NaN where all are true or all false."""
+def roc_auc(values: ArrayLike, truth: ArrayLike) -> float:
+    """The area under the ROC curve of `values` for `truth` (true or false, one a value).
+
+    Of all pairs of a true and a false case, the share in which the true one has the higher value; a tie counts half.
+    NaN where all are true or all false.
+
+        roc_auc([0.9, 0.2, 0.4], [True, False, False]) == 1.0
+    """
     values, truth = np.array(values), np.array(truth)
     if truth.all() or not truth.any():
         return np.nan
@@ -21,8 +27,8 @@ def roc_auc(values, truth) -> float:
     return float(((higher > 0) + 0.5 * (higher == 0)).mean())
 
 
-def bootstrap_interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """An interval for the mean of `values`, one a problem, by drawing problems again and again."""
+def bootstrap_interval(values: ArrayLike, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """An interval for the mean of `values`, one a problem: the bootstrap, which draws problems again and again."""
     values = np.asarray(values, float)
     draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(values[draws].mean(1), [(1 - level) / 2, (1 + level) / 2])

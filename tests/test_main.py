@@ -35,3 +35,19 @@ def test_a_chat_model_whose_features_are_collected_now(tmp_path, monkeypatch, ca
 def test_an_unknown_model():
     with pytest.raises(ValueError, match="pocket"):
         command.demo("poket")
+
+
+def test_doctor_says_what_is_there_and_what_brings_the_rest(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INTERP_KIT_DATA", str(tmp_path))
+    monkeypatch.setenv("INTERP_KIT_CACHE", str(tmp_path))
+    (tmp_path / "pocket").mkdir()
+    command.main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("ok      pocket: ships" in line for line in lines)
+    missing = [line for line in lines if "missing smollm2-transcoder" in line]
+    assert missing and missing[0].endswith("python -m interp_kit fetch smollm2 ADDRESS")
+
+
+def test_a_command_that_fails_says_why_without_a_traceback(tmp_path):
+    with pytest.raises(SystemExit, match="nowhere"):
+        command.main(["fetch", "smollm2", str(tmp_path / "nowhere.zip")])

@@ -1,19 +1,20 @@
-"""Every lesson runs from a clean kernel in its time, is committed clean, and keeps the form of the course."""
+"""Every lesson runs from a clean kernel in its time, is committed clean, and keeps the form of the course.
+
+`docs/lessons.py` runs each once, with the checks of tests/lessons/; the documentation shows the same copies.
+"""
 
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
-LESSONS = sorted(FOLDER.glob("*.ipynb"))
+from docs.lessons import LESSONS, executed
+
 # The lesson a visitor reads first, on GitHub and without a kernel, may show its outputs.
-WITH_OUTPUTS = sorted(FOLDER.glob("00_*.ipynb"))
+WITH_OUTPUTS = [path for path in LESSONS if path.name.startswith("00_")]
 
 SECONDS_A_LESSON = 90  # the longest, one that trains
 SECONDS_FOR_ALL = 360
@@ -34,20 +35,14 @@ def test_there_are_lessons():
 @each_lesson
 def test_runs_within_its_time(path):
     """Processor seconds of the kernel on one thread, not wall time: the limit holds on a busy machine too."""
-    notebook = nbformat.read(path, as_version=4)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    client = NotebookClient(
-        notebook,
-        timeout=5 * SECONDS_A_LESSON,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(FOLDER)}},
-        store_widget_state=False,
-    )
-    client.execute()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    seconds_spent[path.stem] = spent
-    assert spent < SECONDS_A_LESSON
+    seconds_spent[path.stem] = executed(path).metadata.interp_kit.seconds
+    assert seconds_spent[path.stem] < SECONDS_A_LESSON
+
+
+@each_lesson
+def test_warns_of_nothing(path):
+    outputs = [output for cell in executed(path).cells for output in cell.get("outputs", [])]
+    assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
 
 
 def test_all_run_within_six_minutes():

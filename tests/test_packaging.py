@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import textwrap
 import tomllib
 import zipfile
 from pathlib import Path
@@ -30,7 +32,7 @@ def pins(lines) -> dict[str, str]:
 
 CORE = pins(PROJECT["dependencies"])
 EXTRAS = {name: pins(lines) for name, lines in PROJECT["optional-dependencies"].items()}
-LIT_ENVIRONMENT = (ROOT / "interp_kit" / "lenses" / "lit" / "environment.py").read_text()
+LIT_ENVIRONMENT = (ROOT / "interp_kit" / "lit" / "environment.py").read_text()
 
 
 def files_of_the_repository() -> list[Path]:
@@ -43,7 +45,7 @@ def files_of_the_repository() -> list[Path]:
 def third_party_imports(folder: Path) -> dict[str, str]:
     """{distribution: a file that imports it} for every import under `folder`, at any depth of the code."""
     distributions = importlib.metadata.packages_distributions()
-    ours = {PROJECT["name"]}
+    ours = {PROJECT["name"], "recipes"}
     if folder.name != PROJECT["name"]:  # scripts and tests import their neighbours by bare name
         ours |= {path.stem for path in folder.rglob("*.py")} | {path.name for path in folder.iterdir()}
     found = {}
@@ -66,7 +68,7 @@ def third_party_imports(folder: Path) -> dict[str, str]:
 # ---- dependencies ----
 
 
-@pytest.mark.parametrize("folder", ["interp_kit", "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", ["interp_kit", "recipes", "tests", "benchmarks"])
 def test_every_import_is_declared(folder):
     declared = CORE.keys() | {name for extra in EXTRAS.values() for name in extra}
     declared |= pins(re.findall(r'^LIT = "(.+)"$', LIT_ENVIRONMENT, re.MULTILINE)).keys()  # no extra can name it
@@ -99,14 +101,49 @@ def test_import_is_instant():
     assert out.stdout.strip() == "none"
 
 
-def test_wheel_carries_every_file_of_the_package(tmp_path):
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built in a copy: hatchling would else pack what lies untracked beside the package."""
+    folder = tmp_path_factory.mktemp("wheel")
     pip_wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip_wheel, "--wheel-dir", tmp_path, ROOT], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip_wheel, "--wheel-dir", folder, ROOT], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_wheel_carries_every_file_of_the_package_and_pocket(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     ours = {path.relative_to(ROOT).as_posix() for path in files_of_the_repository()}
-    missing = {name for name in ours if name.startswith("interp_kit/")} - inside
-    assert not missing
+    assert not {name for name in ours if name.startswith("interp_kit/")} - inside
+    pocket = ("data/pocket", "data/worlds/geography")
+    assert not {f"interp_kit/{name}" for name in ours if name.startswith(pocket)} - inside
+    assert wheel.stat().st_size < 30e6 and not [name for name in inside if "smollm2-" in name]
+
+
+def test_the_wheel_draws_a_graph_away_from_the_clone(wheel, tmp_path):
+    """In a new environment with nothing of ours but the wheel. The packages that it needs are borrowed from this one:
+    a line of a .pth file adds a folder without the links to clones that lie in it."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    python, site = tmp_path / "env/bin/python", next((tmp_path / "env").glob("lib/python*/site-packages"))
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    code = """
+        import interp_kit as ik
+        assert "site-packages" in ik.__file__, ik.__file__
+        model, transcoder = ik.load_model("pocket"), ik.load_transcoder("pocket")
+        graph = ik.attribute(model, transcoder, "The capital of the state containing Dallas is")
+        graph = graph.annotate(ik.load_features("pocket"), ik.load_labels("pocket"))
+        graph.to_html("graph.html")
+        print(graph.find("Texas")["label"].iloc[0], len(ik.load_world("geography").places))
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "INTERP_KIT", "VIRTUAL_ENV"))}
+    command = [python, "-c", textwrap.dedent(code)]
+    out = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.split() == ["Texas", "140"] and "Austin" in (tmp_path / "graph.html").read_text()
+    demo = subprocess.run(
+        [python, "-m", "interp_kit", "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert "Austin" in demo.stdout and (tmp_path / "out/pocket.html").exists(), demo.stderr
 
 
 # ---- Binder and conda ----
@@ -150,7 +187,9 @@ def test_post_build_stops_at_its_first_error():
 # ---- Makefile and CI ----
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "lab", "lit", "test", "bench", "data", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "demo", "lab", "lit", "test", "test-long", "docs", "bench", "data", "clean"]
+)
 def test_makefile_has_target(target):
     """`make -n` fails on a target that is missing or does not parse; help names it to the visitor."""
     command = ["make", "--no-print-directory", "-C", ROOT]
@@ -185,10 +224,18 @@ def test_ci_runs_make_test_and_nothing_else():
     assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
 
 
-def test_ruff_finds_nothing():
-    command = [sys.executable, "-m", "ruff", "check", "--quiet", "--output-format=concise", "."]
+@pytest.mark.parametrize("command", ["check --output-format=concise", "format --check --exclude *.ipynb"])
+def test_ruff_finds_nothing(command):
+    command = [sys.executable, "-m", "ruff", *command.split(), "--quiet", "."]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert out.returncode == 0, out.stdout
+
+
+def test_the_hooks_before_a_commit_are_well_formed():
+    config = ROOT / ".pre-commit-config.yaml"
+    subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", config], check=True)
+    hooks = yaml.safe_load(config.read_text())["repos"][0]["hooks"]
+    assert [hook["id"] for hook in hooks] == ["ruff-check", "ruff-format", "nbstripout", "basedpyright"]
 
 
 # ---- what must not be in the repository ----

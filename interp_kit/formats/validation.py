@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar, cast
 from pydantic import Field, TypeAdapter, ValidationError
 
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
+WORDS = {"a valid dictionary": "an object", f"{LARGEST:.0f}": f"{LARGEST:g}"}  # pydantic's, and JSON's
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 WholeNumber = Annotated[int, Field(gt=-(2**53), lt=2**53)]  # what JSON's readers agree on
@@ -37,7 +38,9 @@ def check_type(kind: type[T], content: object) -> T:
         place = first["loc"]
         if first["type"] == "missing":
             raise ValueError(f"{_spelled(place[:-1])} lacks {place[-1]!r}") from None
-        should = first["msg"].partition(" should ")[2].replace("a valid dictionary", "an object")
+        should = first["msg"].partition(" should ")[2]
+        for theirs, ours in WORDS.items():
+            should = should.replace(theirs, ours)
         raise ValueError(f"{_spelled(place)} should {should}, got {reprlib.repr(first['input'])}") from None
     return cast(T, content)
 

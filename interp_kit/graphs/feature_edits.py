@@ -12,42 +12,56 @@ circuit-tracer's names:
   own linear model, and an effect is an edge.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from transformers import DynamicCache
 
-from ..models.anatomy import NORMALIZED, RESIDUAL
-from ..models.frozen.model import frozen_attention, frozen_norms
+from ..formats.node_id import NodeId
+from ..models.anatomy import NORMALIZED
+from ..models.cache import new_cache, read_on
+from ..models.edits import Edit, Edits
+from ..models.frozen import FrozenModel, frozen_attention, frozen_norms
+from ..models.hooks import Callback, Hook, hooked
+from ..transcoders import CrossLayerTranscoder
+
+ALL_VERSIONS = slice(None)
 
 
 @dataclass(frozen=True)
 class FeatureEdit:
-    """One feature at some positions. `index` counts transcoded layers; `rule` is "factor", "value" or "add"."""
+    """One feature at some positions; `index` counts transcoded layers."""
 
     index: int
     feature: int
     positions: slice
-    rule: str
+    rule: Literal["factor", "value", "add"]
     amount: float
 
     def wanted(self, activation: torch.Tensor) -> torch.Tensor:
+        """What `activation` [...] should become."""
         if self.rule == "value":
             return torch.full_like(activation, self.amount)
         return activation * self.amount if self.rule == "factor" else activation + self.amount
 
     @property
     def open_ended(self) -> bool:
+        """Whether it goes on acting on generated tokens."""
         return self.positions.stop is None
 
 
 @dataclass
 class Run:
-    """logits [version, position, vocabulary]; uncapped, the same as the unembedding writes them, which is what a graph
+    """What the versions of a prompt came to.
+
+    logits [version, position, vocabulary]; uncapped, the same as the unembedding writes them, which is what a graph
     explains (Gemma 2 caps them, Granite scales them); preactivations, one [version, position, feature] a transcoded
-    layer."""
+    layer.
+    """
 
     logits: torch.Tensor
     uncapped: torch.Tensor
@@ -60,7 +74,7 @@ class FeatureEdits:
     `activations` [layer, position, feature] are the prompt's own.
     """
 
-    def __init__(self, frozen, transcoder):
+    def __init__(self, frozen: FrozenModel, transcoder: CrossLayerTranscoder):
         self.frozen, self.transcoder = frozen, transcoder
         self.x = frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers]
         self.preactivations = transcoder.preactivations(self.x)
@@ -88,38 +102,43 @@ class FeatureEdits:
             if len(constrained) == self.frozen.n_layers:
                 stack.enter_context(frozen_norms(self.frozen))
             seen = stack.enter_context(self._hooks(versions, constrained))
-            unembedding = self.frozen.parts.unembedding
-            stack.callback(unembedding.register_forward_hook(lambda _, args, out: uncapped.append(out)).remove)
-            logits = hf(input_ids=ids, past_key_values=cache, use_cache=cache is not None).logits
+            stack.enter_context(hooked((self.frozen.parts.unembedding, "out", uncapped.append)))
+            logits = hf(input_ids=ids, use_cache=False).logits if cache is None else read_on(hf, ids, cache)
         return Run(logits, uncapped[0], seen)
 
-    def _check_once(self, changes):
+    def _check_once(self, changes: Sequence[FeatureEdit]) -> None:
         """Each change goes from the current activation to the wanted one: two of them would overshoot."""
         taken = set()
         for c in changes:
             here = {(c.index, c.feature, p) for p in range(self.frozen.n_positions)[c.positions]}
             if here & taken:
-                name = f"{self.transcoder.layers[c.index]}_{c.feature}"
+                name = NodeId(self.transcoder.layers[c.index], c.feature)
                 raise ValueError(f"feature {name} is changed twice at one position: give one Steer for it there")
             taken |= here
 
     @torch.no_grad()
-    def generate(self, changes: Sequence[FeatureEdit], n: int, stops: set[int], **mode) -> list[int]:
+    def generate(
+        self,
+        changes: Sequence[FeatureEdit],
+        n: int,
+        stops: set[int],
+        constrained_layers: range | None = None,
+        freeze_attention: bool = True,
+    ) -> list[int]:
         """Up to n new tokens, greedily. The prompt is changed in the given mode; on new tokens the open-ended changes
         (of positions from p on) keep acting, and nothing is frozen."""
-        cache, hf = DynamicCache(config=self.frozen.hf.config), self.frozen.hf
-        token = int(self.run([changes], cache=cache, **mode).logits[0, -1].argmax())
+        hf, cache = self.frozen.hf, new_cache(self.frozen.hf)
+        token = int(self.run([changes], constrained_layers, freeze_attention, cache).logits[0, -1].argmax())
         tokens, lasting = [], [change for change in changes if change.open_ended]
         while token not in stops:
             tokens.append(token)
             if len(tokens) == n:
                 break
             with self._hooks([lasting], set(), new_token=True) if lasting else nullcontext():
-                out = hf(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
-            token = int(out.logits[0, -1].argmax())
+                token = int(read_on(hf, torch.tensor([[token]]), cache)[0, -1].argmax())
         return tokens
 
-    def _constrained(self, layers):
+    def _constrained(self, layers: range | None) -> set[int]:
         if layers is None:
             return set()
         last = self.frozen.n_layers - 1
@@ -131,66 +150,62 @@ class FeatureEdits:
     # ------------------------------------------------------------------ what happens inside
 
     @contextmanager
-    def _hooks(self, versions, constrained, new_token=False):
-        """Hooks on every MLP; yields the pre-activations as they come."""
-        transcoder, seen, inputs, added, handles = self.transcoder, [], {}, {}, []
+    def _hooks(
+        self, versions: Sequence[Sequence[FeatureEdit]], constrained: set[int], new_token: bool = False
+    ) -> Iterator[list[torch.Tensor]]:
+        """Hooks on the MLPs; yields the pre-activations as they come."""
+        transcoder, blocks = self.transcoder, self.frozen.parts.blocks
+        changed = [(version, change) for version, changes in enumerate(versions) for change in changes]
+        edits, seen = Edits(), []
+        for layer in constrained:
+            edits.put(ALL_VERSIONS, Edit("MLP", layer, self.frozen.mlp_out[layer]))
 
-        def read(index, x):
-            inputs[index] = x
-            seen.append(x @ transcoder.W_enc[index].T + transcoder.b_enc[index])
-            self._add_changes(index, seen[-1], versions, constrained, new_token, added)
+        def read(index: int, x: torch.Tensor) -> None:
+            """At the index-th encoder's input: what its features and skip connection will write is put in."""
+            pre = x @ transcoder.W_enc[index].T + transcoder.b_enc[index]
+            seen.append(pre)
+            if transcoder.W_skip is not None and constrained:
+                edits.put(ALL_VERSIONS, self._through_skip(index, x, transcoder.W_skip[index]))
+            for version, change in changed:
+                if change.index == index:
+                    for edit in self._edits(change, pre[version], bool(constrained), new_token):
+                        edits.put(version, edit)
 
-        def write(layer, out):
-            index = transcoder.layers.index(layer) if layer in transcoder.layers else None
-            if layer in constrained:
-                out = self.frozen.mlp_out[layer].expand_as(out)
-                if transcoder.W_skip is not None and index is not None:  # the graph's skip paths stay open
-                    moved = inputs[index] - self.x[index]
-                    if transcoder.config.excludes_first_position:
-                        moved[:, 0] = 0
-                    out = out + moved @ transcoder.W_skip[index].T
-            elif constrained:
-                return out
-            out = out.clone()
-            for version, positions, rows in added.get(index, ()):
-                out[version, positions] += rows
-            return out
-
-        for index, layer in enumerate(transcoder.layers):
-            handles.append(self._on_read(layer, len(constrained), lambda x, index=index: read(index, x)))
-        for layer, block in enumerate(self.frozen.parts.blocks):
-            handles.append(block.on_write(lambda out, layer=layer: write(layer, out)))
-        try:
+        all_constrained = len(constrained) == self.frozen.n_layers
+        reads = [self._input_hook(l, all_constrained, partial(read, i)) for i, l in enumerate(transcoder.layers)]
+        # In constrained layers alone the changes act: what is put in for others is not made.
+        writes = edits.hooks(blocks, [("MLP", layer) for layer in constrained or transcoder.layers])
+        with hooked(*reads, *writes):
             yield seen
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def _on_read(self, layer, n_constrained, callback):
-        """With all layers constrained norms are frozen: also the one that a "normalised" transcoder reads behind."""
-        block, feature_input_hook = self.frozen.parts.blocks[layer], self.transcoder.config.feature_input_hook
-        if feature_input_hook != NORMALIZED or n_constrained < self.frozen.n_layers:
-            return block.on_read(feature_input_hook, callback)
+    def _input_hook(self, layer: int, all_constrained: bool, callback: Callback) -> Hook:
+        """With all layers constrained norms are frozen: also the one that a "normalized" transcoder reads behind."""
+        block, name = self.frozen.parts.blocks[layer], self.transcoder.config.feature_input_hook
+        if name != NORMALIZED or not all_constrained:
+            return block.feature_input_hook(name, callback)
         norm, scale = self.frozen.norms[block.mlp_norm]
-        return block.on_read(RESIDUAL, lambda x: callback(norm.normalised(x, scale)))
+        return block.mlp_norm, "in", lambda x: callback(norm.normalised(x, scale))
 
-    def _add_changes(self, index, seen, versions, constrained, new_token, added):
-        """What the changed features of one layer, with pre-activations `seen`, add to each layer that they write to."""
-        transcoder = self.transcoder
-        for version, changes in enumerate(versions):
-            for change in changes:
-                if change.index != index:
-                    continue
-                positions = slice(None) if new_token else change.positions
-                pre = seen[version, positions]
-                current = transcoder.activate(pre, transcoder.threshold[index])[:, change.feature]
-                if transcoder.config.excludes_first_position and not new_token:
-                    current = torch.where(torch.arange(seen.shape[1])[positions] == 0, 0, current)
-                start = current
-                if not new_token:
-                    start = self.activations[index, positions, change.feature]
-                    current = start if constrained else current
-                for j in range(transcoder.n_targets(index)):
-                    row = transcoder.decoder_rows(index, torch.tensor([change.feature]), index + j)
-                    delta = (change.wanted(start) - current)[:, None] * row
-                    added.setdefault(index + j, []).append((version, positions, delta))
+    def _through_skip(self, index: int, x: torch.Tensor, skip: torch.Tensor) -> Edit:
+        """What a constrained MLP still writes, because x [version, position, d_model] moved: skip paths stay open."""
+        moved = x - self.x[index]
+        if self.transcoder.config.excludes_first_position:
+            moved[:, 0] = 0
+        return Edit("MLP", self.transcoder.layers[index], moved @ skip.T, add=True)
+
+    def _edits(self, change: FeatureEdit, pre: torch.Tensor, constrained: bool, new_token: bool) -> Iterator[Edit]:
+        """What one changed feature adds to each layer that it writes to; pre [position, feature] are the
+        pre-activations of its layer in this version."""
+        transcoder, index = self.transcoder, change.index
+        positions = slice(None) if new_token else change.positions
+        current = transcoder.activate(pre[positions], transcoder.threshold[index])[:, change.feature]
+        if transcoder.config.excludes_first_position and not new_token:
+            current = torch.where(torch.arange(len(pre))[positions] == 0, 0, current)
+        start = current
+        if not new_token:
+            start = self.activations[index, positions, change.feature]
+            current = start if constrained else current
+        for j in range(transcoder.n_targets(index)):
+            row = transcoder.decoder_rows(index, torch.tensor([change.feature]), index + j)
+            delta = (change.wanted(start) - current)[:, None] * row
+            yield Edit("MLP", transcoder.layers[index + j], delta, positions, add=True)

@@ -252,15 +252,14 @@ def intervene(
     if not all(isinstance(steer, Steer) for steer in steers):
         raise TypeError("steers should be ik.Steer, or a list of them, such as ik.Steer('3_127_8', factor=0)")
     changes = [change for steer in steers for change in steer.changes(edits)]
-    mode = {"constrained_layers": constrained_layers, "freeze_attention": freeze_attention}
     before = Run(frozen.logits, frozen.uncapped, list(edits.preactivations))
-    after = edits.run([changes], **mode)
+    after = edits.run([changes], constrained_layers, freeze_attention)
     after = Run(after.logits[0], after.uncapped[0], [pre[0] for pre in after.preactivations])
     result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, edits)
     if generate:
         room = int(min(generate, (model.context_length or math.inf) - len(frozen.ids) + 1))
         plain = edits.generate([], room, model.end_ids, freeze_attention=False)
-        changed = edits.generate(changes, room, model.end_ids, **mode)
+        changed = edits.generate(changes, room, model.end_ids, constrained_layers, freeze_attention)
         result.text_before = model.continuation(frozen.ids, plain)
         result.text_after = model.continuation(frozen.ids, changed)
     return result

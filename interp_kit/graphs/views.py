@@ -42,8 +42,8 @@ def _node(row: dict, cards: dict[tuple[int, int], dict]) -> "GraphNode":
         "probability": row.get("probability"),
         "concept": card.get("concept"),
         "examples": card.get("examples", []),
-        "promotes": card.get("promotes", []),
-        "suppresses": card.get("suppresses", []),
+        "top_logits": card.get("top_logits", []),
+        "bottom_logits": card.get("bottom_logits", []),
     }
 
 

@@ -57,7 +57,7 @@ class Candidates(BatchedModel):
         self.model, self.ids = model, torch.tensor(ids)
         self.vocab = [*model.tokens(ids), OTHER]
         self.embed = model.hf.get_input_embeddings()
-        self.first = model.encode("a").tolist()[:-1]  # the begin-of-text token that prompts get, if any
+        self.first = model.prefix_ids  # the begin-of-text token that prompts get, if any
 
     def max_minibatch_size(self):
         return AT_ONCE

@@ -17,8 +17,6 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-import interp_kit
-
 from ..formats.json import write_json
 from .environment import lit_python
 
@@ -204,7 +202,7 @@ def _weights(model, folder):
 
 def _start(python, folder):
     """LIT as a child that ends when its standard input does: also when this process is killed."""
-    root = str(Path(interp_kit.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1"}
     with open(folder / LOG, "wb") as log:
         return subprocess.Popen(

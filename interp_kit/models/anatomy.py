@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
+
+from .hooks import Callback, Hook, hooked
 
 # What a transcoder's encoder reads, by circuit-tracer's hook names: the residual stream before the MLP's norm; that
 # divided by the norm's denominator (and centred by a LayerNorm), without gain; what the MLP itself sees.
@@ -32,7 +35,7 @@ class Norm:
 
     @classmethod
     def of(cls, module: nn.Module) -> "Norm":
-        """Reads `module`. Gemma's RMSNorms multiply by 1 + weight: which it is, one vector tells.
+        """Reads `module`. Gemma multiplies by 1 + weight, others by weight; a probe vector tells which.
 
         Raises ValueError for a module that is neither kind of norm.
         """
@@ -41,15 +44,17 @@ class Norm:
         centred = isinstance(module, nn.LayerNorm)
         if eps is None or weight is None:
             raise ValueError(f"{type(module).__name__} is no RMSNorm or LayerNorm with a weight that interp_kit knows")
+        weight, bias = weight.detach(), getattr(module, "bias", None)
         probe = torch.linspace(-1, 2, len(weight), dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
-            found = module(probe).double()
-        bias, gains = getattr(module, "bias", None), (weight.detach(), 1 + weight.detach())
-        norms = [cls(gain, bias, centred, eps) for gain in gains]
-        off = [(norm(probe).double() - found).abs().max() for norm in norms]
-        norm = norms[off[1] < off[0]]
+            wanted = module(probe).double()
+
+        def error(norm: "Norm") -> float:
+            return float((norm(probe).double() - wanted).abs().max())
+
+        norm = min([cls(weight, bias, centred, eps), cls(1 + weight, bias, centred, eps)], key=error)
         size = norm.normalised(probe).abs().max() * (1 + norm.gain.abs().max())
-        if min(off) < 2e-2 * size:  # half precision is coarse
+        if error(norm) < 2e-2 * size:  # half precision is coarse
             return norm
         raise ValueError(f"{type(module).__name__} does not compute an RMSNorm or LayerNorm as interp_kit knows them")
 
@@ -58,6 +63,7 @@ class Norm:
         return (self.centre(x).pow(2).mean(-1) + self.eps).rsqrt()
 
     def centre(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., d_model] less its mean, where the norm is a LayerNorm."""
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
     def normalised(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
@@ -73,6 +79,10 @@ class Norm:
         """The transpose of `push`: from a gradient at the norm's output to one at its input."""
         return self.centre(gradient * self.gain)
 
+    def with_scale(self, scale: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The whole norm with its denominators frozen: one over them is `scale` [...]."""
+        return lambda x: self(x, scale)
+
     def __call__(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """The whole norm; see `normalised`."""
         y = self.normalised(x, scale) * self.gain
@@ -82,7 +92,10 @@ class Norm:
 # ---------------------------------------------------------------- layouts
 
 
-def _linear(name):
+Projection = Callable[[nn.Module], tuple[torch.Tensor, torch.Tensor | None]]
+
+
+def _linear(name: str) -> Projection:
     return lambda attention: (getattr(attention, name).weight, getattr(attention, name).bias)
 
 
@@ -98,9 +111,10 @@ def _gpt2_out(attention):
 
 def _neox_value(attention):
     """query_key_value is [head, (q, k, v), width] in rows."""
-    packed, width = attention.query_key_value, attention.head_size
-    pick = lambda t: t.view(-1, 3, width, *t.shape[1:])[:, 2].flatten(0, 1)  # noqa: E731
-    return pick(packed.weight), None if packed.bias is None else pick(packed.bias)
+    packed = attention.query_key_value
+    weight, bias = packed.weight, packed.bias
+    value = weight.view(-1, 3, attention.head_size, weight.shape[1])[:, 2].flatten(0, 1)
+    return value, None if bias is None else bias.view(-1, 3, attention.head_size)[:, 2].flatten()
 
 
 @dataclass(frozen=True)
@@ -122,8 +136,8 @@ class Layout:
     after_mlp: str | None = None  # a norm on what the MLP writes
     positions: str | None = None  # learnt position embeddings
     projection: str = "o_proj"
-    value: Callable = _linear("v_proj")
-    out: Callable = _linear("o_proj")
+    value: Projection = _linear("v_proj")
+    out: Projection = _linear("o_proj")
 
 
 LLAMA = Layout()
@@ -177,41 +191,38 @@ class Block:
     writer: nn.Module
     parallel: bool
 
-    def on_read(self, feature_input_hook: str, callback: Callable[[torch.Tensor], None]):
-        """Calls `callback` with the encoder's input [batch, position, d_model] in every forward; returns the handle."""
-        if feature_input_hook == MLP_INPUT:
-            return self.mlp.register_forward_pre_hook(lambda _, args: callback(args[0]))
-        if feature_input_hook == RESIDUAL:
-            return self.mlp_norm.register_forward_pre_hook(lambda _, args: callback(args[0]))
+    def feature_input_hook(self, name: str, callback: Callback) -> Hook:
+        """For `hooked`: `callback` sees what a transcoder's encoder reads [batch, position, d_model].
+
+        name: one of FEATURE_INPUT_HOOKS.
+        """
+        if name == MLP_INPUT:
+            return self.mlp, "in", callback
+        if name == RESIDUAL:
+            return self.mlp_norm, "in", callback
         norm = Norm.of(self.mlp_norm)
-        return self.mlp_norm.register_forward_pre_hook(lambda _, args: callback(norm.normalised(args[0])))
+        return self.mlp_norm, "in", lambda x: callback(norm.normalised(x))
 
-    def on_write(self, callback: Callable[[torch.Tensor], torch.Tensor | None]):
-        """Calls `callback` with what the MLP writes to the stream; a tensor it returns is written instead."""
-
-        def check(_, args, out):
-            if not isinstance(out, torch.Tensor):
-                raise ValueError(f"{type(self.writer).__name__} writes a {type(out).__name__}, expected one tensor")
-            return callback(out)
-
-        return self.writer.register_forward_hook(check)
+    def feature_output_hook(self, callback: Callback) -> Hook:
+        """For `hooked`: `callback` sees what the MLP writes to the stream, which a transcoder rebuilds."""
+        return self.writer, "out", callback
 
 
 @dataclass(frozen=True)
 class Anatomy:
     """`positions` embeds positions (None in most families); `layout` is None for a family not in FAMILIES."""
 
-    positions: nn.Module | None
+    positions: nn.Embedding | None
     blocks: list[Block]
     final_norm: nn.Module
-    unembedding: nn.Module
+    unembedding: nn.Linear
     layout: Layout | None
 
 
-def anatomy(hf) -> Anatomy:
+def anatomy(hf: PreTrainedModel) -> Anatomy:
     """The parts of a loaded transformers model.
 
-    Raises ValueError for a model that is laid out like none of the families.
+    Raises ValueError for a model that is laid out like none of the families, or has no unembedding.
     """
     decoder, listed = hf.get_decoder(), FAMILIES.get(hf.config.model_type)
     layouts = [listed] if listed else [GEMMA, LLAMA, NEOX, GPT2]
@@ -225,10 +236,13 @@ def anatomy(hf) -> Anatomy:
     blocks = [_block(layer, layout, parallel) for layer in getattr(decoder, layout.blocks)]
     final_norm = getattr(decoder, layout.final_norm)
     positions = getattr(decoder, layout.positions) if layout.positions else None
-    return Anatomy(positions, blocks, final_norm, hf.get_output_embeddings(), listed)
+    unembedding = hf.get_output_embeddings()
+    if unembedding is None:
+        raise ValueError(f"{type(hf).__name__} gives no logits: load it as a causal language model")
+    return Anatomy(positions, blocks, final_norm, unembedding, listed)
 
 
-def _fits(decoder, layout):
+def _fits(decoder: nn.Module, layout: Layout) -> bool:
     names = (layout.attention_norm, layout.attention, layout.mlp_norm, layout.mlp, layout.after_mlp)
     blocks = getattr(decoder, layout.blocks, None)
     return (
@@ -238,7 +252,7 @@ def _fits(decoder, layout):
     )
 
 
-def _block(layer, layout, parallel):
+def _block(layer: nn.Module, layout: Layout, parallel: bool) -> Block:
     mlp = getattr(layer, layout.mlp)
     return Block(
         layer=layer,
@@ -254,19 +268,17 @@ def _block(layer, layout, parallel):
 
 
 def mlp_activations(
-    hf, ids: torch.Tensor, feature_input_hook: str, layers: list[int]
+    hf: PreTrainedModel, ids: torch.Tensor, feature_input_hook: str, layers: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a transcoder of `layers` reads and what their MLPs write: two tensors [layer, batch, position, d_model];
-    ids [batch, position]. `reads` is one of READS."""
-    inputs, outputs, handles = [], [], []
+    """What a transcoder of `layers` reads and what their MLPs write: two tensors [layer, batch, position, d_model].
+
+    ids [batch, position]; feature_input_hook is one of FEATURE_INPUT_HOOKS.
+    """
+    inputs, outputs, hooks = [], [], []
     blocks = anatomy(hf).blocks
-    for block in (blocks[layer] for layer in layers):
-        handles.append(block.on_read(feature_input_hook, inputs.append))
-        handles.append(block.on_write(outputs.append))
-    try:
-        with torch.no_grad():
-            hf.base_model(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    for layer in layers:
+        hooks.append(blocks[layer].feature_input_hook(feature_input_hook, inputs.append))
+        hooks.append(blocks[layer].feature_output_hook(outputs.append))
+    with hooked(*hooks), torch.no_grad():
+        hf.base_model(input_ids=ids, use_cache=False)
     return torch.stack(inputs), torch.stack(outputs)

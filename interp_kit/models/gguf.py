@@ -8,26 +8,27 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import transformers
 from filelock import FileLock
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from .loading import _no_progress_bars, check_weights
+from ..storage.atomic import atomic_file, atomic_folder
+from .checks import check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
-_VERSION = 1
+CONVERSION_VERSION = 1
 # The values of `tokenizer.ggml.pre` for which llama.cpp splits off each digit before GPT-2's pattern.
 # transformers 5 applies the pattern alone, which puts the space before a number into another token.
-_DIGIT_SPLITTERS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+PRE_TOKENIZERS_THAT_SPLIT_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where converted models are kept: "models" in $INTERP_KIT_CACHE, else in the user's cache folder."""
     own = os.environ.get("INTERP_KIT_CACHE")
     if own:
@@ -36,7 +37,7 @@ def cache_folder():
     return Path(base) / "interp_kit" / "models"
 
 
-def converted_folder(path):
+def converted_folder(path: Path) -> Path:
     """The safetensors folder of a .gguf file (Path), converted now if it is not in the cache yet.
 
     An entry is keyed by the file's name, size and SHA-256. Hashing a large file on each load would
@@ -52,8 +53,7 @@ def converted_folder(path):
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"The cache folder {str(cache)!r} cannot be made: {error}. Set the environment variable "
-            "INTERP_KIT_CACHE "
+            f"The cache folder {str(cache)!r} cannot be made: {error}. Set the environment variable INTERP_KIT_CACHE "
             "to a folder you can write to."
         ) from error
     state = _state(path)
@@ -62,7 +62,7 @@ def converted_folder(path):
     if known and known.get("state") == state and _is_whole(cache / str(known.get("entry"))):
         return cache / known["entry"]
     digest = _sha256(path)
-    entry = cache / f"{path.stem[:80]}-{path.stat().st_size}-{digest[:16]}-v{_VERSION}"
+    entry = cache / f"{path.stem[:80]}-{path.stat().st_size}-{digest[:16]}-v{CONVERSION_VERSION}"
     # One process converts and the others wait: two at once would be correct, but need twice the memory.
     with FileLock(cache / f"{entry.name}.lock"):
         if not _is_whole(entry):
@@ -71,18 +71,18 @@ def converted_folder(path):
     return entry
 
 
-def _state(path):
+def _state(path: Path) -> list[int]:
     stat = path.stat()
     # The time of change cannot be set by hand, so it tells a file swapped for one of the same size and date.
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, _VERSION]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, CONVERSION_VERSION]
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_whole(entry):
+def _is_whole(entry: Path) -> bool:
     """Whether every file of an entry is there at the size it was written with."""
     about = _read_json(entry / "source.json")
     if not about:
@@ -91,42 +91,35 @@ def _is_whole(entry):
     return all(files.get(name) == size for name, size in about["files"].items())
 
 
-def _convert(path, entry, digest):
+def _convert(path: Path, entry: Path, digest: str) -> None:
     """Write the entry; the caller holds its lock."""
     for left in entry.parent.iterdir():
         # Nobody else converts while the lock is held: these are from conversions that were killed.
-        if left.name.startswith(f".{entry.name}."):
+        if left.name.startswith(f".{entry.name}-"):
             shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
     try:
-        _write_model(path, temporary)
-        files = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
-        about = {"gguf": path.name, "sha256": digest, "files": files}
-        (temporary / "source.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
-        # On disk before the rename is: a power cut must not leave an entry of empty files.
-        for file in temporary.iterdir():
-            with open(file, "rb+") as opened:
-                os.fsync(opened.fileno())
-        if entry.exists() and not _is_whole(entry):
-            shutil.rmtree(entry)
-        try:
-            os.rename(temporary, entry)
-        except OSError:
-            # Where a network drive ignores locks, another process may be first; its entry is as good.
-            if not _is_whole(entry):
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with atomic_folder(entry) as folder:
+            _write_model(path, folder)
+            files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+            about = {"gguf": path.name, "sha256": digest, "files": files}
+            (folder / "source.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
+            # On disk before the rename is: a power cut must not leave an entry of empty files.
+            for file in folder.iterdir():
+                with open(file, "rb+") as opened:
+                    os.fsync(opened.fileno())
+    except OSError:
+        # Where a network drive ignores locks, another process may be first; its entry is as good.
+        if not _is_whole(entry):
+            raise
 
 
-def _write_model(path, folder):
+def _write_model(path: Path, folder: Path) -> None:
     # Half a minute for 135 million parameters, nearly all of it inside transformers.
-    steps = tqdm(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step")
-    with steps, _no_progress_bars():
+    with tqdm(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
         pre = _check_readable(path)
         steps.update()
         model, tokenizer = _read_gguf(path)
-        if pre in _DIGIT_SPLITTERS:
+        if pre in PRE_TOKENIZERS_THAT_SPLIT_DIGITS:
             _split_digits(tokenizer.backend_tokenizer)
         steps.update()
         model.save_pretrained(folder)
@@ -134,7 +127,7 @@ def _write_model(path, folder):
         steps.update()
 
 
-def _check_readable(path):
+def _check_readable(path: Path) -> str | None:
     """The file's pre-tokenizer type; ValueError unless all its tensors lie within the file."""
     try:
         from gguf import GGUFReader
@@ -148,12 +141,9 @@ def _check_readable(path):
         raise _unreadable(path, error) from error
 
 
-def _read_gguf(path):
+def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
-            local_files_only=True, trust_remote_code=False, **_dense_weights(),
-        )  # fmt: skip
+        model, report = read_model(path.parent, gguf_file=path.name, dtype=torch.float32, **_dense_weights())
         tokenizer = AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
         )
@@ -165,13 +155,13 @@ def _read_gguf(path):
     return model, tokenizer
 
 
-def _dense_weights():
+def _dense_weights() -> dict[str, object]:
     """Ask for plain tensors: recent transformers keep the packed blocks where a kernel for them is found."""
     config = getattr(transformers, "GgufConfig", None)
     return {"quantization_config": config(dequantize=True)} if config else {}
 
 
-def _split_digits(backend):
+def _split_digits(backend: Tokenizer) -> None:
     current = json.loads(backend.pre_tokenizer.__getstate__())
     # So transformers leaves it today; should it learn to split digits itself, nothing is to be done.
     if current["type"] == "ByteLevel" and current["use_regex"]:
@@ -179,29 +169,22 @@ def _split_digits(backend):
         backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
 
 
-def _unreadable(path, error):
+def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{str(path)!r} ({path.stat().st_size:,} bytes) could not be read as a GGUF language model: "
-        f"{type(error).__name__}: {error}. It is truncated, damaged, or of an architecture that "
-        "transformers does "
-        "not read from GGUF. Download it again (or reinstall the package it came in), or use the model's "
-        "safetensors."
+        f"{type(error).__name__}: {error}. It is truncated, damaged, or of an architecture that transformers does not "
+        "read from GGUF. Download it again (or reinstall the package it came in), or use the model's safetensors."
     )
 
 
-def _read_json(file):
+def _read_json(file: Path) -> dict | None:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _write_json(file, value):
-    """Replace a small file in one step. A note that cannot be written only costs a hash next time."""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            json.dump(value, opened)
-        os.replace(temporary, file)
-    except OSError:
-        pass
+def _write_json(file: Path, value: dict) -> None:
+    """A note that cannot be written only costs a hash next time."""
+    with suppress(OSError), atomic_file(file) as temporary:
+        temporary.write_text(json.dumps(value), encoding="utf-8")

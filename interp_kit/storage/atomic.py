@@ -3,13 +3,18 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def atomic_file(path: str | Path):
-    """Yields a temporary sibling of `path`; when the block ends well it takes the place of `path`, else it goes."""
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary sibling of `path`; when the block ends well it takes the place of `path`, else it goes.
+
+    with atomic_file("graph.json") as temporary:
+        temporary.write_text(text)
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
@@ -24,7 +29,7 @@ def atomic_file(path: str | Path):
 
 
 @contextmanager
-def atomic_folder(path: str | Path):
+def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields an empty temporary sibling folder that replaces `path` when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

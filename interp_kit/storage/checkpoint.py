@@ -6,6 +6,7 @@ Safetensors, not pickle: a checkpoint from somebody else cannot run code.
 import json
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -14,10 +15,17 @@ from .atomic import atomic_file
 NAME = "checkpoint.safetensors"
 
 
-def save_checkpoint(folder, model, optimizer, step: int, extra: dict | None = None, notes=None) -> None:
-    """Written to a temporary name and renamed: a run killed while saving keeps its last whole checkpoint.
+def save_checkpoint(
+    folder: str | Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    extra: dict[str, torch.Tensor] | None = None,
+    notes: object = None,
+) -> None:
+    """Writes the state after `step`. A run that is killed meanwhile keeps its last whole checkpoint.
 
-    `extra` are further tensors of the run's state, `notes` anything json can hold (the history so far).
+    extra: further tensors of the run's state. notes: anything json can hold (the history so far).
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"extra.{name}": value for name, value in (extra or {}).items()}
@@ -28,7 +36,12 @@ def save_checkpoint(folder, model, optimizer, step: int, extra: dict | None = No
         save_file(tensors, temporary, metadata={"step": str(step), "notes": json.dumps(notes)})
 
 
-def load_checkpoint(folder, model, optimizer, extra: dict | None = None):
+def load_checkpoint(
+    folder: str | Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extra: dict[str, torch.Tensor] | None = None,
+) -> tuple[int, object]:
     """Restores model, optimizer and `extra` in place; returns (step to go on from, notes), (0, None) without a file.
 
     Raises ValueError for a file that lacks what this version needs.

@@ -1,12 +1,14 @@
 """Rows of token ids as padded batches."""
 
+from collections.abc import Iterator
+
 import torch
 
 TOKENS_AT_ONCE = 2048  # of a forward pass: more would leave the processor's cache
 
 
-def of_similar_size(rows):
-    """Slices of `rows` of at most `TOKENS_AT_ONCE` tokens, padding included."""
+def of_similar_size(rows: list[list[int]]) -> Iterator[list[list[int]]]:
+    """Slices of `rows`, in their order, of at most `TOKENS_AT_ONCE` tokens, padding included (or one longer row)."""
     start = 0
     while start < len(rows):
         end, width = start + 1, len(rows[start])

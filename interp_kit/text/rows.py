@@ -2,13 +2,18 @@
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
+
+from ..models import LanguageModel
 
 WINDOW = 256  # tokens a row; longer texts are cut into several
 AT_ONCE = 256  # texts tokenised in one call
 PIECE = 2000  # characters of a text file read as one document, more or less
+
+
+Texts = Iterable[str | Mapping[str, object]] | str | Path
 
 
 class TextRows:
@@ -19,13 +24,12 @@ class TextRows:
     in each epoch, anything else from front to back. Raises TypeError for what is none of these.
     """
 
-    def __init__(self, model, texts, seed: int = 0):
+    def __init__(self, model: LanguageModel, texts: Texts, seed: int = 0):
         self.texts = _source(texts)
+        self.texts_read = 0  # in all epochs so far
         self.seed = seed
         self.restarts = not isinstance(self.texts, Iterator)  # a generator can be read only once
-        self.tokenizer = model.tokenizer
-        self.first = model.encode("a").tolist()[:-1]  # the begin-of-text token that this model's prompts get, if any
-        self.special = set(model.tokenizer.all_special_ids)
+        self.vocabulary = model.vocabulary
         self.window = min(model.context_length or WINDOW, WINDOW)
 
     def epoch(self, number: int | None = None) -> Iterator[list[int]]:
@@ -36,6 +40,7 @@ class TextRows:
             texts = map(texts.__getitem__, order)
         strings = map(_text, texts)
         while some := list(islice(strings, AT_ONCE)):
+            self.texts_read += len(some)
             yield from self._rows(some)
 
     def peek(self, n: int) -> list[list[int]]:
@@ -45,12 +50,14 @@ class TextRows:
             self.texts = chain(texts, self.texts)
         return list(self._rows(list(map(_text, texts))))
 
-    def _rows(self, texts):
-        for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ():
-            yield from self._windows(ids)
+    def _rows(self, texts: list[str]) -> Iterator[list[int]]:
+        if texts:
+            for ids in self.vocabulary.tokenizer(texts, add_special_tokens=False)["input_ids"]:
+                yield from self._windows(ids)
 
-    def _windows(self, ids):
-        first = [] if ids and ids[0] in self.special else self.first
+    def _windows(self, ids: list[int]) -> Iterator[list[int]]:
+        """Rows that each begin as a prompt does."""
+        first = self.vocabulary.prefix_of(ids)
         step = self.window - len(first)
         for start in range(0, len(ids), step):
             row = first + ids[start : start + step]
@@ -58,8 +65,8 @@ class TextRows:
                 yield row
 
 
-def encode_texts(model, texts) -> list[list[int]]:
-    """All rows of `texts`, in their order. Raises ValueError when there is nothing to read."""
+def encode_texts(model: LanguageModel, texts: Texts) -> list[list[int]]:
+    """All rows of `texts`, in their order. Raises ValueError when there is nothing to read, TypeError as `TextRows`."""
     rows = list(TextRows(model, texts).epoch())
     if not rows:
         raise ValueError(NOTHING)
@@ -69,7 +76,7 @@ def encode_texts(model, texts) -> list[list[int]]:
 NOTHING = "there is no text to read: give a list of strings, each of at least one token"
 
 
-def _source(texts):
+def _source(texts: Texts) -> Iterable[str | Mapping[str, object]]:
     if isinstance(texts, (str, Path)):
         path = Path(texts)
         if path.suffix in (".txt", ".jsonl") and path.is_file():
@@ -82,11 +89,12 @@ def _source(texts):
     raise TypeError(f"texts should be a list of strings, a file or a data set, got {type(texts).__name__}")
 
 
-def _text(item) -> str:
-    if isinstance(item, dict):
-        if not isinstance(item.get("text"), str):
+def _text(item: str | Mapping[str, object]) -> str:
+    if isinstance(item, Mapping):
+        text = item.get("text")
+        if not isinstance(text, str):
             raise TypeError(f"a row has no 'text', only {', '.join(map(repr, item))}: rename the column")
-        return item["text"]
+        return text
     if not isinstance(item, str):
         raise TypeError(f"texts should give strings, or rows with a 'text', got {type(item).__name__}")
     return item
@@ -95,10 +103,10 @@ def _text(item) -> str:
 class _Documents:
     """A text file, in documents of some `PIECE` characters that end at an empty line."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path):
         self.path = path
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         with open(self.path, encoding="utf-8") as file:
             lines, size = [], 0
             for line in file:
@@ -113,9 +121,9 @@ class _Documents:
 class _Lines:
     """A file of JSON lines."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path):
         self.path = path
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, object]]:
         with open(self.path, encoding="utf-8") as file:
             yield from map(json.loads, file)

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..storage.atomic import atomic_folder
-from ..storage.shipped import TRANSCODERS, data_folder
+from ..storage.shipped import TRANSCODERS, shipped_folder
 from .foreign import Layer, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
@@ -320,7 +320,7 @@ def _check_finite(layer, name, value):
 
 def _find(name):
     if name in TRANSCODERS:
-        return data_folder() / TRANSCODERS[name]
+        return shipped_folder(TRANSCODERS[name])
     path, hub = Path(name).expanduser().absolute(), isinstance(name, str) and HUB.fullmatch(name)
     return path if path.exists() or not hub else _hub_folder(*hub.groups())
 

@@ -1,23 +1,33 @@
 """The replacement model: the same model with its MLPs' outputs overwritten by a transcoder's."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
+from transformers import PreTrainedModel
 
 from ..models.anatomy import anatomy
+from ..models.hooks import hooked
+from .module import CrossLayerTranscoder
 
 
 @contextmanager
-def replaced_mlps(hf, clt):
+def replaced_mlps(hf: PreTrainedModel, clt: CrossLayerTranscoder) -> Iterator[None]:
     """Inside the block, every transcoded MLP of `hf` writes what `clt` rebuilds from the replaced stream.
 
     Nothing is frozen: features are computed from the replacement's own residual stream, so errors add up
     (Ameisen et al. 2025). A first position that the transcoder was not trained on keeps its MLP.
     """
-    blocks = anatomy(hf).blocks
-    written, handles = {}, []
+    blocks, hooks = anatomy(hf).blocks, []
+    inputs: dict[int, torch.Tensor] = {}  # what the index-th transcoded layer reads
+    written: dict[int, torch.Tensor] = {}  # what features of the layers so far write to the index-th
 
-    def overwrite(index, x, original):
+    def read(index: int, x: torch.Tensor) -> None:
+        inputs[index] = x
+
+    def write(index: int, original: torch.Tensor) -> torch.Tensor:
+        x = inputs.pop(index)
         rebuilt = clt.b_dec[index] if clt.W_skip is None else clt.b_dec[index] + x @ clt.W_skip[index].T
         wide = clt.encode_layer(index, x) @ clt.W_dec[index].flatten(1).to(x.dtype)
         for j, part in enumerate(wide.split(clt.config.d_model, dim=-1)):
@@ -27,15 +37,8 @@ def replaced_mlps(hf, clt):
             out = torch.cat([original[:, :1], out[:, 1:]], dim=1)
         return out
 
-    def watch(index, block):
-        seen = {}
-        handles.append(block.on_read(clt.config.feature_input_hook, lambda x: seen.update(x=x)))
-        handles.append(block.on_write(lambda out: overwrite(index, seen["x"], out)))
-
     for index, layer in enumerate(clt.layers):
-        watch(index, blocks[layer])
-    try:
-        yield hf
-    finally:
-        for handle in handles:
-            handle.remove()
+        hooks.append(blocks[layer].feature_input_hook(clt.config.feature_input_hook, partial(read, index)))
+        hooks.append(blocks[layer].feature_output_hook(partial(write, index)))
+    with hooked(*hooks):
+        yield

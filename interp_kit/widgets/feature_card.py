@@ -1,4 +1,4 @@
-"""A feature at a glance: where it fires, what it promotes, its label and what that is worth; and a browser."""
+"""A feature at a glance: where it fires, whose logits it raises, its label and what that is worth; and a browser."""
 
 import html
 from pathlib import Path

@@ -16,7 +16,7 @@
             "probability": float | None,      logits only
             "concept": str | None,
             "examples": [{"tokens": [str], "activations": [float]}],
-            "promotes": [str], "suppresses": [str]}],
+            "top_logits": [str], "bottom_logits": [str]}],
  "edges": [[source, target, weight]],         indices into nodes, signed weight
  "supernodes": [{"name": str, "nodes": [id]}]}
 """
@@ -48,8 +48,8 @@ NODE_KEYS = (
     "probability",
     "concept",
     "examples",
-    "promotes",
-    "suppresses",
+    "top_logits",
+    "bottom_logits",
 )
 
 
@@ -138,7 +138,7 @@ def _check_node(node, what, data):
     for key in ("activation", "bias", "probability"):
         if node[key] is not None:
             _expect_number(node[key], f"{what}[{key!r}]")
-    for key in ("promotes", "suppresses"):
+    for key in ("top_logits", "bottom_logits"):
         _expect_strings(node[key], f"{what}[{key!r}]")
     _expect(isinstance(node["examples"], list), f"{what}['examples']", "a list", node["examples"])
     for k, example in enumerate(node["examples"]):

@@ -654,7 +654,7 @@ class GraphPanel {
       node.concept === null ? null : html("p", { class: "ik-concept", text: `concept: ${node.concept}` }),
       statistics(node),
       node.examples.length === 0 ? null : section("Top examples", ...node.examples.slice(0, 5).map(heatMap)),
-      chips("Promotes", node.promotes), chips("Suppresses", node.suppresses),
+      chips("Top logits", node.top_logits), chips("Bottom logits", node.bottom_logits),
       this.ranking("Draws on", "ik-incoming", graph.incoming[this.selected], "source"),
       this.ranking("Feeds", "ik-outgoing", graph.outgoing[this.selected], "target"),
     ], ".ik-card-title");

@@ -380,8 +380,8 @@ def hostile_graph():
         n |= {
             "label": BAD,
             "concept": BAD,
-            "promotes": [BAD],
-            "suppresses": [BAD],
+            "top_logits": [BAD],
+            "bottom_logits": [BAD],
             "examples": [{"tokens": [BAD, BAD], "activations": [0.1, 1.0]}],
         }
     return data

@@ -8,9 +8,9 @@ import interp_kit as ik
 from interp_kit.graphs.attribution import assemble
 from interp_kit.graphs.nodes import choose_logits, find_nodes
 from interp_kit.graphs.sweep import FeatureOutputs, Sweep
-from interp_kit.hardware import bytes_of
 from interp_kit.models.frozen.autograd import Autograd
-from interp_kit.models.frozen.model import FrozenModel, frozen_attention, in_dtype
+from interp_kit.models.frozen.freezing import frozen_attention
+from interp_kit.models.frozen.model import FrozenModel, in_dtype
 
 PROMPT = "the capital of Texas is"
 CASES = {
@@ -416,17 +416,6 @@ def test_decoders_read_again_for_each_block_change_nothing(monkeypatch):
     again = Sweep(sweep.frozen, sweep.transcoder, sweep.nodes, budget=1e9)
     assert again.outputs.cache is None
     np.testing.assert_array_equal(whole_graph(model, again).adjacency, whole.adjacency)
-
-
-@pytest.mark.parametrize(("memory", "wanted"), [("2GB", 2e9), ("1.5 mb", 1.5e6), (5e5, 5e5), ("800", 800)])
-def test_amounts_of_memory(memory, wanted):
-    assert bytes_of(memory) == wanted
-
-
-@pytest.mark.parametrize("memory", ["lots", "GB", "-1GB", 0, "2 gigs"])
-def test_what_is_no_amount_of_memory(memory):
-    with pytest.raises(ValueError, match="expected a number of bytes"):
-        bytes_of(memory)
 
 
 def test_a_graph_over_budget_names_a_number_of_features_that_fits():

@@ -326,7 +326,6 @@ def test_generation_ends_where_the_model_ends(setting):
     steer = ik.Steer(graph.nodes["id"][0], 1.0)
     plain = model.complete(PROMPT, max_new_tokens=8)
     model.hf.generation_config.eos_token_id = [1, model.token_id("Texas")]  # a word of that text ends it now
-    del model.end_ids
     result = ik.intervene(model, clt, PROMPT, steer, generate=8)
     assert result.text_before == result.text_after == model.complete(PROMPT, max_new_tokens=8) != plain
     gpt2 = tiny_model("gpt2")  # learnt positions: there are 32

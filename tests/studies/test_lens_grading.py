@@ -19,7 +19,7 @@ def test_the_trial_grades_what_the_lenses_say(world):
     """Each claim again, by hand, on the questions of the trial."""
     model, transcoder = ik.load_model("pocket"), ik.load_transcoder("pocket")
     features, labels = ik.load_features("pocket"), ik.load_labels("pocket")
-    found = ik.grade_lenses(model, world, transcoder, features, labels, n=2)
+    found = ik.studies.grade_lenses(model, world, transcoder, features, labels, n=2)
     answers = {claim: list(column) for (_, claim), column in found.answers.items()}
     questions = world.why_questions(4).query("about == 'city'")
     assert list(found.answers.index) == list(questions["prompt"])
@@ -41,4 +41,4 @@ def test_the_trial_grades_what_the_lenses_say(world):
     for row in found.table.itertuples():
         assert (row.wrong == "") == (row.right == 1)
     with pytest.raises(ValueError, match="at least one"):
-        ik.grade_lenses(model, world, transcoder, features, labels, n=0)
+        ik.studies.grade_lenses(model, world, transcoder, features, labels, n=0)

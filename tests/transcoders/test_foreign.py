@@ -224,7 +224,7 @@ def test_saelens_layer_and_hooks_come_from_the_hook_name_not_the_folder(kind, tm
 
 
 @pytest.mark.parametrize(
-    "hook, more, reads",
+    "hook, more, feature_input_hook",
     [
         ("hook_resid_mid", {}, "hook_resid_mid"),
         ("ln2.hook_normalized", {}, "ln2.hook_normalized"),

@@ -36,8 +36,8 @@ def hostile_graph():
             "id": node["id"] + bad,
             "label": bad,
             "concept": bad,
-            "promotes": [bad],
-            "suppresses": [bad],
+            "top_logits": [bad],
+            "bottom_logits": [bad],
             "examples": [{"tokens": [bad], "activations": [1.0]}],
         }
     data["supernodes"] = [{"name": bad, "nodes": [data["nodes"][0]["id"], data["nodes"][1]["id"]]}]

@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ...models.edits import Edit, record
 from ...models.targets import named, score, token_of
-from .edits import Edit, head_slice, n_heads, record, run
+from .edits import head_slice, n_heads, run
 
 WAYS = ("zero", "mean", "resample")
 

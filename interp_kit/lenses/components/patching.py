@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ...models.edits import SITES, Edit, record
 from ...models.targets import named, score, token_of
-from .edits import SITES, Edit, head_slice, n_heads, record, run
+from .edits import head_slice, n_heads, run
 
 
 @dataclass(repr=False)

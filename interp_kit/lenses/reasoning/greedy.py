@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
 
+from ...models.cache import new_cache, read_on
+
 TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included, what is shared not
 PROMPTS_AT_ONCE = 32  # their keys and values stay in memory until the last of them is done
 
@@ -66,9 +68,8 @@ def _continue(model, rows, stops, n_shared, most):
     new, texts = [[] for _ in rows], [None] * len(rows)
     for _ in range(most):
         positions = (seen.cumsum(1) - 1)[:, -ids.shape[1] :].clamp(0, last_position)
-        state = {"position_ids": positions, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
-        out = model.hf(input_ids=ids, attention_mask=seen, **state)
-        cache, last = out.past_key_values, out.logits[:, -1]
+        options = {"attention_mask": seen, "position_ids": positions, "logits_to_keep": 1}
+        last = read_on(model.hf, ids, cache, **options)[:, -1]
         first = last.float().log_softmax(-1) if first is None else first
         ids = last.argmax(-1, keepdim=True)
         seen = torch.cat([seen, torch.ones_like(ids)], 1)
@@ -82,12 +83,11 @@ def _continue(model, rows, stops, n_shared, most):
 
 
 def _read(model, shared, n):
-    """Keys and values of what all rows begin with, n times; None where that is nothing."""
-    if not shared:
-        return None
-    ids = torch.tensor([shared], device=model.device)
-    cache = model.hf(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-    cache.batch_repeat_interleave(n)
+    """Keys and values of what all rows begin with, n times."""
+    cache = new_cache(model.hf)
+    if shared:
+        read_on(model.hf, torch.tensor([shared], device=model.device), cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(n)
     return cache
 
 

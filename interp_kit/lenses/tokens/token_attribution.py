@@ -1,8 +1,8 @@
 """Which words mattered? Several answers to the question, from the same model, baseline and target, each with its bill.
 
-All but the two looks at attention explain one function: `MaskedPrompt.value`, the target's log-probability (or its distance to
-a contrast) as a function of which tokens are seen. Gradients, integrated gradients, occlusion and Shapley sampling are
-captum's; "shap" and "lime" run those packages (extra `xai`).
+All but the two looks at attention explain one function: `MaskedPrompt.value`, the target's log-probability (or its
+distance to a contrast) as a function of which tokens are seen. Gradients, integrated gradients, occlusion and Shapley
+sampling are captum's; "shap" and "lime" run those packages (extra `xai`).
 """
 
 import math

@@ -15,18 +15,20 @@ from functools import cached_property
 import torch
 
 from ..anatomy import MLP_INPUT, RESIDUAL, Norm
+from .model import FrozenModel
 
 
 class Algebra:
-    """For one prompt and what a transcoder reads (one of anatomy.READS)."""
+    """`LinearMaps` for a family that `anatomy.FAMILIES` lists."""
 
     thread_safe = True
 
-    def __init__(self, frozen, feature_input_hook: str):
+    def __init__(self, frozen: FrozenModel, feature_input_hook: str):
         self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
     @cached_property
     def attentions(self) -> list["FrozenAttention"]:
+        """One a layer."""
         return [FrozenAttention.of(self.frozen, layer) for layer in range(self.frozen.n_layers)]
 
     @cached_property
@@ -36,16 +38,20 @@ class Algebra:
         return [(norm, norm.scale(x)) for norm, x in zip(norms, self.frozen.residual_mid, strict=True)]
 
     def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
-        """The gradient at what MLP `layer` writes, given the one at the stream after it."""
+        """See `LinearMaps.mlp_gradient`."""
         return gradient
 
-    def pull(self, layer, gradient, n, rows, positions, skip, bias) -> None:
-        """Takes gradient [position, target, d_model] from the stream after `layer` to the stream before it, in place.
-
-        The first n targets come from above. The others start here: they are `rows` [target, d_model], gradients at
-        the encoder's input at `positions` [target]. `skip` [position, n, d_model] or None is a further gradient at the
-        encoder's input for the first n. What the layer's biases contribute is added to bias [target].
-        """
+    def pull(
+        self,
+        layer: int,
+        gradient: torch.Tensor,
+        n: int,
+        rows: torch.Tensor,
+        positions: torch.Tensor,
+        skip: torch.Tensor | None,
+        bias: torch.Tensor,
+    ) -> None:
+        """See `LinearMaps.pull`."""
         own = torch.arange(n, gradient.shape[1])
         stream_rows, constant = self._read(layer, rows, positions)
         bias[n:] += constant
@@ -61,7 +67,7 @@ class Algebra:
         if not self.frozen.parts.blocks[layer].parallel:
             self.attentions[layer].pull(gradient, bias)
 
-    def _read(self, layer, rows, positions):
+    def _read(self, layer: int, rows: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the stream, and
         what the norm's bias adds [..., target]."""
         norm, scale = self.readers[layer]
@@ -89,8 +95,12 @@ class FrozenAttention:
     constant: torch.Tensor | None
 
     @classmethod
-    def of(cls, frozen, layer: int) -> "FrozenAttention":
+    def of(cls, frozen: FrozenModel, layer: int) -> "FrozenAttention":
+        """Raises NotImplementedError for a family that `anatomy.FAMILIES` does not list."""
         block, layout, pattern = frozen.parts.blocks[layer], frozen.parts.layout, frozen.patterns[layer]
+        if layout is None:
+            family = frozen.hf.config.model_type
+            raise NotImplementedError(f"where the heads of {family!r} models are is not known: see models/anatomy.py")
         value, value_bias = layout.value(block.attention)
         out, out_bias = layout.out(block.attention)
         t, width = frozen.n_positions, out.shape[1] // len(pattern)
@@ -122,7 +132,7 @@ class FrozenAttention:
         gradient += (z @ self.value).view_as(gradient)
 
 
-def _arriving(pattern, value_bias, width):
+def _arriving(pattern: torch.Tensor, value_bias: torch.Tensor, width: int) -> torch.Tensor:
     """What a value bias [groups * width] becomes after the pattern [head, query, key]: [query, heads * width].
 
     The pattern's rows sum to one, but for the float32 of transformers' softmax.
@@ -132,6 +142,8 @@ def _arriving(pattern, value_bias, width):
     return (pattern.sum(-1).T[:, :, None] * heads).flatten(1)
 
 
-def _sum(a, b):
+def _sum(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
     """a + b, where None stands for nothing."""
-    return b if a is None else a if b is None else a + b
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b

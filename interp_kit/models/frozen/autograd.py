@@ -8,26 +8,37 @@ it is then an affine function of the stream, so its value at zero is what its bi
 import torch
 
 from ..anatomy import MLP_INPUT, NORMALIZED
-from .model import forwards, frozen_attention, frozen_norms
+from ..hooks import hooked, replaced_forwards
+from .freezing import frozen_attention, frozen_norms
+from .model import FrozenModel
 
 
 class Autograd:
-    """The same two methods as `algebra.Algebra`."""
+    """`LinearMaps` for any decoder."""
 
     thread_safe = False  # the model's modules are changed while they run
 
-    def __init__(self, frozen, feature_input_hook: str):
+    def __init__(self, frozen: FrozenModel, feature_input_hook: str):
         self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
     def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
-        """The gradient at what MLP `layer` writes, given one [position, target, d_model] at the stream after it."""
+        """See `LinearMaps.mlp_gradient`."""
         written = self._zeros(gradient.shape[1]).requires_grad_()
         out, _ = self._run(layer, self._zeros(gradient.shape[1]), written)
         (found,) = torch.autograd.grad(out, written, self._padded(gradient))
         return found[:, : len(gradient)].transpose(0, 1)
 
-    def pull(self, layer, gradient, n, rows, positions, skip, bias) -> None:
-        """See `Algebra.pull`."""
+    def pull(
+        self,
+        layer: int,
+        gradient: torch.Tensor,
+        n: int,
+        rows: torch.Tensor,
+        positions: torch.Tensor,
+        skip: torch.Tensor | None,
+        bias: torch.Tensor,
+    ) -> None:
+        """See `LinearMaps.pull`."""
         own, total = torch.arange(n, gradient.shape[1]), gradient.shape[1]
         at_out, at_reader = self._padded(gradient), self._zeros(total)
         at_out[n:] = 0
@@ -40,36 +51,34 @@ class Autograd:
         (found,) = torch.autograd.grad(outputs, stream, (at_out, at_reader), materialize_grads=True)
         gradient[:] = found[:, : len(gradient)].transpose(0, 1)
 
-    def _zeros(self, n):
+    def _zeros(self, n: int) -> torch.Tensor:
         return self.frozen.embeddings.new_zeros(n, *self.frozen.embeddings.shape)
 
-    def _padded(self, gradient):
+    def _padded(self, gradient: torch.Tensor) -> torch.Tensor:
         """[position, target, d_model], maybe of the first positions only -> [target, every position, d_model]."""
         full = self._zeros(gradient.shape[1])
         full[:, : len(gradient)] = gradient.transpose(0, 1)
         return full
 
     @torch.enable_grad()
-    def _run(self, layer, stream, written):
+    def _run(self, layer: int, stream: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The frozen layer on stream [target, position, d_model], its MLP writing `written`: the stream after it, and
         what the transcoder reads."""
-        frozen, block, reader = self.frozen, self.frozen.parts.blocks[layer], []
-        rest, named = frozen.block_arguments[layer]
-        norms = frozen_norms(frozen)  # before the hook: it may run the model
-        at = block.mlp if self.feature_input_hook == MLP_INPUT else block.mlp_norm
-        keep = at.register_forward_pre_hook(lambda _, args: reader.append(args[0]))
-        no_mlp = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
-        try:
-            with (
-                frozen_attention(frozen.hf, frozen.patterns),
-                norms,
-                forwards(no_mlp),
-            ):
-                out = block.layer(stream, *rest, **named)
-        finally:
-            keep.remove()
+        frozen, block = self.frozen, self.frozen.parts.blocks[layer]
+        args, kwargs = frozen.block_arguments[layer]
+        read = []
+        reader = block.mlp if self.feature_input_hook == MLP_INPUT else block.mlp_norm
+        # The MLP is not computed. What it writes comes from outside: from itself, or from the norm after it.
+        outside = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
+        with (
+            frozen_attention(frozen.hf, frozen.patterns),
+            frozen_norms(frozen),
+            replaced_forwards(outside),
+            hooked((reader, "in", read.append)),
+        ):
+            out = block.layer(stream, *args, **kwargs)
         out = out[0] if isinstance(out, tuple) else out
         if self.feature_input_hook == NORMALIZED:
             norm, scale = frozen.norms[block.mlp_norm]
-            return out, norm.normalised(reader[0], scale)
-        return out, reader[0]
+            return out, norm.normalised(read[0], scale)
+        return out, read[0]

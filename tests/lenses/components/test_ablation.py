@@ -5,7 +5,10 @@ from tiny import tiny_model
 
 import interp_kit as ik
 from interp_kit.lenses.components.ablation import _aligned
-from interp_kit.lenses.components.edits import head_slice, record
+from interp_kit.lenses.components.edits import head_slice
+from interp_kit.models.anatomy import anatomy
+from interp_kit.models.edits import record
+from interp_kit.models.hooks import hooked
 
 PROMPT = "the capital of Texas is"
 FAMILIES = ["llama", "gemma2", "gpt2", "gpt_neox", "granite"]
@@ -21,8 +24,6 @@ def weight_of(projection):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_zero_is_the_model_without_that_part(family):
-    from interp_kit.models.anatomy import anatomy
-
     whole = tiny_model(family)
     table = ik.lenses.ablate(whole, PROMPT, target="Austin", positions=slice(None)).table.set_index("component")
     for head in (0, 3):
@@ -31,16 +32,15 @@ def test_zero_is_the_model_without_that_part(family):
         expected = logprob(model) - logprob(whole)
         np.testing.assert_allclose(table.loc[f"head 1.{head}", "effect"], expected, rtol=1e-3, atol=1e-5)
     model = tiny_model(family)
-    anatomy(model.hf).blocks[2].on_write(torch.zeros_like)
-    expected = logprob(model) - logprob(whole)
+    with hooked((anatomy(model.hf).blocks[2].writer, "out", torch.zeros_like)):
+        without = logprob(model)
+    expected = without - logprob(whole)
     np.testing.assert_allclose(table.loc["MLP 2", "effect"], expected, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(table.loc["MLP 2", "probability"], np.exp(logprob(model)), rtol=1e-3)
+    np.testing.assert_allclose(table.loc["MLP 2", "probability"], np.exp(without), rtol=1e-3)
     assert abs(expected) > 1e-3 and len(table) == 4 * 5
 
 
 def test_mean_puts_in_what_the_part_writes_on_average():
-    from interp_kit.models.anatomy import anatomy
-
     model, texts = tiny_model(), ["Dallas is a city", "the state of Ohio"]
     mean = torch.cat([record(model.hf, model.encode(t), ["MLP"])["MLP"][1, 1:] for t in texts]).mean(0)
     table = ik.lenses.ablate(model, PROMPT, ["MLP 1"], "mean", texts, "Austin").table
@@ -51,8 +51,9 @@ def test_mean_puts_in_what_the_part_writes_on_average():
         out[:, 1:] = mean
         return out
 
-    anatomy(changed.hf).blocks[1].on_write(write)
-    np.testing.assert_allclose(table["effect"][0], logprob(changed) - logprob(model), rtol=1e-3, atol=1e-5)
+    with hooked((anatomy(changed.hf).blocks[1].writer, "out", write)):
+        expected = logprob(changed) - logprob(model)
+    np.testing.assert_allclose(table["effect"][0], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_resampling_from_the_prompt_itself_changes_nothing():

@@ -6,6 +6,7 @@ import torch
 from tiny import tiny_model
 
 import interp_kit as ik
+from interp_kit.models import LanguageModel
 
 TEXT = "the capital of Texas is Austin"
 
@@ -70,10 +71,10 @@ def test_bytes_of_a_sentencepiece_vocabulary():
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    model = tiny_model()
     words = {"<s>": 0, "▁a": 1, "a": 2, "<0xE6>": 3, "<0x0A>": 4}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="a"))
-    model.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
+    model = LanguageModel(tiny_model().hf, tokenizer, "tiny")
     assert [model.token_bytes(i) for i in range(5)] == [b"<s>", b" a", b"a", b"\xe6", b"\n"]
     assert model.tokens([0, 1, 2, 3, 4]) == ["<s>", " a", "a", "<0xE6>", "\n"]
 

@@ -1,0 +1,113 @@
+"""Every lesson is run once: the tests check the executed copy, and the documentation shows it.
+
+python docs/lessons.py     run the lessons that changed since they last ran (`make docs` begins with it)
+
+An executed copy lies in build/lessons/. It holds what it was made of: a hash of the notebook, its checks, the package
+and the shipped data. While that stays the same, the copy is used again.
+"""
+
+import hashlib
+import os
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import nbformat
+from filelock import FileLock
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+CHECKS = ROOT / "tests" / "lessons"  # <lesson>.py: what must hold for the names that the lesson's cells leave
+EXECUTED = ROOT / "build" / "lessons"
+MADE_OF = [ROOT / "interp_kit", ROOT / "data", Path(__file__)]
+
+LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
+LONGEST = 600  # seconds that one cell may take on a busy machine
+# As a file, so that a failed check shows its file and line.
+RUN_CHECKS = "exec(compile(open({0!r}, encoding='utf-8').read(), {0!r}, 'exec'))"
+# One thread: the sums do not differ from run to run. No network: a lesson needs none.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+
+
+def executed(lesson: Path) -> nbformat.NotebookNode:
+    """The lesson with its outputs, run now if it has changed since it last ran.
+
+    `metadata.interp_kit` tells the processor seconds that it took. Raises nbclient's CellExecutionError where a cell
+    or the lesson's checks fail; then nothing is kept.
+    """
+    EXECUTED.mkdir(parents=True, exist_ok=True)
+    with FileLock(EXECUTED / f"{lesson.stem}.lock"):  # tests may run side by side
+        if kept := _kept(lesson):
+            return kept
+        notebook = nbformat.read(lesson, as_version=4)
+        notebook.metadata["interp_kit"] = {"seconds": _run(notebook, _checks(lesson)), "made_of": _made_of(lesson)}
+        nbformat.write(notebook, EXECUTED / lesson.name)
+    return notebook
+
+
+def _kept(lesson) -> nbformat.NotebookNode | None:
+    """The executed copy, where there is one of just this lesson and code."""
+    if not (EXECUTED / lesson.name).exists():
+        return None
+    notebook = nbformat.read(EXECUTED / lesson.name, as_version=4)
+    return notebook if notebook.metadata.interp_kit.made_of == _made_of(lesson) else None
+
+
+def _run(notebook, checks) -> float:
+    """Fill in the outputs; returns the seconds that the kernel and its own processes computed, not wall time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    client = NotebookClient(
+        notebook,
+        timeout=LONGEST,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+        store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],  # of the kernel itself, not of what it runs
+    )
+    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path}
+    with client.setup_kernel(env=environment):
+        if checks.exists():
+            notebook.cells.append(nbformat.v4.new_code_cell(RUN_CHECKS.format(str(checks))))
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+        if checks.exists():
+            notebook.cells.pop()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _checks(lesson) -> Path:
+    return CHECKS / f"{lesson.stem}.py"
+
+
+def _made_of(lesson) -> str:
+    return _hash([lesson, _checks(lesson)]) + _shared_hash()
+
+
+@cache
+def _shared_hash() -> str:
+    files = [file for path in MADE_OF for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return _hash(file for file in files if "__pycache__" not in file.parts)
+
+
+def _hash(files) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            total.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _report(lesson) -> str:
+    return f"{lesson.stem}: {executed(lesson).metadata.interp_kit.seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    if changed := [lesson for lesson in LESSONS if not _kept(lesson)]:
+        print(f"Running {len(changed)} of {len(LESSONS)} lessons (all of them take some minutes) ...", flush=True)
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        for line in pool.map(_report, changed):
+            print(f"  {line}", flush=True)
