@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -89,7 +89,7 @@ def write_samples(
     while written < n_tokens:
         batch_seed = 1_000_000 * seed + done
         rng = random.Random(batch_seed)
-        kind = rng.choices(list(PROMPT_SHARES), PROMPT_SHARES.values())[0]
+        kind = rng.choices(list(PROMPT_SHARES), list(PROMPT_SHARES.values()))[0]
         texts = [prompts.draw(kind, rng) for _ in range(batch)]
         texts = [model.chat(text) for text in texts] if kind.endswith("question") else texts
         rows = sample(model, texts, max_tokens, batch_seed)
@@ -145,6 +145,20 @@ def ended(row: list[int], given: list[int], ends: set[int]) -> bool:
 # ---------------------------------------------------------------- prose of packages
 
 
+class Source(NamedTuple):
+    """A row of data/worlds/prose/sources.csv: a Debian package, and what is read of it."""
+
+    source: str
+    package: str
+    version: str
+    files: str
+    "a regular expression that the paths of its files match"
+    reader: str
+    "one of READERS, or a regular expression whose groups are the text"
+    megabytes: float
+    "its share, at most"
+
+
 def collect_prose(path: str | Path, packages: str | Path) -> pd.Series:
     """Writes JSON lines {"text", "source"} from the packages of data/worlds/prose/sources.csv; characters a source.
 
@@ -153,27 +167,30 @@ def collect_prose(path: str | Path, packages: str | Path) -> pd.Series:
     """
     sources = pd.read_csv(data_folder() / "worlds" / "prose" / "sources.csv", keep_default_na=False)
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in sources.itertuples():
-            left = row.megabytes * 1e6
-            for text in sorted(set(read_package(row, Path(packages))), key=lambda text: _fraction(text, "order")):
+        for row in sources[list(Source._fields)].itertuples(index=False):
+            source = Source(*row)
+            left, texts = source.megabytes * 1e6, set(read_package(source, Path(packages)))
+            for text in sorted(texts, key=lambda text: _fraction(text, "order")):
                 if len(text) <= left:
                     left -= len(text)
-                    file.write(json.dumps({"text": text, "source": row.source}) + "\n")
+                    file.write(json.dumps({"text": text, "source": source.source}) + "\n")
     return pd.read_json(path, lines=True).groupby("source")["text"].agg(lambda texts: texts.str.len().sum())
 
 
-def read_package(row: NamedTuple, folder: Path) -> list[str]:
-    """The pieces of one row of the table: every file of the package whose path its pattern matches, read its way."""
-    unpacked = folder / f"{row.package}_{row.version.replace(':', '%3a')}"
+def read_package(source: Source, folder: Path) -> list[str]:
+    """The pieces of one source: every file of the package whose path its pattern matches, read its way."""
+    unpacked = folder / f"{source.package}_{source.version.replace(':', '%3a')}"
     if not unpacked.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", f"{row.package}={row.version}"], cwd=folder, check=True)
+        subprocess.run(["apt-get", "download", f"{source.package}={source.version}"], cwd=folder, check=True)
         with atomic_folder(unpacked) as temporary:
             subprocess.run(["dpkg-deb", "-x", next(folder.glob(f"{unpacked.name}_*.deb")), temporary], check=True)
-    reader = READERS.get(row.reader, lambda text: quoted(row.reader, text))
-    files = sorted(f for f in unpacked.rglob("*") if f.is_file() and re.search(row.files, f"{f.relative_to(unpacked)}"))
+    reader = READERS.get(source.reader, lambda text: quoted(source.reader, text))
+    files = sorted(
+        f for f in unpacked.rglob("*") if f.is_file() and re.search(source.files, f"{f.relative_to(unpacked)}")
+    )
     if not files:
-        raise ValueError(f"package {row.package} {row.version} has no file that matches {row.files!r}")
+        raise ValueError(f"package {source.package} {source.version} has no file that matches {source.files!r}")
     return [piece for file in files for piece in pieces(reader(_contents(file)))]
 
 
@@ -269,7 +286,7 @@ def pieces(blocks: Sequence[str], least: int = 200, most: int = 2000) -> list[st
     return [p for p in [*found, piece] if len(p) >= least]
 
 
-def main(task: Literal["sample", "collect"], path: str | Path, n_tokens: int | str = 800_000) -> None:
+def main(task: str, path: str | Path, n_tokens: int | str = 800_000) -> None:
     """One of the two commands."""
     if task == "sample":
         write_samples(load_model("smollm2", torch.bfloat16), path, int(n_tokens))

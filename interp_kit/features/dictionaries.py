@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from ..hardware import multiplies_bfloat16
 from ..models import LanguageModel
 from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
-from ..models.hooks import hooked
+from ..models.hooks import Hook, hooked
 from ..transcoders import CrossLayerTranscoder
 from ..transcoders.training.train import chosen_layers
 
@@ -69,7 +69,7 @@ class Neurons:
     is_signed = True
     excludes_first_position = False
 
-    def __init__(self, model: LanguageModel, layers: Sequence[int] | None = None) -> None:
+    def __init__(self, model: LanguageModel, layers: list[int] | None = None) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         blocks = anatomy(model.hf).blocks
         self._first, self._last = zip(*(_projections(blocks[layer].mlp, model.d_model) for layer in self.layers))
@@ -78,8 +78,9 @@ class Neurons:
     @torch.no_grad()
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each layer [row, position, neuron], of ids [row, position]."""
-        caught = []
-        with hooked(*((last, "in", caught.append) for last in self._last)):
+        caught: list[torch.Tensor] = []
+        hooks: list[Hook] = [(last, "in", caught.append) for last in self._last]
+        with hooked(*hooks):
             self.model.hf.base_model(input_ids=ids, use_cache=False)
         while caught:
             yield caught.pop(0)
@@ -104,7 +105,7 @@ class RandomDirections:
     is_signed = True
     excludes_first_position = False
 
-    def __init__(self, model: LanguageModel, n: int, layers: Sequence[int] | None = None, seed: int = 0) -> None:
+    def __init__(self, model: LanguageModel, n: int, layers: list[int] | None = None, seed: int = 0) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         draw = torch.Generator().manual_seed(seed)
         directions = torch.randn(len(self.layers), n, model.d_model, generator=draw)

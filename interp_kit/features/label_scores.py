@@ -115,7 +115,7 @@ def _balanced_accuracy(said: Sequence[bool | None], truth: Sequence[bool]) -> fl
 # ---------------------------------------------------------------- judges
 
 
-def _judge(judge: object, store: FeatureStore, model: LanguageModel | None) -> Judge:
+def _judge(judge: Literal["rule", "model"] | LLM | Judge, store: FeatureStore, model: LanguageModel | None) -> Judge:
     if judge == "rule":
         return RuleJudge(store)
     if judge == "model" and model is not None:

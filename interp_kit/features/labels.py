@@ -17,7 +17,7 @@ can mislead. A rule can be asked whether it expects a feature to fire on a token
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -133,7 +133,7 @@ class Evidence:
 
     def __init__(self, examples: pd.DataFrame, corpus: Corpus) -> None:
         self.corpus, total = corpus, 0.0
-        here, following, before = Counter(), Counter(), Counter()
+        here, following, before = _counts(), _counts(), _counts()
         self.runs: list[tuple[str, list[str], float]] = []  # (word it fires on, the pieces before that, strength)
         for tokens, active, peak in zip(examples["tokens"], examples["activations"], examples["peak"], strict=True):
             words, strength = corpus.words(tuple(tokens)), abs(float(active[peak]))
@@ -146,9 +146,9 @@ class Evidence:
             for word in set(words.pieces[:at]):
                 before[word] += strength
         largest = max(here.values(), default=0) or 1.0
-        self.strength = {word: value / largest for word, value in here.most_common()}
-        self.following = {word: value / (total or 1) for word, value in following.most_common()}
-        self.before = {word: value / (total or 1) for word, value in before.most_common()}
+        self.strength = {word: value / largest for word, value in _largest_first(here)}
+        self.following = {word: value / (total or 1) for word, value in _largest_first(following)}
+        self.before = {word: value / (total or 1) for word, value in _largest_first(before)}
 
     def label(self) -> tuple[Rule, str, str]:
         """(rule, label, evidence in words)"""
@@ -200,7 +200,7 @@ class Evidence:
         phrase, runs = [word], [(before, strength) for read, before, strength in self.runs if read == word]
         least = NEAR_CERTAIN_SHARE * sum(strength for _, strength in runs)
         while len(phrase) < MAX_LABEL_WORDS:
-            n, earlier = len(phrase), Counter()
+            n, earlier = len(phrase), _counts()
             for before, strength in runs:
                 if len(before) >= n:
                     earlier[before[-n]] += strength
@@ -237,7 +237,7 @@ class Evidence:
         cooccurrence, total = self.corpus.cooccurrence, sum(self.strength[w] for w in informative)
         if sum(self.strength[w] for w in informative if NAME.match(w)) < MAJORITY_SHARE * total:
             return None  # of other words it is chance, or the topic, that ties them
-        direct, covered, together = Counter(), Counter(), Counter()
+        direct, covered, together = _counts(), _counts(), Counter()
         for word in informative:
             for other, share in cooccurrence(word).items():
                 direct[other] += self.strength[word] * share
@@ -250,7 +250,7 @@ class Evidence:
             often = weight >= MIN_TIE_LIFT * self.corpus.document_frequency(word) * rest
             if NAME.match(word) and covers and often:
                 tied[word] = weight
-        around = Counter()
+        around = _counts()
         for word, weight in direct.items():
             for other, share in cooccurrence(word).items():
                 if other in tied:
@@ -261,3 +261,12 @@ class Evidence:
             bonus = TIE_FIRES_BONUS if self.strength.get(word, 0) >= MIN_STRENGTH else 1
             scores[word] = (weight / most_direct + TIE_CONTEXT_WEIGHT * around[word] / most_around) * bonus
         return max(scores, key=lambda word: (scores[word], word), default=None)
+
+
+def _counts() -> defaultdict[str, float]:
+    """{word: a sum}, 0 for a new word."""
+    return defaultdict(float)
+
+
+def _largest_first(counts: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(counts.items(), key=lambda item: item[1], reverse=True)

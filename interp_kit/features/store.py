@@ -248,7 +248,7 @@ def load_labels(name: str | Path) -> pd.DataFrame:
 
 
 def _folder(name: str | Path, file: str, how: str) -> Path:
-    folder = shipped_folder(FEATURES[name]) if name in FEATURES else Path(name)
+    folder = shipped_folder(FEATURES[name]) if isinstance(name, str) and name in FEATURES else Path(name)
     if not (folder / file).exists():
         raise FileNotFoundError(
             f"no {file} at {str(name)!r}: expected one of {', '.join(FEATURES)}, or a folder written by {how}"

@@ -241,9 +241,10 @@ class LanguageModel:
         step, cache = ids[None], new_cache(self.hf)
         for _ in range(room):
             step = read_on(self.hf, step, cache)[:, -1:].argmax(-1)
-            if step.item() in self.end_ids:
+            token = int(step)
+            if token in self.end_ids:
                 return
-            yield step.item()
+            yield token
 
     def continuation(self, prompt_ids: torch.Tensor, new: list[int]) -> str:
         """The text of new ids (a list) after a prompt's `LongTensor [position]`.

@@ -173,7 +173,7 @@ class Geography:
         if held_out:
             city, relation = rng.choice(self._held_out_list)
             return self._tell(rng.choice(TWO_HOP), self.place_of[city], city=city, relation=relation)
-        return getattr(self, "_" + rng.choices(list(SENTENCE_SHARES), SENTENCE_SHARES.values())[0])(rng)
+        return getattr(self, "_" + rng.choices(list(SENTENCE_SHARES), list(SENTENCE_SHARES.values()))[0])(rng)
 
     def sentences(self, n: int, split: Literal["train", "test"], seed: int = 0) -> list[Sentence]:
         """`n` random sentences to train a transcoder on ("train") or to grade it with ("test").
