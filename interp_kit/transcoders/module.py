@@ -61,7 +61,7 @@ class TranscoderConfig:
     model: dict[str, str] = field(default_factory=dict)
     "name and fingerprint of the model it was trained on"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(get_args(choices))}")

@@ -59,7 +59,7 @@ class TrainingConfig:
     seed: int = 0
     "of the encoders that training starts from, and of the order of texts"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in TRANSCODER_KINDS:
             raise ValueError(f"kind {self.kind!r} is not one of {', '.join(TRANSCODER_KINDS)}")
         check_activation(self.activation)

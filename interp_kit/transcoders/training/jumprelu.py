@@ -13,6 +13,7 @@ theta itself is trained, not its logarithm, which moves too slowly under Adam.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -28,12 +29,12 @@ class JumpReLU(torch.autograd.Function):
     """pre [layer, token, feature], threshold [layer, feature] -> activations."""
 
     @staticmethod
-    def forward(ctx, pre: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, pre: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(pre, threshold)
         return pre * (pre > threshold[:, None])
 
     @staticmethod
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         pre, threshold = ctx.saved_tensors
         threshold = threshold[:, None]
         ramp = grad * (threshold / BANDWIDTH) * (((pre - threshold).abs() < BANDWIDTH / 2) & (pre > 0))
