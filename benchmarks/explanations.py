@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import interp_kit as ik
-from interp_kit.lenses.tokens.comparison import FIRST
+from interp_kit.lenses.tokens.comparison import DEFAULT_METHODS
 
 PROMPT = "The capital of {} is"
 
@@ -84,7 +84,7 @@ def main():
             continue
         model = ik.load_model(name)
         questions = pocket_questions() if name == "pocket" else capitals(model)
-        methods = (*FIRST, "shap", "lime") if name == "pocket" else FIRST
+        methods = (*DEFAULT_METHODS, "shap", "lime") if name == "pocket" else DEFAULT_METHODS
         found = ik.lenses.compare_explanations(model, questions, methods)
         print(f"\n{name}: {found}\n\nagreement\n{found.agreement.round(2).to_string()}", flush=True)
         if "about" in questions:

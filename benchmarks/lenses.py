@@ -17,11 +17,11 @@ import interp_kit as ik
 def main(n: int = 100):
     torch.set_num_threads(1)
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
-    trial = ik.studies.grade_lenses(model, world, transcoder, ik.load_features("pocket"), ik.load_labels("pocket"), n)
+    grades = ik.studies.grade_lenses(model, world, transcoder, ik.load_features("pocket"), ik.load_labels("pocket"), n)
     pd.set_option("display.width", 200, "display.max_colwidth", 90)
-    print(trial, "\n")
-    print(trial.table[["claim", "wrong"]].to_string())
-    print(f"\nnone was right: {(~trial.answers).all(axis=1).sum()}, all were: {trial.answers.all(axis=1).sum()}")
+    print(grades, "\n")
+    print(grades.table[["claim", "wrong"]].to_string())
+    print(f"\nnone was right: {(~grades.answers).all(axis=1).sum()}, all were: {grades.answers.all(axis=1).sum()}")
 
 
 if __name__ == "__main__":

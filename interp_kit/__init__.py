@@ -33,7 +33,7 @@ _MOVED = {
 } | {"lens_trial": "studies.grade_lenses", "load_public_features": "features.load_feature_json"}
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _MOVED:
         return _lazy(name)
     room, new = _MOVED[name].split(".")

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
 import interp_kit as ik
 
 from .storage.shipped import FEATURES, FETCHED, TRANSCODERS, shipped_folder
@@ -74,7 +76,7 @@ def demo(model: str) -> None:
     say("To go on: make lab, and open 00_tour.ipynb")
 
 
-def prompt_for(model) -> str:
+def prompt_for(model: ik.LanguageModel) -> str:
     """A chat model is asked in its chat format, up to the word where its answer names the city."""
     if not model.tokenizer.chat_template:
         return POCKET_PROMPT
@@ -83,7 +85,7 @@ def prompt_for(model) -> str:
     return chat + ANSWER_START
 
 
-def reading_aids(model, name):
+def reading_aids(model: ik.LanguageModel, name: str) -> tuple[ik.CrossLayerTranscoder, ik.FeatureStore, pd.DataFrame]:
     """Transcoder, feature store and labels; where no store ships, it is collected now."""
     transcoder = ik.load_transcoder(name)
     try:
@@ -96,7 +98,7 @@ def reading_aids(model, name):
         return transcoder, features, ik.label_features(features)
 
 
-def describe(graph) -> None:
+def describe(graph: ik.AttributionGraph) -> None:
     say(f"\n{graph}")
     for name, value in graph.scores.items():
         say(f"  {name.replace('_', ' ')}: {value:.3f}")

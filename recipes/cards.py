@@ -1,8 +1,15 @@
-"""The cards that ship beside the pocket model and the transcoders, filled from what was measured."""
+"""The cards (README.md) that ship beside the models, transcoders and stores in data/, filled from what was measured."""
 
-from interp_kit.studies.recovery import LEAST
+import pandas as pd
 
-MODEL = """---
+from interp_kit.features import FeatureStore
+from interp_kit.models import LanguageModel
+from interp_kit.studies.recovery import MIN_POSITIVES
+from interp_kit.transcoders import CrossLayerTranscoder
+from interp_kit.worlds import Geography
+from recipes.pocket import Recipe
+
+MODEL_CARD = """---
 license: apache-2.0
 language: en
 ---
@@ -24,7 +31,7 @@ in the embedding table, and the MLPs had nothing to look up. How the second hop 
 `data/worlds/geography/README.md`. Rebuild: `make data` (seed {seed}).
 """
 
-TRANSCODER = """---
+TRANSCODER_CARD = """---
 license: apache-2.0
 ---
 # The pocket model's cross-layer transcoder
@@ -42,23 +49,23 @@ and all later layers. circuit-tracer's folder layout plus `interp_kit.json`.
 | next-token loss, model and replacement model, nats | {loss:.3f}, {replaced:.3f} |
 | states and countries with a feature of their own (F1 >= 0.9) | {places:.1%} of {n_places} |
 
-Which concepts are recovered: the share of a kind's concepts that one unit detects (F1 >= 0.8), here, in a per-layer transcoder
+Which concepts are recovered: the share of a kind's concepts that one feature detects (F1 >= 0.8), here, in a per-layer transcoder
 trained alike, among the model's neurons, and among random directions of what the MLPs read.
 
 {recovered}
 
-`concepts.csv` has every concept: in each dictionary its best unit, chosen on training sentences, and that unit's F1, precision and
-recall on held-out ones (concepts that come up there fewer than {least_positives} times are left out). A unit is right when it fires on the token that
+`concepts.csv` has every concept: in each dictionary its best feature, chosen on training sentences, and that feature's F1, precision and
+recall on held-out ones (concepts that come up there fewer than {min_positives} times are left out). A feature is right when it fires on the token that
 completes the concept's name, for a place also the name of one of its cities; firing later in the same sentence is neither right
 nor wrong; firing anywhere else is a false alarm. Labels made by rule name {named:.1%} of the {detecting:,} features that detect a concept.
 
-Features that fired on fewer than one token in {least:,} of the training texts were dropped; the files pad every layer to
+Features that fired on fewer than one token in {rarest:,} of the training texts were dropped; the files pad every layer to
 one shape with zero rows, as circuit-tracer expects.
 
 Position 0 ({first}) is left out of training: the MLPs write unusually large vectors there. In a graph it is all error node.
 """
 
-REAL_TRANSCODER = """---
+PER_LAYER_TRANSCODER_CARD = """---
 license: apache-2.0
 ---
 # A per-layer transcoder of SmolLM2-135M-Instruct
@@ -87,13 +94,13 @@ held out, by a hash of the text.
 Position 0 is left out of training: the MLPs write unusually large vectors there. In a graph it is all error node.
 """
 
-STORE = """---
+STORE_CARD = """---
 license: apache-2.0
 ---
 # On which texts the features of SmolLM2's transcoder fire
 
 {n_features:,} features, {live:,} of which fire on these texts: {texts}. Held-out texts of the transcoder are not among them. Each feature
-has up to {shown} windows of each group (`ik.FeatureStore` says which), so its density is known better than its rare meanings.
+has up to {n_examples} windows of each group (`ik.FeatureStore` says which), so its density is known better than its rare meanings.
 
 `labels.parquet`: labels by rule, without a language model. Told such a label, its rule says of held-out windows whether the feature
 fires there (detection) and on which tokens (fuzzing): balanced accuracy {detection:.3f} and {fuzzing:.3f} on average, where 0.5 is
@@ -104,8 +111,9 @@ versions, licences), and of the sentences of `data/worlds/geography`.
 """
 
 
-def model_card(model, world, recipe, report) -> str:
-    return MODEL.format(
+def model_card(model: LanguageModel, world: Geography, recipe: Recipe, report: dict) -> str:
+    """Of the pocket model; report: of `recipes.build.report`."""
+    return MODEL_CARD.format(
         n_layers=model.n_layers,
         d_model=model.d_model,
         parameters=model.n_parameters / 1e6,
@@ -121,18 +129,19 @@ def model_card(model, world, recipe, report) -> str:
     )
 
 
-def transcoder_card(transcoder, world, report, least) -> str:
+def transcoder_card(transcoder: CrossLayerTranscoder, world: Geography, report: dict, min_density: float) -> str:
+    """Of the pocket model's transcoder, without the features below that density."""
     numbers = report["transcoder"]
-    return TRANSCODER.format(
+    return TRANSCODER_CARD.format(
         n_features=sum(transcoder.n_features_per_layer),
         counts=", ".join(f"{n:,}" for n in transcoder.n_features_per_layer),
-        least=round(1 / least),
+        rarest=round(1 / min_density),
         n_layers=len(transcoder.layers),
         tokens=round(numbers["tokens"]),
         top1=numbers["top-1"],
         replaced=numbers["replacement loss"],
         recovered=_table(report["recovered"]),
-        least_positives=LEAST,
+        min_positives=MIN_POSITIVES,
         named=report["labels"]["labelled with its name"],
         detecting=report["labels"]["features that detect a concept"],
         places=report["places with a feature of F1 >= 0.9"],
@@ -142,7 +151,7 @@ def transcoder_card(transcoder, world, report, least) -> str:
     )
 
 
-def _table(recovered):
+def _table(recovered: dict[str, dict[str, float]]) -> str:
     """{dictionary: {kind: share}} as Markdown."""
     kinds = list(next(iter(recovered.values())))
     lines = [["", *kinds], ["---"] * (len(kinds) + 1)]
@@ -150,7 +159,8 @@ def _table(recovered):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def real_transcoder_card(transcoder, report) -> str:
+def smollm2_transcoder_card(transcoder: CrossLayerTranscoder, report: dict) -> str:
+    """Of SmolLM2's transcoder; report: of `recipes.smollm2.report`, and how it was trained."""
     baselines, graphs = report["baselines"], report["graphs"]
     cells = {
         key: " | ".join(format(row[name], form) for row in baselines.values())
@@ -159,7 +169,7 @@ def real_transcoder_card(transcoder, report) -> str:
         )
     }  # fmt: skip
     counts = transcoder.n_features_per_layer
-    return REAL_TRANSCODER.format(
+    return PER_LAYER_TRANSCODER_CARD.format(
         n_features=sum(counts),
         n_layers=len(counts),
         per_layer=f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{max(counts):,}",
@@ -170,13 +180,14 @@ def real_transcoder_card(transcoder, report) -> str:
     )
 
 
-def store_card(store, labels, texts: dict[str, int], shown: int) -> str:
+def smollm2_features_card(store: FeatureStore, labels: pd.DataFrame, texts: dict[str, int], n_examples: int) -> str:
+    """Of the features of SmolLM2's transcoder; texts: how many of each kind they were looked up in."""
     names = {"own": "texts that the model wrote", "prose": "of prose", "world": "sentences on places"}
-    return STORE.format(
+    return STORE_CARD.format(
         n_features=len(store.features),
         live=int((store.features["density"] > 0).sum()),
         texts=", ".join(f"{n:,} {names[name]}" for name, n in texts.items()),
-        shown=shown,
+        n_examples=n_examples,
         detection=labels["detection"].mean(),
         fuzzing=labels["fuzzing"].mean(),
     )

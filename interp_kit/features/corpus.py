@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
-COMMON = 0.1  # a word that this share of all texts has says little about any one of them
-FEW = 8  # texts' worth of doubt about what goes along with a word that is seen only now and then
+COMMON_WORD_FREQUENCY = 0.1  # a word that this share of all texts has says little about any one of them
+COOCCURRENCE_DOUBT = 8  # texts' worth of doubt about what goes along with a word that is seen only now and then
 # A name is a run of capitalised words, which "of", "the" and "and" may join: Isle of Man.
 PIECE = re.compile(
     r"[^\W\d_a-z][\w'’]*(?:-[\w'’]+)*(?:(?: (?:of|the|and)){0,2} [^\W\d_a-z][\w'’]*(?:-[\w'’]+)*)*"
@@ -15,35 +16,45 @@ PIECE = re.compile(
 
 
 class Words(NamedTuple):
-    """The pieces of a text, and for each token the piece that its last character is in, cut off after that token: at
-    "Lake" a text has read "Salt Lake", not yet "Salt Lake City"."""
+    """A text in pieces, and for each token the piece that it ends in."""
 
     pieces: list[str]
     of_token: list[int]
+    "for each token the index of its piece"
     read: list[str]
+    "for each token its piece as far as it has been read: at 'Lake' that is 'Salt Lake', not yet 'Salt Lake City'"
 
 
 class Corpus:
-    """Texts, each a list of tokens: their words, how frequent those are, and which go along with which."""
+    """Texts, each a list of tokens: their words, how frequent those are, and which occur together.
 
-    def __init__(self, texts):
-        self.texts = {tuple(tokens): None for tokens in texts}
+    >>> corpus = Corpus([[" Dallas", " is", " in", " Texas"], [" Waco", " is", " in", " Texas"]])
+    >>> corpus.document_frequency("Dallas")
+    0.5
+    """
+
+    def __init__(self, texts: Iterable[Sequence[str]]) -> None:
+        self.texts = {tuple(tokens): None for tokens in texts}  # each once, in their order
 
     @cached_property
-    def _runs(self) -> Counter:
+    def _runs(self) -> Counter[str]:
         """How often each run of capitalised words occurs as such."""
         return Counter(m.group() for tokens in self.texts for m in PIECE.finditer("".join(tokens)))
 
     @cache  # noqa: B019
-    def _name(self, piece):
+    def _name(self, piece: str) -> str:
         """Without a first word that is capital only because a sentence starts with it: "For Dallas" is Dallas, since
         Dallas stands alone more often than after For."""
-        while " " in piece and self._runs[rest := piece.split(" ", 1)[1]] > self._runs[piece]:
+        while " " in piece:
+            rest = piece.split(" ", 1)[1]
+            if self._runs[rest] <= self._runs[piece]:
+                break
             piece = rest
         return piece
 
     @lru_cache(maxsize=100_000)  # noqa: B019
     def words(self, tokens: tuple[str, ...]) -> Words:
+        """The text of these tokens in pieces."""
         text, ends = "", []
         for token in tokens:
             text += token
@@ -67,21 +78,23 @@ class Corpus:
                 lists[piece].append(pieces)
         return lists
 
-    def share(self, word: str) -> float:
+    def document_frequency(self, word: str) -> float:
         """The share of the texts that have `word`."""
         return len(self._texts_with.get(word, ())) / len(self.texts)
 
-    def tells(self, word: str) -> bool:
-        """Whether it is rare enough to tell something."""
-        return self.share(word) < COMMON
+    def is_informative(self, word: str) -> bool:
+        """Whether it is rare enough to say something about a text."""
+        return self.document_frequency(word) < COMMON_WORD_FREQUENCY
 
     @cache  # noqa: B019
-    def along_with(self, word: str) -> dict[str, float]:
-        """How surely each other telling word is in a text that has `word`; cautious where that is rare."""
+    def cooccurrence(self, word: str) -> dict[str, float]:
+        """For each other informative word the share of the texts with `word` that have it too; lower, out of caution,
+        where `word` is rare."""
         texts = self._texts_with.get(word, ())
         counted = Counter(other for pieces in texts for other in pieces)
-        return {other: n / (len(texts) + FEW) for other, n in counted.items() if other != word and self.tells(other)}
+        n = len(texts) + COOCCURRENCE_DOUBT
+        return {other: k / n for other, k in counted.items() if other != word and self.is_informative(other)}
 
 
-def _clean(piece):
+def _clean(piece: str) -> str:
     return piece.strip() or repr(piece)

@@ -5,115 +5,137 @@
                 it does not fire have the token in them on which it is strongest, so that a label too wide is found out.
     fuzzing     likewise, but tokens are marked, the right ones or as many others, and the judge says whether the
                 feature fires on those: a label that only knows the topic is found out.
-    embedding   area under the curve of the label's similarity with texts where it fires against texts where it does not
-                (0.5: none); similarity is the highest cosine of the model's input embeddings.
+    embedding   area under the ROC curve of the label's similarity with texts where it fires against texts where it does
+                not (0.5: none); similarity is the highest cosine of the model's input embeddings.
 
 0.5 is guessing. (Paulo et al. 2024, "Automatically Interpreting Millions of Features in Large Language Models".)
 """
 
 import random
-from typing import Protocol
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..models import LanguageModel
 from ..statistics import roc_auc
 from .corpus import Corpus
 from .labels import Rule
-from .llm import JUDGE_TOKENS, judge_prompt, marked, strong
+from .llm import LLM, MAX_JUDGE_TOKENS, judge_prompt, marked, strong
+from .store import FeatureStore
 
-TEXTS_AT_ONCE = 5  # shown to an LLM in one question
+TEXTS_PER_QUESTION = 5  # shown to an LLM together
 
 
 class Judge(Protocol):
-    """Says of each text whether it believes that a feature of that label fires: anywhere, or on the marked tokens."""
+    """Says of each text whether it believes that a feature of that label fires: anywhere, or on the marked tokens.
 
-    def __call__(self, label: pd.Series, texts: list[list[str]], marks: list[list[int]] | None) -> list[bool]: ...
+    label: a row of the table of labels. texts: lists of tokens. marks: for each text the positions of the marked
+    tokens, or None where the whole text is asked about. None as an answer counts as wrong.
+    """
+
+    def __call__(
+        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
+    ) -> Sequence[bool | None]: ...
 
 
-def score_labels(store, labels: pd.DataFrame, judge="rule", model=None, only=None, seed: int = 0) -> pd.DataFrame:
+def score_labels(
+    store: FeatureStore,
+    labels: pd.DataFrame,
+    judge: Literal["rule", "model"] | LLM | Judge = "rule",
+    model: LanguageModel | None = None,
+    only: Iterable[tuple[int, int]] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
     """The table of labels with detection, fuzzing, embedding (where `model` is given) and n, the texts used.
 
     judge: "rule" (a label from `label_features` says what it expects; of any other label the words are looked for),
         "model" (the studied model: it says yes where the label makes the text likelier; needs `model`), an
-        `ik.features.LLM`, or
-        a function like `Judge`.
+        `ik.features.LLM`, or a function like `ik.features.Judge`.
     only: the (layer, feature) pairs to score, by default all; an LLM is asked some ten questions for each.
 
     Features with no held-out example get NaN. Raises ValueError for a judge that is none of these.
+
+    >>> ik.score_labels(store, labels)[["label", "detection", "fuzzing"]]
     """
-    judge = _judge(judge, store, model)
+    ask = _judge(judge, store, model)
     wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
     rows = []
     for row in tqdm(list(labels.to_dict("records")), desc="scoring labels", leave=False):
         at = row["layer"], row["feature"]
         if wanted is None or at in wanted:
-            rows.append(row | _score(pd.Series(row), store.of(*at), judge, model, random.Random(f"{seed}{at}")))
+            examples, draw = store.examples_of(*at), random.Random(f"{seed}{at}")
+            rows.append(row | _score(pd.Series(row), examples, ask, model, draw))
     return pd.DataFrame(rows)
 
 
-def _score(label, examples, judge, model, draw):
+def _score(
+    label: pd.Series, examples: pd.DataFrame, judge: Judge, model: LanguageModel | None, draw: random.Random
+) -> dict[str, float]:
     of = {group: part for group, part in examples.groupby("group")}
-    there = of.get("held", examples[:0])
-    near, silent = (of.get(name, examples[:0]) for name in ("near", "silent"))
-    half = len(there) // 2
-    away = pd.concat([near[:half], silent])[: len(there)]  # at most half of them hard
-    result = {"detection": np.nan, "fuzzing": np.nan, "embedding": np.nan, "n": len(there) + len(away)}
-    if not len(there) or not len(away):
+    none = examples[:0]
+    fires = of.get("held_out", none)
+    half = len(fires) // 2  # at most half of the others are hard
+    silent = pd.concat([of.get("hard_negative", none)[:half], of.get("non_activating", none)])[: len(fires)]
+    result = {"detection": np.nan, "fuzzing": np.nan, "embedding": np.nan, "n": len(fires) + len(silent)}
+    if not len(fires) or not len(silent):
         return result
-    texts = [list(tokens) for tokens in [*there["tokens"], *away["tokens"]]]
-    truth = [True] * len(there) + [False] * len(away)
-    result["detection"] = _balanced(judge(label, texts, None), truth)
-    right = [strong(active) for active in there["activations"]]
-    pairs = [(list(t), on, _others(t, on, draw)) for t, on in zip(there["tokens"], right)]
-    pairs = [pair for pair in pairs if pair[2]]
-    if pairs:
-        texts = [tokens for tokens, _, _ in pairs] * 2
-        marks = [on for _, on, _ in pairs] + [off for _, _, off in pairs]
-        result["fuzzing"] = _balanced(judge(label, texts, marks), [True] * len(pairs) + [False] * len(pairs))
+    texts = [list(tokens) for tokens in [*fires["tokens"], *silent["tokens"]]]
+    truth = [True] * len(fires) + [False] * len(silent)
+    result["detection"] = _balanced_accuracy(judge(label, texts, None), truth)
     if model is not None:
-        likeness = _likeness(model, label["label"], [*there["tokens"], *away["tokens"]])
-        result["embedding"] = roc_auc(likeness, truth)
+        result["embedding"] = roc_auc(_similarity(model, label["label"], texts), truth)
+    active = [strong(activations) for activations in fires["activations"]]
+    triples = [(list(tokens), on, _others(tokens, on, draw)) for tokens, on in zip(fires["tokens"], active)]
+    triples = [(tokens, on, off) for tokens, on, off in triples if off]
+    if triples:
+        texts = [tokens for tokens, _, _ in triples] * 2
+        marks = [on for _, on, _ in triples] + [off for _, _, off in triples]
+        truth = [True] * len(triples) + [False] * len(triples)
+        result["fuzzing"] = _balanced_accuracy(judge(label, texts, marks), truth)
     return result
 
 
-def _others(tokens, on, draw):
+def _others(tokens: Sequence[str], on: Collection[int], draw: random.Random) -> list[int]:
     """As many positions at which it is not strong, or as many as there are."""
     off = [i for i in range(len(tokens)) if i not in on]
     return sorted(draw.sample(off, min(len(on), len(off))))
 
 
-def _balanced(said, truth):
+def _balanced_accuracy(said: Sequence[bool | None], truth: Sequence[bool]) -> float:
     """Mean of the shares of right answers, among the true and among the false; None counts as wrong."""
-    truth = np.array(truth)
     right = np.array([s is not None and bool(s) == t for s, t in zip(said, truth)])
-    return float((right[truth].mean() + right[~truth].mean()) / 2)
+    true = np.array(truth)
+    return float((right[true].mean() + right[~true].mean()) / 2)
 
 
 # ---------------------------------------------------------------- judges
 
 
-def _judge(judge, store, model):
-    if callable(judge):
-        return judge
+def _judge(judge: Literal["rule", "model"] | LLM | Judge, store: FeatureStore, model: LanguageModel | None) -> Judge:
     if judge == "rule":
         return RuleJudge(store)
     if judge == "model" and model is not None:
         return ModelJudge(model)
-    if hasattr(judge, "ask"):
+    if isinstance(judge, LLM):
         return LLMJudge(judge)
+    if callable(judge):
+        return judge
     raise ValueError(f"judge {judge!r}: expected 'rule', 'model' (with model=...), an ik.features.LLM, or a function")
 
 
 class RuleJudge:
     """A label's rule is asked token by token. A label without a rule (an LLM's, a student's) means its words."""
 
-    def __init__(self, store):
-        self.corpus = Corpus(store.texts())
+    def __init__(self, store: FeatureStore) -> None:
+        self.corpus = Corpus(store.windows())
 
-    def __call__(self, label, texts, marks):
+    def __call__(
+        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
+    ) -> list[bool]:
         rule = self._rule(label)
         answers = []
         for i, tokens in enumerate(texts):
@@ -122,26 +144,28 @@ class RuleJudge:
             answers.append(any(rule.expects(words, position) for position in positions))
         return answers
 
-    def _rule(self, label):
+    def _rule(self, label: pd.Series) -> Rule:
         if isinstance(label.get("rule"), str):
             return Rule(label["rule"], tuple(label["words"]))
         words = self.corpus.words((str(label["label"]),)).pieces
-        telling = [word for word in words if self.corpus.tells(word)]
-        return Rule("words", tuple(telling or words))
+        informative = [word for word in words if self.corpus.is_informative(word)]
+        return Rule("words", tuple(informative or words))
 
 
 class LLMJudge:
     """Asks an LLM, five texts at a time. An answer that is not as many digits as texts counts as wrong."""
 
-    def __init__(self, llm):
+    def __init__(self, llm: LLM) -> None:
         self.llm = llm
 
-    def __call__(self, label, texts, marks):
+    def __call__(
+        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
+    ) -> list[bool | None]:
         shown = [marked(t, [] if marks is None else marks[i]) for i, t in enumerate(texts)]
-        answers = []
-        for i in range(0, len(shown), TEXTS_AT_ONCE):
-            some = shown[i : i + TEXTS_AT_ONCE]
-            said = self.llm.ask(judge_prompt(label["label"], some, marks is not None), JUDGE_TOKENS)
+        answers: list[bool | None] = []
+        for i in range(0, len(shown), TEXTS_PER_QUESTION):
+            some = shown[i : i + TEXTS_PER_QUESTION]
+            said = self.llm.ask(judge_prompt(label["label"], some, marks is not None), MAX_JUDGE_TOKENS)
             digits = [c == "1" for c in said if c in "01"]
             answers += digits if len(digits) == len(some) else [None] * len(some)
         return answers
@@ -150,14 +174,17 @@ class LLMJudge:
 class ModelJudge:
     """The studied model itself: yes, where the label in front makes the text (or the marked tokens) likelier."""
 
-    def __init__(self, model):
+    def __init__(self, model: LanguageModel) -> None:
         self.model = model
 
-    def __call__(self, label, texts, marks):
+    def __call__(
+        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
+    ) -> list[bool]:
         name = self.model.tokenizer(f"{label['label']}.", add_special_tokens=False)["input_ids"]
         return [self._gain(name, tokens, None if marks is None else marks[i]) > 0 for i, tokens in enumerate(texts)]
 
-    def _gain(self, name, tokens, marks):
+    def _gain(self, name: list[int], tokens: Sequence[str], marks: Sequence[int] | None) -> float:
+        """By how much the tokens' mean log-probability rises with the label in front."""
         text = "".join(tokens)
         encoded = self.model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids = encoded["input_ids"]
@@ -167,15 +194,15 @@ class ModelJudge:
         return float((with_it - without)[list(chosen)].mean()) if len(chosen) else 0.0
 
     @torch.no_grad()
-    def _logprobs(self, ids):
-        """Of each token given those before; 0 for the first of all."""
-        ids = torch.tensor([ids], device=self.model.device)
-        scores = self.model.hf(ids).logits[0, :-1].log_softmax(-1)
-        found = scores.gather(1, ids[0, 1:, None])[:, 0]
+    def _logprobs(self, ids: list[int]) -> torch.Tensor:
+        """Of each token given those before [position]; 0 for the first of all."""
+        row = torch.tensor([ids], device=self.model.device)
+        scores = self.model.hf(row).logits[0, :-1].log_softmax(-1)
+        found = scores.gather(1, row[0, 1:, None])[:, 0]
         return torch.cat([found.new_zeros(1), found])
 
 
-def _at(tokens, positions, offsets):
+def _at(tokens: Sequence[str], positions: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
     """Which of the pieces at `offsets` the tokens at `positions` cover."""
     ends = np.cumsum([len(token) for token in tokens])
     spans = [(ends[p] - len(tokens[p]), ends[p]) for p in positions]
@@ -183,12 +210,12 @@ def _at(tokens, positions, offsets):
 
 
 @torch.no_grad()
-def _likeness(model, label, texts):
+def _similarity(model: LanguageModel, label: str, texts: Sequence[Sequence[str]]) -> list[float]:
     """The highest cosine of an input embedding of the label with one of each text."""
     embedding = model.hf.get_input_embeddings().weight
     centre = embedding.mean(0)
 
-    def vectors(text):
+    def vectors(text: str) -> torch.Tensor:
         ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
         return torch.nn.functional.normalize(embedding[ids] - centre, dim=-1)
 

@@ -3,27 +3,31 @@
 import hashlib
 import json
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ..storage.atomic import atomic_file
-from .store import TO_LABEL
+from .examples import LABEL_GROUPS
+from .store import FeatureStore
 
-RETRIES = 5  # of the client: it waits longer each time, as the server says
-CHARACTERS = 4  # of a token of English, about
-LABEL_TOKENS, JUDGE_TOKENS = 40, 20
-SHOWN = 12
-STRONG = 0.3  # tokens at which a feature is at least this share of its highest are marked
+MAX_RETRIES = 5  # of the client: it waits longer each time, as the server says
+CHARACTERS_PER_TOKEN = 4  # of English, about
+MAX_LABEL_TOKENS, MAX_JUDGE_TOKENS = 40, 20  # of an answer
+N_EXAMPLES_SHOWN = 12
+MARKED_SHARE = 0.3  # tokens at which a feature is above this share of its strongest are marked
 
-LABEL = """You name features of a language model. A feature is a direction that is active on some tokens. You see \
-texts in which it is active, the tokens on which it is strongly so between << and >>, strongest first, and the tokens \
-it makes likelier. Say in at most six words what those tokens, or what comes after them, have in common. If they have \
-nothing in common, name two or three of the things. Answer with the name alone."""
-DETECT = """A feature of a language model is described as: {label}
+Messages = list[dict[str, str]]  # of a chat: {"role": ..., "content": ...}
+
+LABEL_INSTRUCTION = """You name features of a language model. A feature is a direction that is active on some \
+tokens. You see texts in which it is active, the tokens on which it is strongly so between << and >>, strongest \
+first, and the tokens it makes likelier. Say in at most six words what those tokens, or what comes after them, have \
+in common. If they have nothing in common, name two or three of the things. Answer with the name alone."""
+DETECTION_INSTRUCTION = """A feature of a language model is described as: {label}
 Below are numbered texts. For each say whether the feature is active anywhere in it: 1 for yes, 0 for no. Answer with \
 the digits alone, separated by commas."""
-FUZZ = """A feature of a language model is described as: {label}
+FUZZING_INSTRUCTION = """A feature of a language model is described as: {label}
 Below are numbered texts with some tokens between << and >>. For each say whether the feature would be active on the \
 marked tokens: 1 for yes, 0 for no. Answer with the digits alone, separated by commas."""
 
@@ -37,18 +41,28 @@ class LLM:
     cache: a folder in which every answer is kept, so that no question is paid for twice.
 
     Raises ValueError when no model is named.
+
+    >>> llm = ik.features.LLM("a-model", base_url="http://localhost:8000/v1", api_key="none")
+    >>> labels = ik.label_features(store, llm=llm)
     """
 
-    def __init__(self, model=None, base_url=None, api_key=None, prices=None, cache: str | Path = "build/llm"):
+    def __init__(
+        self,
+        model: str | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        prices: tuple[float, float] | None = None,
+        cache: str | Path = "build/llm",
+    ) -> None:
         import openai  # slow to import, and most never ask an LLM
 
         self.model = model or os.environ.get("OPENAI_MODEL")
         if not self.model:
             raise ValueError("no model: give LLM(model=...), or set OPENAI_MODEL")
-        self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=RETRIES)
+        self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=MAX_RETRIES)
         self.prices, self.cache = prices, Path(cache)
 
-    def ask(self, messages: list[dict], max_tokens: int) -> str:
+    def ask(self, messages: Messages, max_tokens: int) -> str:
         """The answer, from the cache if the same was asked before. Raises openai's errors after its retries."""
         path = self._path(messages, max_tokens)
         if path.exists():
@@ -62,10 +76,13 @@ class LLM:
             temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
         return answer
 
-    def estimate(self, questions: list[list[dict]], max_tokens: int) -> pd.Series:
-        """What asking them would take: calls, those of them cached, tokens read and written at most, dollars."""
+    def estimate(self, questions: Sequence[Messages], max_tokens: int) -> pd.Series:
+        """What asking them would take: calls, those of them cached, tokens read and written at most, dollars.
+
+        >>> llm.estimate([ik.features.label_prompt(store, 1, 4)], max_tokens=40)
+        """
         new = [q for q in questions if not self._path(q, max_tokens).exists()]
-        read = sum(len(m["content"]) for q in new for m in q) / CHARACTERS
+        read = sum(len(m["content"]) for q in new for m in q) / CHARACTERS_PER_TOKEN
         written = len(new) * max_tokens
         dollars = (read * self.prices[0] + written * self.prices[1]) / 1e6 if self.prices else float("nan")
         return pd.Series(
@@ -73,39 +90,45 @@ class LLM:
              "tokens written": written, "dollars": dollars}
         )  # fmt: skip
 
-    def _path(self, messages, max_tokens):
+    def _path(self, messages: Messages, max_tokens: int) -> Path:
         asked = json.dumps([str(self.client.base_url), self.model, messages, max_tokens], sort_keys=True)
         return self.cache / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
 
 
-def label_prompt(store, layer: int, feature: int) -> list[dict]:
-    """The messages that ask an LLM to name a feature. They show nothing that was kept aside for testing."""
+def label_prompt(store: FeatureStore, layer: int, feature: int) -> Messages:
+    """The messages that ask an LLM to name a feature. They show nothing that was kept aside for testing.
+
+    Raises KeyError for a feature that the store does not have.
+
+    >>> ik.features.label_prompt(store, 1, 4)
+    """
     row = store.row(layer, feature)
-    examples = store.of(layer, feature)
-    shown = examples[examples["group"].isin(TO_LABEL)].head(SHOWN).itertuples()
+    examples = store.examples_of(layer, feature)
+    shown = examples[examples["group"].isin(LABEL_GROUPS)].head(N_EXAMPLES_SHOWN).itertuples()
     lines = [f"{i + 1}. {marked(e.tokens, strong(e.activations))}" for i, e in enumerate(shown)]
-    text = "\n".join(lines) + "\nMakes likelier: " + ", ".join(map(repr, row["promotes"]))
-    return [{"role": "system", "content": LABEL}, {"role": "user", "content": text}]
+    text = "\n".join(lines) + "\nMakes likelier: " + ", ".join(map(repr, row["top_logits"]))
+    return [{"role": "system", "content": LABEL_INSTRUCTION}, {"role": "user", "content": text}]
 
 
-def judge_prompt(label: str, texts: list[str], fuzz: bool) -> list[dict]:
-    """The messages that ask whether a feature of that label is active in each text."""
+def judge_prompt(label: str, texts: Sequence[str], fuzzing: bool) -> Messages:
+    """The messages that ask whether a feature of that label is active in each text; `fuzzing`: on its marked tokens."""
     numbered = "\n".join(f"{i + 1}. {text}" for i, text in enumerate(texts))
+    instruction = FUZZING_INSTRUCTION if fuzzing else DETECTION_INSTRUCTION
     return [
-        {"role": "system", "content": (FUZZ if fuzz else DETECT).format(label=label)},
+        {"role": "system", "content": instruction.format(label=label)},
         {"role": "user", "content": numbered},
     ]
 
 
-def strong(activations) -> list[int]:
-    """The positions at which a feature is strong, compared with the highest of this text."""
-    highest = max(map(abs, activations), default=0)
-    return [i for i, a in enumerate(activations) if highest and abs(a) > STRONG * highest]
+def strong(activations: Sequence[float]) -> list[int]:
+    """The positions at which a feature is strong, compared with the strongest of this text."""
+    largest = max(map(abs, activations), default=0)
+    return [i for i, a in enumerate(activations) if largest and abs(a) > MARKED_SHARE * largest]
 
 
-def marked(tokens, positions) -> str:
+def marked(tokens: Sequence[str], positions: Collection[int]) -> str:
     """The text with << and >> around those tokens; neighbours share one pair."""
-    positions, text = set(positions), ""
+    text = ""
     for i, token in enumerate(tokens):
         text += "<<" if i in positions and i - 1 not in positions else ""
         text += token

@@ -1,52 +1,66 @@
 """Does a feature do what its label says? Turn it up, and see whether the words of its label become likelier."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-WINDOWS = 4  # held-out texts a feature is turned up in
-STRENGTH = 2.0  # times the feature's highest activation
+from ..graphs import Steer, intervene
+from ..models import LanguageModel
+from ..transcoders import CrossLayerTranscoder
+from .store import FeatureStore
+
+MAX_TEXTS = 4  # held-out texts in which a feature is turned up
+STEERING_FACTOR = 2.0  # times the feature's largest activation
 
 
-def steering_scores(model, transcoder, store, labels: pd.DataFrame, only=None) -> pd.DataFrame:
+def steering_scores(
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder,
+    store: FeatureStore,
+    labels: pd.DataFrame,
+    only: Iterable[tuple[int, int]] | None = None,
+) -> pd.DataFrame:
     """The table of labels with steering and KL.
 
-    In held-out texts, read up to where the feature is strongest, it is set to twice its highest activation there.
+    In held-out texts, read up to where the feature is strongest, it is set to twice its largest activation there.
     steering: among the first tokens of the words of *all* labels, the share whose log-probability rose less than that
     of this label's own (the best of its words): 0.5 is chance, 1 means that nothing rose more. KL: how much the
     distribution moved in all, in nats; a feature that moves nothing cannot be judged.
 
-    Features without a held-out example get NaN. After the "intervention score" of Paulo et al. (2024).
-    """
-    from ..graphs import Steer, intervene
+    only: the (layer, feature) pairs to score, by default all.
 
+    Features without a held-out example get NaN. Raises ValueError for a transcoder of another model. After the
+    "intervention score" of Paulo et al. (2024).
+
+    >>> ik.features.steering_scores(model, transcoder, store, labels, only=[(1, 4)])[["label", "steering", "KL"]]
+    """
     wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
-    promised = [_tokens(model, row.label) for row in labels.itertuples()]
+    promised = [_tokens(model, label) for label in labels["label"]]
     everyone = torch.tensor(sorted({token for tokens in promised for token in tokens}))
     rows = []
     for row, tokens in tqdm(list(zip(labels.to_dict("records"), promised)), desc="steering", leave=False):
         at = row["layer"], row["feature"]
         if wanted is not None and at not in wanted:
             continue
-        examples, found = store.of(*at), []
-        strength = STRENGTH * store.row(*at)["highest"]
-        for e in examples[examples["group"] == "held"].head(WINDOWS).itertuples():
+        examples, found = store.examples_of(*at), []
+        strength = STEERING_FACTOR * store.row(*at)["max_activation"]
+        for e in examples[examples["group"] == "held_out"].head(MAX_TEXTS).itertuples():
             prompt = "".join(e.tokens[: e.peak + 1])
             steer = Steer(f"{at[0]}_{at[1]}", value=strength, positions=-1)
             result = intervene(model, transcoder, prompt, steer)
             before, after = (run.logits[-1].log_softmax(-1) for run in (result.before, result.after))
             rise = after - before
-            best = rise[list(tokens)].max()
-            found.append(
-                (float((rise[everyone] < best).float().mean()), float((before.exp() * (before - after)).sum()))
-            )
+            below = (rise[everyone] < rise[list(tokens)].max()).float().mean()
+            found.append((float(below), float((before.exp() * (before - after)).sum())))
         steering, kl = np.mean(found, 0) if found else (np.nan, np.nan)
         rows.append(row | {"steering": steering, "KL": kl})
     return pd.DataFrame(rows)
 
 
-def _tokens(model, label):
+def _tokens(model: LanguageModel, label: str) -> set[int]:
     """The first token of each word that a label promises, as it stands within a text."""
     words = label.removeprefix("say ").replace(" / ", " … ").split(" … ")
     return {model.tokenizer(" " + word, add_special_tokens=False)["input_ids"][0] for word in words if word.strip()}

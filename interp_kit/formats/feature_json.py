@@ -28,8 +28,8 @@ from .json import (
 )
 
 # By group; others keep their name, and those in which the feature does not fire are not written.
-QUANTILES = {"top": "Top activations", "sample": "Random sample of activations", "held": "Random sample kept aside"}
-SILENT = ("silent", "near")
+QUANTILES = {"top": "Top activations", "sample": "Random sample of activations", "held_out": "Random sample kept aside"}
+NON_ACTIVATING = ("non_activating", "hard_negative")
 GROUPS = {name: group for group, name in QUANTILES.items()}
 NUMBERS = "a list of numbers", lambda v: isinstance(v, list) and all(map(is_number, v))
 KEPT = {"transcoder_id": TEXT, "act_min": NUMBER, "quantile_values": NUMBERS, "histogram": NUMBERS}
@@ -71,22 +71,22 @@ def _is_ours(path):
 
 
 def _public(row, examples):
-    known = {"act_max": row["highest"], "activation_frequency": row["density"]}
+    known = {"act_max": row["max_activation"], "activation_frequency": row["density"]}
     if "act_min" not in row and row["density"] < 1:
         known["act_min"] = 0.0  # it is silent on some tokens
     known |= {key: row[key] for key in KEPT if key in row}
     return {
         "index": cantor(row["layer"], row["feature"]),
         "examples_quantiles": _quantiles(examples),
-        "top_logits": list(row["promotes"]),
-        "bottom_logits": list(row["suppresses"]),
+        "top_logits": list(row["top_logits"]),
+        "bottom_logits": list(row["bottom_logits"]),
         **{key: _plain(value) for key, value in known.items() if _is_known(value)},
     }
 
 
 def _quantiles(examples):
     seen, quantiles = set(), {}
-    for e in examples[~examples["group"].isin(SILENT)].itertuples():
+    for e in examples[~examples["group"].isin(NON_ACTIVATING)].itertuples():
         tokens = list(e.tokens)
         quantiles.setdefault(e.group, []).append(
             {
@@ -154,9 +154,9 @@ def _feature(content):
         "layer": layer,
         "feature": feature,
         "density": np.nan if density is None else float(density),
-        "highest": max(strongest, default=np.nan) if highest is None else float(highest),
-        "promotes": content.get("top_logits") or [],
-        "suppresses": content.get("bottom_logits") or [],
+        "max_activation": max(strongest, default=np.nan) if highest is None else float(highest),
+        "top_logits": content.get("top_logits") or [],
+        "bottom_logits": content.get("bottom_logits") or [],
         **{key: content.get(key) for key in KEPT},
     }
 

@@ -102,8 +102,8 @@ class FeatureEdits:
                 stack.enter_context(frozen_norms(self.frozen))
             seen = stack.enter_context(self._hooks(versions, constrained))
             stack.enter_context(hooked((self.frozen.parts.unembedding, "out", uncapped.append)))
-            out = hf(input_ids=ids, use_cache=False) if cache is None else read_on(hf, ids, cache)
-        return Run(out.logits, uncapped[0], seen)
+            logits = hf(input_ids=ids, use_cache=False).logits if cache is None else read_on(hf, ids, cache)
+        return Run(logits, uncapped[0], seen)
 
     def _check_once(self, changes: Sequence[FeatureEdit]) -> None:
         """Each change goes from the current activation to the wanted one: two of them would overshoot."""
@@ -134,8 +134,7 @@ class FeatureEdits:
             if len(tokens) == n:
                 break
             with self._hooks([lasting], set(), new_token=True) if lasting else nullcontext():
-                out = read_on(hf, torch.tensor([[token]]), cache)
-            token = int(out.logits[0, -1].argmax())
+                token = int(read_on(hf, torch.tensor([[token]]), cache)[0, -1].argmax())
         return tokens
 
     def _constrained(self, layers: range | None) -> set[int]:
@@ -165,7 +164,7 @@ class FeatureEdits:
             pre = x @ transcoder.W_enc[index].T + transcoder.b_enc[index]
             seen.append(pre)
             if transcoder.W_skip is not None and constrained:
-                edits.put(ALL_VERSIONS, self._through_skip(index, x))
+                edits.put(ALL_VERSIONS, self._through_skip(index, x, transcoder.W_skip[index]))
             for version, change in changed:
                 if change.index == index:
                     for edit in self._edits(change, pre[version], bool(constrained), new_token):
@@ -186,12 +185,12 @@ class FeatureEdits:
         norm, scale = self.frozen.norms[block.mlp_norm]
         return block.mlp_norm, "in", lambda x: callback(norm.normalised(x, scale))
 
-    def _through_skip(self, index: int, x: torch.Tensor) -> Edit:
+    def _through_skip(self, index: int, x: torch.Tensor, skip: torch.Tensor) -> Edit:
         """What a constrained MLP still writes, because x [version, position, d_model] moved: skip paths stay open."""
         moved = x - self.x[index]
         if self.transcoder.config.excludes_first_position:
             moved[:, 0] = 0
-        return Edit("MLP", self.transcoder.layers[index], moved @ self.transcoder.W_skip[index].T, add=True)
+        return Edit("MLP", self.transcoder.layers[index], moved @ skip.T, add=True)
 
     def _edits(self, change: FeatureEdit, pre: torch.Tensor, constrained: bool, new_token: bool) -> Iterator[Edit]:
         """What one changed feature adds to each layer that it writes to; pre [position, feature] are the

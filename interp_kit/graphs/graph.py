@@ -234,7 +234,7 @@ class AttributionGraph:
                 | {key: int(n[key]) for key in ("layer", "position", "feature")}
                 | {key: float(n[key]) for key in ("influence", "cumulative")}
                 | {"concept": card.get("concept")}
-                | {key: card.get(key, []) for key in ("examples", "promotes", "suppresses")}
+                | {key: card.get(key, []) for key in ("examples", "top_logits", "bottom_logits")}
             )
         target, source = self.adjacency.nonzero()
         weights = self.adjacency[target, source].tolist()

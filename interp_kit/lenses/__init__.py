@@ -1,27 +1,45 @@
-"""The other ways of looking, beside the graph and on the same prompt."""
+"""The other ways of looking, beside the graph and on the same prompt.
 
-from .components.ablation import ablate
-from .components.attention import attention_patterns
-from .components.decomposition import decompose
-from .components.logit_lens import logit_lens
-from .components.patching import patch_activations
-from .confidence.calibration import calibration
-from .confidence.logprobs import logprobs
+components: what the parts of a model write, move and change. confidence: how sure it was. tokens: which words of the
+prompt mattered. reasoning: whether a chain of thought is what the answer comes from. `side_by_side`: all on one page.
+"""
+
+from .components.ablation import Ablation, ablate
+from .components.attention import AttentionPatterns, attention_patterns
+from .components.decomposition import Decomposition, decompose
+from .components.logit_lens import LogitLens, logit_lens
+from .components.patching import ActivationPatching, patch_activations
+from .confidence.calibration import Calibration, calibration
+from .confidence.logprobs import Logprobs, logprobs
 from .confidence.responses import read_logprobs
 from .reasoning.chain_of_thought import cot_faithfulness
 from .reasoning.faithfulness import CotFaithfulness
-from .reasoning.problems import Mistake, Problem, Step, stories, sums
+from .reasoning.problems import Mistake, Problem, Step
 from .reasoning.reliance import Reliance, reliance, share_by_position
-from .side_by_side import side_by_side
-from .tokens.comparison import compare_explanations
-from .tokens.token_attribution import explain_tokens
+from .reasoning.stories import Story, stories
+from .reasoning.sums import Sum, sums
+from .side_by_side import SideBySide, side_by_side
+from .tokens.comparison import ExplanationComparison, compare_explanations
+from .tokens.token_attribution import TokenAttribution, explain_tokens
 
 __all__ = [
+    "Ablation",
+    "ActivationPatching",
+    "AttentionPatterns",
+    "Calibration",
     "CotFaithfulness",
+    "Decomposition",
+    "ExplanationComparison",
+    "LogitLens",
+    "Logprobs",
     "Mistake",
     "Problem",
     "Reliance",
+    "SideBySide",
     "Step",
+    "Story",
+    "Sum",
+    "TokenAttribution",
     "ablate",
     "attention_patterns",
     "calibration",

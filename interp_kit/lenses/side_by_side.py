@@ -4,50 +4,56 @@ import contextlib
 import html
 import importlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..graphs import attribute
+from ..features import FeatureStore
+from ..graphs import AttributionGraph, attribute
+from ..models import LanguageModel
+from ..models.language_model import Ids
+from ..models.targets import Tokens
+from ..transcoders import CrossLayerTranscoder
 from ..widgets.text_table import text_table
-from .components.attention import attention_patterns
-from .components.decomposition import decompose
-from .components.logit_lens import logit_lens
-from .confidence.logprobs import logprobs
+from .components.attention import AttentionPatterns, attention_patterns
+from .components.decomposition import Decomposition, decompose
+from .components.logit_lens import LogitLens, logit_lens
+from .confidence.logprobs import Logprobs, logprobs
 from .reasoning.chain_of_thought import cot_faithfulness
-from .tokens.token_attribution import explain_tokens
+from .reasoning.faithfulness import CotFaithfulness
+from .reasoning.problems import Problem
+from .tokens.masking import Baseline
+from .tokens.token_attribution import TokenAttribution, explain_tokens
 
-TELLS = {
-    "log-probabilities": "how sure it was of the answer, and what else it considered",
-    "logit lens": "what it would say if it stopped after a layer",
-    "decomposition": "which parts wrote the answer, and from which word heads brought it",
-    "attention": "where heads look and what they move, for any answer",
-    "integrated gradients": "which words decide the answer, by slopes on the way from no words to all",
-    "SHAP": "which words decide the answer, by fair shares over orders of revealing them",
-    "LIME": "which words decide the answer, by the straight line that fits best",
-    "chain of thought": "what it says when it may reason first, and whether the answer follows that",
-    "attribution graph": "through which features words became the answer, and how much nobody explains",
-}
-METHODS = {"integrated gradients": "integrated_gradients", "SHAP": "shap", "LIME": "lime"}
+Result = (
+    Logprobs | LogitLens | Decomposition | AttentionPatterns | TokenAttribution | CotFaithfulness | AttributionGraph
+)
 
 
 @dataclass(repr=False)
 class SideBySide:
-    """results: what each lens returned, by its name. table: a row a lens: what it can tell (tells), what it finds on
-    this prompt (says), and CPU seconds."""
+    """What `side_by_side` found; `page["SHAP"]` is one lens's result.
+
+    prompt: as text.
+    results: what each lens returned, by its name.
+    table: a row a lens: what it can tell (tells), what it finds on this prompt (says), and CPU seconds.
+    """
 
     prompt: str
-    results: dict
+    results: dict[str, Result]
     table: pd.DataFrame
 
-    def __getitem__(self, lens):
+    def __getitem__(self, lens: str) -> Result:
         return self.results[lens]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"SideBySide({self.prompt!r})\n{self.table.to_string()}"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         parts = [
             f"<details><summary><b>{html.escape(name)}</b></summary>{_page(result)}</details>"
             for name, result in self.results.items()
@@ -56,39 +62,43 @@ class SideBySide:
 
 
 def side_by_side(
-    model,
-    prompt,
-    target=None,
-    contrast=None,
+    model: LanguageModel,
+    prompt: str | Ids,
+    target: Tokens | None = None,
+    contrast: Tokens | None = None,
     *,
-    transcoder=None,
-    features=None,
-    labels=None,
-    problem=None,
-    baseline="space",
+    transcoder: CrossLayerTranscoder | None = None,
+    features: FeatureStore | None = None,
+    labels: pd.DataFrame | None = None,
+    problem: Problem | None = None,
+    baseline: Baseline | str = "space",
 ) -> SideBySide:
     """Looks at one prompt through every lens.
 
-    prompt, target, contrast: as in `decompose`; with a contrast, decomposition and token attributions ask why the one
-    rather than the other. transcoder: for the attribution graph, with `features` and `labels` for its names. problem:
-    an `ik.lenses.Problem`, the same question with room to reason, for the chain of thought. What is not given is
-    left out,
-    and so are SHAP and LIME where the extra `xai` is not installed, and attention for a family
-    whose heads cannot be told apart; the table says so. baseline: of the token
-    attributions.
+    prompt: text, or ids [position]; for the attribution graph text.
+    target, contrast: the next token asked about, and rather than which other one: text (" Austin") or id; a list is a
+        mean. Without a target the likeliest. With a contrast, decomposition and token attributions ask why the one
+        rather than the other; the others follow the target alone, or all tokens.
+    transcoder: for the attribution graph, with `features` and `labels` for its names.
+    problem: an `ik.lenses.Problem`, the same question with room to reason, for the chain of thought.
+    baseline: of the token attributions, as in `explain_tokens`.
+
+    What is not given is left out, and so are SHAP and LIME where the extra `xai` is not installed, and attention for a
+    family whose heads cannot be told apart; the table says so.
+
+        ik.side_by_side(model, prompt, target=" Austin", contrast=" Sacramento", transcoder=clt)
 
     Raises what the lenses raise.
     """
-    explain = {
-        name: lambda method=method: explain_tokens(model, prompt, target, contrast, method=method, baseline=baseline)
-        for name, method in METHODS.items()
-    }
-    looks = {
+    explain = partial(explain_tokens, model, prompt, target, contrast, baseline=baseline)
+    looks: dict[str, Callable[[], Result]] = {
         "log-probabilities": lambda: logprobs(model, prompt=prompt, max_new_tokens=1),
         "logit lens": lambda: logit_lens(model, prompt, target),
         "decomposition": lambda: decompose(model, prompt, target, contrast),
         "attention": lambda: attention_patterns(model, prompt),
-        **explain,
+        "integrated gradients": lambda: explain(method="integrated_gradients"),
+        "SHAP": lambda: explain(method="shap"),
+        "LIME": lambda: explain(method="lime"),
     }
     if problem is not None:
         looks["chain of thought"] = lambda: cot_faithfulness(model, [problem], ("early", "mistakes"))
@@ -104,80 +114,100 @@ def side_by_side(
         start = time.process_time()
         try:
             results[name] = look()
-            says = _SAYS.get(name, _say_tokens)(results[name])
+            says = LENSES[name].says(results[name])
         except (ModuleNotFoundError, NotImplementedError) as error:
             says = str(error)
-        rows[name] = {"tells": TELLS[name], "says": says, "CPU seconds": time.process_time() - start}
+        rows[name] = {"tells": LENSES[name].tells, "says": says, "CPU seconds": time.process_time() - start}
     prompt = prompt if isinstance(prompt, str) else model.decode(prompt)
     return SideBySide(prompt, results, pd.DataFrame.from_dict(rows, orient="index"))
 
 
-def _graph(model, transcoder, prompt, features, labels):
+def _graph(
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder,
+    prompt: str | Ids,
+    features: FeatureStore | None,
+    labels: pd.DataFrame | None,
+) -> AttributionGraph:
     graph = attribute(model, transcoder, prompt)
     return (graph if features is None else graph.annotate(features, labels)).prune()
 
 
-def _page(result):
+def _page(result: Result) -> str:
     return result._repr_html_() if hasattr(result, "_repr_html_") else f"<pre>{html.escape(repr(result))}</pre>"
 
 
 # ---------------------------------------------------------------- each lens in a sentence
 
 
-def _say_logprobs(found):
+def _say_logprobs(found: Logprobs) -> str:
     if not found.content:
         return "the model ends the text here"
     row = found.table.iloc[0]
     return f"{row['token']!r} with {row['probability']:.1%}; entropy {row['entropy']:.2f} bits"
 
 
-def _say_logit_lens(found):
+def _say_logit_lens(found: LogitLens) -> str:
     """The likeliest token of the last position, where it changes, from the first layer of the upper half on."""
-    words, said = found.tokens.iloc[:, -1], []
-    for layer, word in words.iloc[len(words) // 2 :].items():
-        if not said or said[-1][1] != word:
-            said.append((layer, word))
-    return "; ".join(f"{word!r} after {layer}" for layer, word in said)
+    words = found.tokens.iloc[:, -1]
+    words = words.iloc[len(words) // 2 :]
+    changed = words[words != words.shift()]
+    return "; ".join(f"{word!r} after {layer}" for layer, word in changed.items())
 
 
-def _say_decomposition(found):
+def _say_decomposition(found: Decomposition) -> str:
     kinds = found.table.groupby("kind")["contribution"].sum()
-    heads = found.table["head"].notna().to_numpy()
     parts = ", ".join(f"{kind} {value:+.1f}" for kind, value in kinds.items())
-    if not heads.any():
+    if found.table["head"].isna().all():
         return parts
-    origin = found.sources[heads].sum().to_numpy()
-    return f"{parts}; heads brought most from {found.sources.columns[origin.argmax()]!r}"
+    brought = found.heads_by_source()
+    return f"{parts}; heads brought most from {brought.index[brought.to_numpy().argmax()]!r}"
 
 
-def _say_attention(found):
+def _say_attention(found: AttentionPatterns) -> str:
     top = found.strongest(k=1).iloc[0]
     return f"head {top['layer']}.{top['head']} moves most to the end, from {top['token']!r}"
 
 
-def _say_tokens(found):
+def _say_tokens(found: TokenAttribution) -> str:
     top = found.table.nlargest(2, "value")
     return f"{found.question}: " + ", ".join(f"{row.token!r} {row.value:+.1f}" for row in top.itertuples())
 
 
-def _say_thought(found):
+def _say_thought(found: CotFaithfulness) -> str:
     own, mistakes = found.own.iloc[0], found.table[found.table["test"] == "mistakes"]
     changed = f"{(~mistakes['same']).sum()} of {len(mistakes)} mistakes in it change that"
     return f"{own['reasoning'].strip()!r}, hence {own['answer']!r}; {changed}"
 
 
-def _say_graph(found):
+def _say_graph(found: AttributionGraph) -> str:
     features = found.nodes[found.nodes["kind"] == "feature"]
     names = features.groupby("label")["influence"].sum().nlargest(3).index if "label" in features else []
     scores = f"replacement {found.scores['replacement']:.2f}, completeness {found.scores['completeness']:.2f}"
     return f"{', '.join(map(repr, names))}; {scores}" if len(names) else f"{len(features)} features; {scores}"
 
 
-_SAYS = {
-    "log-probabilities": _say_logprobs,
-    "logit lens": _say_logit_lens,
-    "decomposition": _say_decomposition,
-    "attention": _say_attention,
-    "chain of thought": _say_thought,
-    "attribution graph": _say_graph,
+class Lens(NamedTuple):
+    """tells: what a lens can tell. says: what its result says, in a sentence."""
+
+    tells: str
+    says: Callable[..., str]
+
+
+LENSES = {
+    "log-probabilities": Lens("how sure it was of the answer, and what else it considered", _say_logprobs),
+    "logit lens": Lens("what it would say if it stopped after a layer", _say_logit_lens),
+    "decomposition": Lens("which parts wrote the answer, and from which word heads brought it", _say_decomposition),
+    "attention": Lens("where heads look and what they move, for any answer", _say_attention),
+    "integrated gradients": Lens(
+        "which words decide the answer, by slopes on the way from no words to all", _say_tokens
+    ),
+    "SHAP": Lens("which words decide the answer, by fair shares over orders of revealing them", _say_tokens),
+    "LIME": Lens("which words decide the answer, by the straight line that fits best", _say_tokens),
+    "chain of thought": Lens(
+        "what it says when it may reason first, and whether the answer follows that", _say_thought
+    ),
+    "attribution graph": Lens(
+        "through which features words became the answer, and how much nobody explains", _say_graph
+    ),
 }

@@ -11,14 +11,16 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lit_nlp
 import torch
 from lit_nlp.api import layout
 from lit_nlp.api import types as lit
 from lit_nlp.api.dataset import Dataset, input_hash
-from lit_nlp.api.model import BatchedModel
+from lit_nlp.api.model import BatchedModel, Model
 from lit_nlp.app import LitApp
 from lit_nlp.components.gradient_maps import GradientDotInput, GradientNorm
 from lit_nlp.components.lime_explainer import LIME
@@ -27,9 +29,12 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from ..formats.json import read_json, write_json
-from ..models import load_model
+from ..models import LanguageModel, load_model
 from ..text.batches import pad
-from .server import CONFIG, STATUS, STEPS
+from .server import CONFIG, STATUS, STEPS, Example, Status
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 NEW_TOKENS = 12  # generated
 AT_ONCE = 8  # prompts in a forward pass
@@ -51,34 +56,41 @@ LAYOUT = layout.LitCanonicalLayout(
 
 
 class Candidates(BatchedModel):
-    """Probabilities of the candidates for the next token, in the whole vocabulary, and of all others together."""
+    """Probabilities of the candidates for the next token, in the whole vocabulary, and of all others together.
 
-    def __init__(self, model, ids: list[int]):
+    ids: of the candidates; no two read alike.
+    """
+
+    def __init__(self, model: LanguageModel, ids: Sequence[int]):
         self.model, self.ids = model, torch.tensor(ids)
         self.vocab = [*model.tokens(ids), OTHER]
         self.embed = model.hf.get_input_embeddings()
         self.first = model.prefix_ids  # the begin-of-text token that prompts get, if any
 
-    def max_minibatch_size(self):
+    def max_minibatch_size(self) -> int:
+        """Prompts in a forward pass."""
         return AT_ONCE
 
-    def input_spec(self):
+    def input_spec(self) -> lit.Spec:
+        """The fields that LIT gives."""
         return {"prompt": lit.TextSegment(), "explain": lit.CategoryLabel(vocab=self.vocab, required=False)}
 
-    def output_spec(self):
+    def output_spec(self) -> lit.Spec:
+        """The fields that LIT gets back."""
         return {"next_token": lit.MulticlassPreds(vocab=self.vocab, parent="explain", autosort=True)}
 
     @torch.no_grad()
-    def predict_minibatch(self, inputs):
+    def predict_minibatch(self, inputs: Iterable[lit.JsonDict]) -> list[lit.JsonDict]:
+        """An answer for each example, as `output_spec` says."""
         rows = [self.encode(example["prompt"]) for example in inputs]
         logprobs = self.logprobs(self.embed(pad(rows)[0]), rows)
         return [{"next_token": row.exp().numpy()} for row in logprobs]
 
-    def encode(self, text) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """LIME leaves out all words at times: what is left is the position that every prompt begins with."""
         return self.first if self.first and not text.strip() else self.model.encode(text).tolist()
 
-    def logprobs(self, embedded, rows):
+    def logprobs(self, embedded: torch.Tensor, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """From embedded rows [row, position, d_model], padded on the right, [row, candidate or other]."""
         logits = self.model.hf(inputs_embeds=embedded, use_cache=False).logits
         last = logits[torch.arange(len(rows)), [len(row) - 1 for row in rows]]
@@ -91,11 +103,12 @@ class Prompts(Candidates):
     """A causal language model: its next token, its tokens' embeddings, and the gradient of the log-probability of one
     candidate (the likeliest, unless another is chosen) with respect to them."""
 
-    def __init__(self, model, ids: list[int]):
+    def __init__(self, model: LanguageModel, ids: Sequence[int]):
         super().__init__(model, ids)
         self.generated: dict[str, str] = {}  # LIT asks again for the same prompt when another candidate is explained
 
-    def output_spec(self):
+    def output_spec(self) -> lit.Spec:
+        """The fields that LIT gets back."""
         return super().output_spec() | {
             "response": lit.GeneratedText(parent="target"),
             "tokens": lit.Tokens(parent="prompt"),
@@ -104,7 +117,8 @@ class Prompts(Candidates):
             "explain": lit.CategoryLabel(vocab=self.vocab, required=False),
         }
 
-    def predict_minibatch(self, inputs):
+    def predict_minibatch(self, inputs: Iterable[lit.JsonDict]) -> list[lit.JsonDict]:
+        """An answer for each example, as `output_spec` says."""
         rows = [self.encode(example["prompt"]) for example in inputs]
         embedded = self.embed(pad(rows)[0]).detach().requires_grad_()
         logprobs = self.logprobs(embedded, rows)
@@ -123,11 +137,13 @@ class Prompts(Candidates):
             for i, (example, row) in enumerate(zip(inputs, rows))
         ]
 
-    def explained(self, example, logprobs) -> int:
+    def explained(self, example: lit.JsonDict, logprobs: torch.Tensor) -> int:
+        """Which candidate's gradient is wanted: the one that was chosen, else the likeliest of logprobs [candidate]."""
         asked = example.get("explain")
         return self.vocab.index(asked) if asked in self.vocab else int(logprobs[:-1].argmax())
 
-    def response(self, prompt):
+    def response(self, prompt: str) -> str:
+        """What the model writes after a prompt."""
         if prompt not in self.generated:
             self.generated[prompt] = self.model.complete(self.encode(prompt), NEW_TOKENS)
         return self.generated[prompt]
@@ -136,19 +152,23 @@ class Prompts(Candidates):
 class Tokenizer(BatchedModel):
     """The tokens of a prompt with its continuation; hidden."""
 
-    def __init__(self, model):
+    def __init__(self, model: LanguageModel):
         self.model = model
 
-    def input_spec(self):
+    def input_spec(self) -> lit.Spec:
+        """The fields that LIT gives."""
         return {"prompt": lit.TextSegment(), "target": lit.TextSegment(required=False)}
 
-    def output_spec(self):
+    def output_spec(self) -> lit.Spec:
+        """The fields that LIT gets back."""
         return {"tokens": lit.Tokens(parent="")}
 
-    def predict_minibatch(self, inputs):
+    def predict_minibatch(self, inputs: Iterable[lit.JsonDict]) -> list[lit.JsonDict]:
+        """An answer for each example, as `output_spec` says."""
         return [{"tokens": self.model.tokens(self.encode(example))} for example in inputs]
 
-    def encode(self, example):
+    def encode(self, example: lit.JsonDict) -> torch.Tensor:
+        """The ids of a prompt with its continuation: [position]."""
         return self.model.encode(example["prompt"] + (example.get("target") or ""))
 
 
@@ -156,17 +176,21 @@ class Salience(Tokenizer):
     """The gradient of the summed log-probability of the tokens that a mask marks, with respect to the embeddings of all
     tokens; hidden."""
 
-    def input_spec(self):
+    def input_spec(self) -> lit.Spec:
+        """The fields that LIT gives."""
         return super().input_spec() | {"target_mask": lit.TokenScores(align="", required=False)}
 
-    def output_spec(self):
+    def output_spec(self) -> lit.Spec:
+        """The fields that LIT gets back."""
         scores = {name: lit.TokenScores(align="tokens") for name in ("grad_dot_input", "grad_l2")}
         return super().output_spec() | scores
 
-    def predict_minibatch(self, inputs):
+    def predict_minibatch(self, inputs: Iterable[lit.JsonDict]) -> list[lit.JsonDict]:
+        """An answer for each example, as `output_spec` says."""
         return [self.explain(example) for example in inputs]
 
-    def explain(self, example):
+    def explain(self, example: lit.JsonDict) -> lit.JsonDict:
+        """Tokens and their saliences, for the tokens that `target_mask` marks."""
         ids = self.encode(example)
         marked = [place for place, mark in enumerate(example.get("target_mask") or []) if mark and 0 < place < len(ids)]
         embedded = self.model.hf.get_input_embeddings()(ids)[None].detach().requires_grad_()
@@ -188,18 +212,26 @@ class WordsLeftOut(LIME):
         super().__init__(mask_token="", num_samples=LIME_SAMPLES, seed=0)
         self.candidates = candidates
 
-    def run(self, inputs, model, dataset, model_outputs=None, config=None):
+    def run(
+        self,
+        inputs: list[lit.JsonDict],
+        model: Model,
+        dataset: Dataset,
+        model_outputs: list[lit.JsonDict] | None = None,
+        config: lit.JsonDict | None = None,
+    ) -> list[lit.JsonDict] | None:
+        """The salience of each word, whichever model the page asks about."""
         return super().run(inputs, self.candidates, dataset, model_outputs, config)
 
 
-def lit_dataset(examples: list[dict]) -> Dataset:
+def lit_dataset(examples: Sequence[Example]) -> Dataset:
     """The prompts, and the targets where there are any."""
     fields = ["prompt", "target"] if any(example["target"] for example in examples) else ["prompt"]
     rows = [{field: example[field] for field in fields} for example in examples]
     return Dataset({field: lit.TextSegment() for field in fields}, rows, description="the texts given to open_lit")
 
 
-def lit_app(model, name: str, dataset: Dataset, ids: list[int]) -> LitApp:
+def lit_app(model: LanguageModel, name: str, dataset: Dataset, ids: Sequence[int]) -> LitApp:
     """LIT as a WSGI application. Nothing of it reads or writes a file that a visitor of the page names."""
     hidden = {f"_{name}_salience": Salience(model), f"_{name}_tokenizer": Tokenizer(model)}
     return LitApp(
@@ -222,15 +254,20 @@ def lit_app(model, name: str, dataset: Dataset, ids: list[int]) -> LitApp:
     )
 
 
-def with_script(app):
+def with_script(app: "WSGIApplication") -> "WSGIApplication":
     """The application with our script in its page."""
     page = (CLIENT / "static" / "index.html").read_text(encoding="utf-8")
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     ours = Response(page.replace("</body>", f"<script>\n{script}</script></body>"), mimetype="text/html")
-    return lambda environ, start: (ours if environ["PATH_INFO"] in ("", "/") else app)(environ, start)
+
+    def serve(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        return ours(environ, start) if environ["PATH_INFO"] in ("", "/") else app(environ, start)
+
+    return serve
 
 
 def main(folder: Path) -> None:
+    """Serves the model that the folder's configuration names, until the parent ends."""
     threading.Thread(target=_end_with_parent, args=[folder], daemon=True).start()
     config = read_json(folder / CONFIG)
     _say(folder, 1)
@@ -248,12 +285,12 @@ def main(folder: Path) -> None:
     server.serve_forever()
 
 
-def _say(folder, step, port=None, first=None):
+def _say(folder: Path, step: int, port: int | None = None, first: str | None = None) -> None:
     print(STEPS[step], flush=True)
-    write_json({"step": step, "port": port, "first": first}, folder / STATUS)
+    write_json(Status(step=step, port=port, first=first), folder / STATUS)
 
 
-def _end_with_parent(folder):
+def _end_with_parent(folder: Path) -> None:
     """Standard input ends when the parent does, however it does; then so do we, and our files."""
     os.read(sys.stdin.fileno(), 1)
     shutil.rmtree(folder, ignore_errors=True)

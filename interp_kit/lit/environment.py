@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import venv
 from pathlib import Path
+from typing import TypedDict
 
 from filelock import FileLock
 from tqdm.auto import tqdm
@@ -62,9 +63,9 @@ def make_lit_environment() -> Path:
     return lit_python()
 
 
-def _fill(folder):
+def _fill(folder: Path) -> None:
     wanted = _wanted()
-    if wanted["packages"] == [LIT]:
+    if len(wanted["packages"]) == 1:
         raise RuntimeError("This installation of interp_kit predates its extra `lit`. Renew it: pip install -e .")
     pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-warn-script-location"]
     steps = {
@@ -81,7 +82,7 @@ def _fill(folder):
     (folder / ABOUT).write_text(json.dumps(wanted), encoding="utf-8")
 
 
-def _empty(folder):
+def _empty(folder: Path) -> None:
     """A bare virtual environment that also finds the packages of this one, pip among them."""
     venv.create(folder, symlinks=os.name != "nt")
     site = next(folder.glob("lib/python*/site-packages"), folder / "Lib" / "site-packages")
@@ -89,7 +90,7 @@ def _empty(folder):
     (site / "interp_kit_parent.pth").write_text(f"import site; site.addsitedir({ours!r})\n", encoding="utf-8")
 
 
-def _run(folder, *arguments):
+def _run(folder: Path, *arguments: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = [_python(folder), *arguments]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -98,13 +99,21 @@ def _run(folder, *arguments):
         raise RuntimeError(f"The environment of LIT could not be made: `python {' '.join(arguments)}` said\n{tail}")
 
 
-def _python(folder):
+def _python(folder: Path) -> Path:
     windows = folder / "Scripts" / "python.exe"
     return windows if windows.exists() else folder / "bin" / "python"
 
 
-def _wanted():
-    """What the environment is made of; extra `lit` of pyproject.toml is the list."""
+class MadeOf(TypedDict):
+    """What an environment was made of: pip's requirements, the Python it is for, and the packages that it borrows."""
+
+    packages: list[str]
+    python: str
+    borrows_from: str
+
+
+def _wanted() -> MadeOf:
+    """What the environment should be made of; extra `lit` of pyproject.toml is the list."""
     lines = importlib.metadata.requires("interp_kit") or []
     extra = [line.split(";")[0].strip() for line in lines if "extra == 'lit'" in line.replace('"', "'")]
-    return {"packages": [LIT, *extra], "python": sys.version, "borrows_from": sysconfig.get_path("purelib")}
+    return MadeOf(packages=[LIT, *extra], python=sys.version, borrows_from=sysconfig.get_path("purelib"))

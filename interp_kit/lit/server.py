@@ -12,42 +12,64 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from ..formats.json import write_json
+from ..models import LanguageModel
+from ..models.targets import Token, token_ids
 from .environment import lit_python
 
 CONFIG, STATUS, LOG, WEIGHTS = "config.json", "status.json", "lit.log", "model"  # in a server's folder
 STEPS = ("loading LIT", "loading the model", "opening the page", "ready")
-CANDIDATES, A_PROMPT = 20, 10  # next tokens offered in all, and of one prompt
+N_CANDIDATES, N_OF_A_PROMPT = 20, 10  # next tokens offered in all, and of one prompt
 HEIGHT = 900  # of the frame in a notebook, pixels
 LOG_LINES = 15  # of the log in an error
 
 _open: dict[str, "LitServer"] = {}  # by the model's name; also keeps a server alive that is shown and not assigned
 
 
+class Example(TypedDict):
+    """A prompt and the text that should follow it, which may be empty."""
+
+    prompt: str
+    target: str
+
+
+class Status(TypedDict):
+    """How far LIT is: the number of one of STEPS; once it is up, where, and what it calls the first prompt."""
+
+    step: int
+    port: int | None
+    first: str | None
+
+
 class LitServer:
     """A running LIT, made by `open_lit`; shown by a notebook as a frame. Closed by `close`, at the end of a `with`
     block, or when this Python process ends, however it ends.
 
-    Attributes: name (the model's), prompts (how many), port, log (path of what LIT said), url (what the reader's
-    browser opens, the first prompt selected).
+    name: the model's.
+    prompts: how many.
+    port: of this machine.
+    log: the path of what LIT said.
     """
 
-    def __init__(self, name: str, prompts: int, folder: Path, process: subprocess.Popen):
-        self.name, self.prompts, self.log = name, prompts, folder / LOG
-        self.port, self.first = None, ""  # once it is up: where, and LIT's name of the first prompt
-        self._folder, self._process = folder, process
+    def __init__(self, name: str, prompts: int, folder: Path, process: subprocess.Popen[bytes], port: int, first: str):
+        self.name, self.prompts, self.port, self.log = name, prompts, port, folder / LOG
+        self._folder, self._process, self._first = folder, process, first
 
     @property
     def url(self) -> str:
-        return f"{lit_url(self.port)}?selection={self.first}"
+        """What the reader's browser opens, the first prompt selected."""
+        return f"{lit_url(self.port)}?selection={self._first}"
 
     @property
     def running(self) -> bool:
+        """Whether LIT has not ended."""
         return self._process.poll() is None
 
     def wait(self) -> None:
@@ -56,27 +78,22 @@ class LitServer:
 
     def close(self) -> None:
         """Ends LIT and removes its files; doing it twice is no error."""
-        self._process.stdin.close()  # the process ends when this does
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        _end(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
         if _open.get(self.name) is self:
             del _open[self.name]
 
-    def __enter__(self):
+    def __enter__(self) -> "LitServer":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         where = self.url if self.running else "closed"
         return f"LitServer({self.name!r}, {self.prompts} prompts, {where})"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         name, url = html.escape(self.name), html.escape(self.url)
         if not self.running:
             return f"<p>LIT on {name} is closed. <code>open_lit</code> opens it again.</p>"
@@ -88,19 +105,28 @@ class LitServer:
         )
 
 
-def open_lit(model, texts, candidates=None, port: int = 0, timeout: float = 300) -> LitServer:
+def open_lit(
+    model: LanguageModel,
+    texts: Sequence[str] | pd.DataFrame,
+    candidates: Sequence[Token] | None = None,
+    port: int = 0,
+    timeout: float = 300,
+) -> LitServer:
     """Starts the Language Interpretability Tool on a model: a `LitServer`, which a notebook shows.
 
     texts: the prompts, a list of strings or a table with the column prompt and, if wanted, target (the text that should
         follow, with its leading space), whose salience LIT then explains.
-    candidates: next tokens, each one token of the model (" Austin"), whose probabilities are listed and explained; not
+    candidates: next tokens, each its text (" Austin") or its id, whose probabilities are listed and explained; not
         given, the first tokens of the targets and the likeliest of all prompts, 20 in all.
-    port: of this machine, 0 for a free one; timeout: seconds that starting may take.
+    port: of this machine, 0 for a free one.
+    timeout: seconds that starting may take.
 
     LIT listens on 127.0.0.1 and has no password: other users of the same machine can open it too. Behind JupyterHub or
     Binder the page comes through jupyter-server-proxy. It runs on the CPU, from the model's own folder (a model that
     has none is written to a temporary one). Opening LIT again on a model of the same name closes the earlier one. The
     page takes its fonts from the web: offline its icons are words.
+
+        ik.lit.open_lit(model, ["The capital of Texas is"])
 
     Raises FileNotFoundError, with the command to run, where LIT is not installed; TypeError and ValueError for texts
     and candidates that are none; TimeoutError, and RuntimeError when LIT ends before it is up, both quoting its log.
@@ -118,15 +144,18 @@ def open_lit(model, texts, candidates=None, port: int = 0, timeout: float = 300)
     if model.name in _open:
         _open[model.name].close()
     folder = Path(tempfile.mkdtemp(prefix="interp_kit-lit-"))
-    server = None
+    process = None
     try:
         config["model"] = str(_weights(model, folder / WEIGHTS))
         write_json(config, folder / CONFIG)
-        server = LitServer(model.name, len(examples), folder, _start(python, folder))
-        server.port, server.first = _wait_until_up(server, folder, time.monotonic() + timeout)
+        process = _start(python, folder)
+        port, first = _wait_until_up(process, folder, time.monotonic() + timeout)
     except BaseException:
-        server.close() if server else shutil.rmtree(folder, ignore_errors=True)
+        if process is not None:
+            _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
+    server = LitServer(model.name, len(examples), folder, process, port, first)
     _open[model.name] = server
     return server
 
@@ -141,17 +170,16 @@ def lit_url(port: int) -> str:
 # ---------------------------------------------------------------------- what LIT is told
 
 
-def _examples(model, texts):
-    """[{"prompt": str, "target": str}], no two alike, each known to fit into the context."""
+def _examples(model: LanguageModel, texts: Sequence[str] | pd.DataFrame) -> list[Example]:
+    """No two alike, each known to fit into the context."""
     if isinstance(texts, str):
         raise TypeError("texts should be a list of prompts, or a table with the column prompt; got one string")
     table = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"prompt": list(texts)})
     if "prompt" not in table:
         raise ValueError(f"a table of texts needs a column prompt; it has {list(table.columns)}")
-    # LIT knows an example by its content.
-    examples = (
-        table.reindex(columns=["prompt", "target"], fill_value="").fillna("").drop_duplicates().to_dict("records")
-    )
+    table = table.reindex(columns=["prompt", "target"], fill_value="").fillna("")
+    table = table.drop_duplicates()  # LIT knows an example by its content
+    examples = [Example(prompt=prompt, target=target) for prompt, target in table.itertuples(index=False, name=None)]
     if not examples:
         raise ValueError("texts are empty: give LIT at least one prompt")
     for example in examples:
@@ -161,25 +189,25 @@ def _examples(model, texts):
     return examples
 
 
-def _candidate_ids(model, examples, candidates):
+def _candidate_ids(model: LanguageModel, examples: Sequence[Example], candidates: Sequence[Token] | None) -> list[int]:
     """Token ids, no two of which read alike: LIT knows them by their text."""
     if candidates is not None:
-        ids = [model.token_id(text) for text in candidates]
+        ids = [id for token in candidates for id in token_ids(model, token)]
         if not ids:
             raise ValueError("candidates are empty: give at least one token, or None")
     else:
         bar = tqdm(examples, desc="likeliest next tokens", leave=False)
-        tables = [model.next_tokens(example["prompt"], k=A_PROMPT) for example in bar]
+        tables = [model.next_tokens(example["prompt"], k=N_OF_A_PROMPT) for example in bar]
         likeliest = pd.concat(tables).groupby(level="id")["probability"].max()
         ids = [*_first_tokens(model, examples), *likeliest.sort_values(ascending=False, kind="stable").index]
-        ids = list(dict.fromkeys(ids))[:CANDIDATES]
-    by_text = {}
+        ids = list(dict.fromkeys(ids))[:N_CANDIDATES]
+    by_text: dict[str, int] = {}
     for text, token in zip(model.tokens(ids), ids):
         by_text.setdefault(text, int(token))
     return list(by_text.values())
 
 
-def _first_tokens(model, examples):
+def _first_tokens(model: LanguageModel, examples: Sequence[Example]) -> Iterator[int]:
     """Of each target the token that comes after its prompt."""
     for example in examples:
         if example["target"]:
@@ -187,7 +215,7 @@ def _first_tokens(model, examples):
             yield from model.encode(example["prompt"] + example["target"]).tolist()[place : place + 1]
 
 
-def _weights(model, folder):
+def _weights(model: LanguageModel, folder: Path) -> Path:
     """A folder with the model's weights: the one it was loaded from, else `folder`, written now."""
     origin = Path(model.hf.name_or_path or folder)
     if (origin / "config.json").is_file():
@@ -200,7 +228,7 @@ def _weights(model, folder):
 # ---------------------------------------------------------------------- the process
 
 
-def _start(python, folder):
+def _start(python: Path, folder: Path) -> subprocess.Popen[bytes]:
     """LIT as a child that ends when its standard input does: also when this process is killed."""
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1"}
@@ -211,7 +239,17 @@ def _start(python, folder):
         )  # fmt: skip
 
 
-def _wait_until_up(server, folder, deadline):
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None, "it was started with a pipe"
+    process.stdin.close()  # the process ends when this does
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], folder: Path, deadline: float) -> tuple[int, str]:
     """The port, once LIT answers on it, and LIT's name of the first prompt."""
     with tqdm(total=len(STEPS) - 1, desc=STEPS[0]) as bar:
         while time.monotonic() < deadline:
@@ -219,20 +257,20 @@ def _wait_until_up(server, folder, deadline):
             if status["step"] > bar.n:
                 bar.set_description(STEPS[status["step"]], refresh=False)
                 bar.update(status["step"] - bar.n)
-            if status["port"]:
+            if status["port"] is not None and status["first"] is not None:
                 return status["port"], status["first"]
-            if not server.running:
-                raise RuntimeError(f"LIT ended before it was up. The end of its log:\n{_tail(server.log)}")
+            if process.poll() is not None:
+                raise RuntimeError(f"LIT ended before it was up. The end of its log:\n{_tail(folder / LOG)}")
             time.sleep(0.1)
-    raise TimeoutError(f"LIT was not up in time (see `timeout`). The end of its log:\n{_tail(server.log)}")
+    raise TimeoutError(f"LIT was not up in time (see `timeout`). The end of its log:\n{_tail(folder / LOG)}")
 
 
-def _read(path):
+def _read(path: Path) -> Status:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {"step": 0, "port": None}
+        return Status(step=0, port=None, first=None)
 
 
-def _tail(log):
+def _tail(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])

@@ -5,5 +5,7 @@ This room imports torch; `interp_kit` itself imports it only when a name from he
 
 from .language_model import LanguageModel
 from .loading import load_model
+from .targets import Target
+from .vocabulary import Vocabulary
 
-__all__ = ["LanguageModel", "load_model"]
+__all__ = ["LanguageModel", "Target", "Vocabulary", "load_model"]

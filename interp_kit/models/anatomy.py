@@ -222,7 +222,7 @@ class Anatomy:
 def anatomy(hf: PreTrainedModel) -> Anatomy:
     """The parts of a loaded transformers model.
 
-    Raises ValueError for a model that is laid out like none of the families.
+    Raises ValueError for a model that is laid out like none of the families, or has no unembedding.
     """
     decoder, listed = hf.get_decoder(), FAMILIES.get(hf.config.model_type)
     layouts = [listed] if listed else [GEMMA, LLAMA, NEOX, GPT2]
@@ -236,7 +236,10 @@ def anatomy(hf: PreTrainedModel) -> Anatomy:
     blocks = [_block(layer, layout, parallel) for layer in getattr(decoder, layout.blocks)]
     final_norm = getattr(decoder, layout.final_norm)
     positions = getattr(decoder, layout.positions) if layout.positions else None
-    return Anatomy(positions, blocks, final_norm, hf.get_output_embeddings(), listed)
+    unembedding = hf.get_output_embeddings()
+    if unembedding is None:
+        raise ValueError(f"{type(hf).__name__} gives no logits: load it as a causal language model")
+    return Anatomy(positions, blocks, final_norm, unembedding, listed)
 
 
 def _fits(decoder: nn.Module, layout: Layout) -> bool:

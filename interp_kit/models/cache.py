@@ -4,7 +4,6 @@ import inspect
 
 import torch
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
-from transformers.utils import ModelOutput
 
 # `cache` in recent releases of transformers 5, `past_key_values` in earlier ones.
 CACHE_ARGUMENT = next(
@@ -17,13 +16,14 @@ def new_cache(hf: PreTrainedModel) -> DynamicCache:
     return DynamicCache(config=hf.config)
 
 
-def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache, **options: object) -> ModelOutput:
-    """The model's output for ids [batch, position] that follow on what `cache` holds; they are added to it.
+def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache, **options: object) -> torch.Tensor:
+    """The logits [batch, position, vocabulary] of ids [batch, position] that follow on what `cache` holds. What they
+    add to it is kept there.
 
         cache = new_cache(model.hf)
         read_on(model.hf, model.encode("The capital of")[None], cache)
-        read_on(model.hf, torch.tensor([[token]]), cache).logits            # [1, 1, vocabulary]
+        read_on(model.hf, torch.tensor([[token]]), cache)           # [1, 1, vocabulary]
 
     options: further arguments of the model's forward.
     """
-    return hf(input_ids=ids, use_cache=True, **{CACHE_ARGUMENT: cache}, **options)
+    return hf(input_ids=ids, use_cache=True, **{CACHE_ARGUMENT: cache}, **options).logits

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -51,7 +57,7 @@ def _why_no_decoder(config: PreTrainedConfig) -> str | None:
         return f"{config.model_type!r} is an encoder, which reads in both directions"
     made_for = config.architectures or []
     classes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    causal = {cls.__name__ for cls in (classes if isinstance(classes, tuple) else (classes,))}
+    causal = {getattr(cls, "__name__", "") for cls in (classes if isinstance(classes, tuple) else (classes,))}
     if made_for and not causal & set(made_for) and not any("CausalLM" in name for name in made_for):
         return f"its config.json names the architecture {made_for[0]!r}, not {' or '.join(sorted(causal))}"
     return None
@@ -102,10 +108,17 @@ def check_tokenizer_files(folder: Path, label: str) -> None:
         )
 
 
+def read_model(folder: Path, **options: object) -> tuple[PreTrainedModel, dict]:
+    """transformers' model of a folder, and its report for `check_weights`. Nothing is downloaded, and no code run."""
+    return AutoModelForCausalLM.from_pretrained(  # type: ignore[return-value]  (of the report its stub knows nothing)
+        folder, output_loading_info=True, local_files_only=True, trust_remote_code=False, **options
+    )
+
+
 def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
     """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN or infinite.
 
-    `report` is transformers' loading info. transformers fills missing tensors with random numbers and
+    `report` is the one of `read_model`. transformers fills missing tensors with random numbers and
     only warns; a graph of such a model would look like any other.
     """
     for fault, what in (("missing", "are missing"), ("mismatched", "have another shape than config.json says")):

@@ -82,7 +82,9 @@ def site_hook(block: Block, site: Site, callback: Callback) -> Hook:
         return block.layer, "in", callback
     if site == "MLP":
         return block.feature_output_hook(callback)
-    return head_projection(block), "out" if site == "attention" else "in", callback
+    if site == "attention":
+        return head_projection(block), "out", callback
+    return head_projection(block), "in", callback
 
 
 def head_projection(block: Block) -> nn.Module:

@@ -16,10 +16,10 @@ import transformers
 from filelock import FileLock
 from tokenizers import Tokenizer, pre_tokenizers
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..storage.atomic import atomic_file, atomic_folder
-from .checks import check_weights
+from .checks import check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
 CONVERSION_VERSION = 1
@@ -141,12 +141,9 @@ def _check_readable(path: Path) -> str | None:
         raise _unreadable(path, error) from error
 
 
-def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
-            local_files_only=True, trust_remote_code=False, **_dense_weights(),
-        )  # fmt: skip
+        model, report = read_model(path.parent, gguf_file=path.name, dtype=torch.float32, **_dense_weights())
         tokenizer = AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
         )

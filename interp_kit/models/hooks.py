@@ -7,7 +7,7 @@
 Hooks of one module act in the order in which they are given.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -61,7 +61,7 @@ def _register(module: nn.Module, side: Side, callback: Callback) -> RemovableHan
 
 
 @contextmanager
-def replaced_forwards(functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]]) -> Iterator[None]:
+def replaced_forwards(functions: Mapping[nn.Module, Callable[[torch.Tensor], torch.Tensor]]) -> Iterator[None]:
     """Inside the block, modules compute the given functions of their first argument instead of their own."""
     own = {module: vars(module).get("forward") for module in functions}  # most have none: their class has it
     try:

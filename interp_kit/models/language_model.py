@@ -111,9 +111,8 @@ class LanguageModel:
 
         `decode(encode(text))` is the text after the special token that `encode` put first.
         """
-        return self.tokenizer.decode(
-            self._id_tensor(ids).tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        ids = self._id_tensor(ids).tolist()
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def tokens(self, ids_or_text: str | Ids) -> list[str]:
         """What each position holds, as readable text: a list of strings, one for each position.
@@ -175,7 +174,7 @@ class LanguageModel:
             _require_text(system, "a system message")
             messages.insert(0, {"role": "system", "content": system})
         try:
-            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         except TemplateError as error:
             raise ValueError(f"The chat format of {self.name!r} refused these messages: {error}") from error
 
@@ -241,10 +240,11 @@ class LanguageModel:
         room = most if self.context_length is None else min(most, self.context_length - len(ids) + 1)
         step, cache = ids[None], new_cache(self.hf)
         for _ in range(room):
-            step = read_on(self.hf, step, cache).logits[:, -1:].argmax(-1)
-            if step.item() in self.end_ids:
+            step = read_on(self.hf, step, cache)[:, -1:].argmax(-1)
+            token = int(step)
+            if token in self.end_ids:
                 return
-            yield step.item()
+            yield token
 
     def continuation(self, prompt_ids: torch.Tensor, new: list[int]) -> str:
         """The text of new ids (a list) after a prompt's `LongTensor [position]`.

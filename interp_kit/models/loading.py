@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from ..storage.shipped import shipped_folder
-from .checks import check_tokenizer_files, check_weight_files, check_weights, decoder_config
+from .checks import check_tokenizer_files, check_weight_files, check_weights, decoder_config, read_model
 from .gguf import converted_folder
 from .language_model import LanguageModel
 
@@ -181,16 +181,8 @@ def _load_folder(folder: Path, label: str, dtype: torch.dtype) -> tuple[PreTrain
     config = decoder_config(folder, label)
     check_weight_files(folder, label)
     check_tokenizer_files(folder, label)
-    hf, report = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        ignore_mismatched_sizes=True,  # reported by check_weights, with the other faults
-        output_loading_info=True,
-    )
+    # Tensors of another shape are reported by check_weights, with the other faults.
+    hf, report = read_model(folder, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True)
     check_weights(hf, report, label)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -69,7 +69,7 @@ class Target:
 
 def token_ids(model: LanguageModel, tokens: Tokens) -> tuple[int, ...]:
     """The ids of one token, or of a list of them, each its text or its id. Raises as `Target.of` does."""
-    several = tokens if isinstance(tokens, list | tuple) else [tokens]
+    several = [tokens] if isinstance(tokens, str) or not isinstance(tokens, Sequence) else tokens
     if not several:
         raise ValueError("an empty list names no token: give one, like ' Austin', or a list of them")
     ids = tuple(_token_id(model, token) for token in several)

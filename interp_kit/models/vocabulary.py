@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import AddedToken, GenerationConfig, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 BYTE_OF_CHARACTER = {character: byte for byte, character in bytes_to_unicode().items()}  # GPT-2's byte alphabet
@@ -36,7 +36,7 @@ class Vocabulary:
         This is circuit-tracer's convention. Models put unusual activations on the first position, and a special token
         keeps them off the first word.
         """
-        first = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
+        first = (self._role("bos"), self._role("eos"))
         return [token for token in first if token is not None][:1]
 
     def prefix_of(self, ids: Sequence[int]) -> list[int]:
@@ -64,7 +64,7 @@ class Vocabulary:
         raise ValueError(f"{text!r} {problem} of this model: {pieces}. {remedy}")
 
     def _has_unknown(self, ids: list[int], text: str) -> bool:
-        return self.tokenizer.unk_token_id in ids and text != self.tokenizer.unk_token
+        return self._role("unk") in ids and text != self.tokenizer.unk_token
 
     # ---------------------------------------------------------------- from an id to what it stands for
 
@@ -76,7 +76,7 @@ class Vocabulary:
         added = self._added.get(token)
         if added is not None and (added.special or self._byte_level):
             return added.content.encode()
-        spelled = added.content if added is not None else self.tokenizer.convert_ids_to_tokens(token)
+        spelled = added.content if added is not None else self._spelled(token)
         if spelled is None:  # embedding rows beyond the tokenizer's vocabulary, kept for speed on GPUs
             return b""
         if self._byte_level and all(character in BYTE_OF_CHARACTER for character in spelled):
@@ -89,13 +89,17 @@ class Vocabulary:
     def token_text(self, token: int) -> str:
         """An id as readable text; bytes that are only part of a character as `<0xE6>`, ids that no text has as
         `<unused 329>`."""
-        if token not in self._added and self.tokenizer.convert_ids_to_tokens(token) is None:
+        if token not in self._added and self._spelled(token) is None:
             return f"<unused {token}>"
         text = self.token_bytes(token).decode("utf-8", errors="surrogateescape")
         return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
 
+    def _spelled(self, token: int) -> str | None:
+        """A token as the vocabulary's file spells it; None beyond its end."""
+        return self.tokenizer.convert_ids_to_tokens([token])[0]
+
     @cached_property
-    def _added(self):
+    def _added(self) -> dict[int, AddedToken]:
         """Tokens that are found in a text before it is cut up, by id. transformers makes the table anew each time."""
         return dict(self.tokenizer.added_tokens_decoder)
 
@@ -110,11 +114,16 @@ class Vocabulary:
     @cached_property
     def special_ids(self) -> set[int]:
         """The ids of special tokens, also of control tokens that have no role, such as <|im_start|> in Qwen."""
-        return set(self.tokenizer.all_special_ids) | {token for token, added in self._added.items() if added.special}
+        with_role: list[int] = getattr(self.tokenizer, "all_special_ids", [])
+        return set(with_role) | {token for token, added in self._added.items() if added.special}
 
     @property
     def end_ids(self) -> set[int]:
         """The ids that end a text, by the generation settings and by the tokenizer."""
         ends = self.generation.eos_token_id if self.generation is not None else None
         several = ends if isinstance(ends, list | tuple) else [ends]
-        return {token for token in (*several, self.tokenizer.eos_token_id) if token is not None}
+        return {token for token in (*several, self._role("eos")) if token is not None}
+
+    def _role(self, name: str) -> int | None:
+        """The id of the token that begins ("bos") or ends a text ("eos"), or stands for the unknown ("unk")."""
+        return getattr(self.tokenizer, f"{name}_token_id")

@@ -1,14 +1,19 @@
 """How much is left unexplained for how few features? Transcoders of growing sparsity, cross-layer beside per-layer: the
 plot by which papers compare them (Ameisen et al. 2025; Circuits Research Landscape, August 2025)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 from tqdm.auto import tqdm
 
 from ..graphs.attribution import attribute
+from ..models import LanguageModel
+from ..text.rows import Texts
 from ..transcoders.evaluation import AFFINE, MEAN, evaluate_transcoder
 from ..transcoders.training.train import KINDS, TrainingRun, train_transcoder
 
@@ -22,7 +27,7 @@ class Frontier:
     """Transcoders of growing sparsity, measured alike.
 
     table: one row a run: kind, k (with JumpReLU: sparsity), L0 (features on per token, over all layers), NMSE, top-1,
-    KL and dead as in `ik.evaluate_transcoder`, replacement and completeness (means over the prompts' graphs).
+        KL and dead as in `ik.evaluate_transcoder`, replacement and completeness (means over the prompts' graphs).
     baselines: NMSE, top-1, KL and loss of an affine map and of the mean output in place of every MLP.
     runs: the TrainingRun of each row, by (kind, k).
     """
@@ -31,10 +36,8 @@ class Frontier:
     baselines: pd.DataFrame
     runs: dict[tuple[str, float], TrainingRun]
 
-    def show(self):
-        """A plotly figure: L0 against NMSE, with the baselines as dashed lines, and against the replacement score."""
-        from plotly.subplots import make_subplots
-
+    def show(self) -> go.Figure:
+        """L0 against NMSE, with the baselines as dashed lines, and against the replacement score."""
         figure = make_subplots(rows=1, cols=2, subplot_titles=list(PANELS.values()), horizontal_spacing=0.12)
         ends, setting = [self.table["L0"].min(), self.table["L0"].max()], self.table.columns[1]
         for (name, nmse), dash in zip(self.baselines["NMSE"].items(), ("dash", "dot")):
@@ -53,27 +56,27 @@ class Frontier:
         figure.update_yaxes(type="log", tickvals=TICKS, row=1, col=1)
         return figure.update_layout(template="plotly_white", height=420, legend={"orientation": "h", "y": -0.25})
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.table.to_string(index=False)}\n\n{self.baselines.to_string()}"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         short = "{:.3g}".format
         return self.table.to_html(index=False, float_format=short) + self.baselines.to_html(float_format=short)
 
 
 def frontier(
-    model,
-    texts,
-    held_out,
-    prompts: list[str],
-    ks=(2, 4, 8, 16),
-    kinds=KINDS,
+    model: LanguageModel,
+    texts: Texts,
+    held_out: Texts,
+    prompts: Sequence[str],
+    ks: Sequence[int] = (2, 4, 8, 16),
+    kinds: Sequence[Literal["cross-layer", "per-layer"]] = KINDS,
     *,
-    activation: str = "topk",
-    sparsities=(0.5, 1, 2, 4),
+    activation: Literal["topk", "batchtopk", "jumprelu"] = "topk",
+    sparsities: Sequence[float] = (0.5, 1, 2, 4),
     steps: int = 1000,
     checkpoint: str | Path | None = None,
-    **training,
+    **training: Any,
 ) -> Frontier:
     """Trains one transcoder of each kind at each k on `texts`, and measures all of them alike: on `held_out` texts
     (`ik.evaluate_transcoder`) and on the attribution graphs of `prompts`, not pruned.
@@ -84,6 +87,9 @@ def frontier(
 
     Interrupting (the stop button) returns the runs that were finished. Raises TypeError for texts that can be read only
     once, ValueError where there is no prompt, and what training, evaluation and attribution raise.
+
+    >>> found = ik.studies.frontier(model, texts, held_out, ["The capital of Texas is"], ks=(4, 16), n_features=512)
+    >>> found.show()
     """
     if isinstance(texts, Iterator) or isinstance(held_out, Iterator):
         raise TypeError("each run reads the texts again: give a list, a file or a data set, not a generator")

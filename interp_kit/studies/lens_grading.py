@@ -3,73 +3,97 @@
 import html
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, SupportsIndex
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ..features import FeatureStore
 from ..graphs import attribute
-from ..lenses.components.attention import attention_patterns
-from ..lenses.components.decomposition import decompose
-from ..lenses.components.logit_lens import logit_lens
-from ..lenses.tokens.comparison import important
-from ..lenses.tokens.token_attribution import explain_tokens
+from ..lenses import attention_patterns, decompose, explain_tokens, logit_lens
+from ..lenses.tokens.methods import Method
+from ..lenses.tokens.words import first_token, word_mask
+from ..models import LanguageModel
+from ..transcoders import CrossLayerTranscoder
 from ..widgets.text_table import text_table
+from ..worlds.geography import Geography
 
-METHODS = ("occlusion", "shapley", "integrated_gradients", "input_x_gradient", "rollout")
-SURE = 0.5
+METHODS: tuple[Method, ...] = ("occlusion", "shapley", "integrated_gradients", "input_x_gradient", "rollout")
+SURE = 0.5  # of the likeliest token
 
 
 @dataclass(repr=False)
 class LensGrades:
-    """table: a row a claim: lens, claim (what counts as right), right (share of the questions), n, CPU seconds (for one
-    question), wrong (a question on which it was). answers: DataFrame [question, claim] of booleans."""
+    """What `grade_lenses` found.
+
+    table: a row a claim, by `lens`: claim (what counts as correct), accuracy (share of the questions), n, CPU seconds
+        (for one question), wrong (the prompt of a question on which it was, or "").
+    answers: [question, (lens, claim)], whether it was correct.
+    """
 
     table: pd.DataFrame
     answers: pd.DataFrame
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LensGrades({len(self.answers)} questions)\n{self.table.drop(columns='wrong').to_string()}"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         head = html.escape(f"{len(self.answers)} questions that training never asked, about cities")
         return f"<p>{head}</p>{text_table(self.table.reset_index())}"
 
 
-def grade_lenses(model, world, transcoder, features, labels, n: int = 100, seed: int = 0) -> LensGrades:
+def grade_lenses(
+    model: LanguageModel,
+    world: Geography,
+    transcoder: CrossLayerTranscoder,
+    features: FeatureStore,
+    labels: pd.DataFrame,
+    n: int = 100,
+    seed: int = 0,
+) -> LensGrades:
     """Grades the lenses on n of `world.why_questions`: why this answer rather than that about another place? The city
     decides, and its place is the step in between.
 
     The log-probabilities are also asked about as many cities that do not exist, where a model should not be sure.
+    transcoder, features, labels: for the attribution graphs and their names. seed: of the choice of questions.
+
+        ik.studies.grade_lenses(model, world, transcoder, features, labels, n=4)
 
     Raises ValueError for n below 1.
     """
     if n < 1:
         raise ValueError(f"n={n}: expected at least one question")
-    questions = world.why_questions(2 * n, seed)
-    questions = questions[questions["about"] == "city"].reset_index(drop=True)
-    invented = invented_cities(world, n, seed)
-    claims = _claims(model, transcoder, features, labels, dict(zip(questions["city"], invented)))
-    answers, seconds = {}, {}
-    with tqdm(total=n * len(claims), desc="lens trial", leave=False) as bar:
-        for (lens, claim), check in claims.items():
-            start, answers[lens, claim] = time.process_time(), []
-            for question in questions.itertuples():
-                answers[lens, claim].append(bool(check(question)))
+    table = world.why_questions(2 * n, seed)
+    table = table[table["about"] == "city"][list(Question._fields)]
+    questions = [Question(*row) for row in table.itertuples(index=False, name=None)]
+    prompts, cities = list(table["prompt"]), list(table["city"])
+    invented = dict(zip(cities, invented_cities(world, n, seed)))
+    claims = _Grader(model, transcoder, features, labels, invented).claims()
+    answers, rows = {}, []
+    with tqdm(total=n * len(claims), desc="grading lenses", leave=False) as bar:
+        for (lens, claim), is_correct in claims.items():
+            start, correct = time.process_time(), []
+            for question in questions:
+                correct.append(bool(is_correct(question)))
                 bar.update()
-            seconds[lens, claim] = (time.process_time() - start) / n
-    answers = pd.DataFrame(answers, index=questions["prompt"])
-    rows = [
-        {"lens": at[0], "claim": at[1], "right": right.mean(), "n": n, "CPU seconds": seconds[at],
-         "wrong": next((prompt for prompt, yes in right.items() if not yes), "")}
-        for at, right in answers.items()
-    ]  # fmt: skip
-    return LensGrades(pd.DataFrame(rows).set_index("lens"), answers)
+            seconds = (time.process_time() - start) / n
+            wrong = "" if all(correct) else prompts[correct.index(False)]
+            answers[lens, claim] = correct
+            rows.append(
+                {"lens": lens, "claim": claim, "accuracy": np.mean(correct), "n": n, "CPU seconds": seconds,
+                 "wrong": wrong}
+            )  # fmt: skip
+    return LensGrades(pd.DataFrame(rows).set_index("lens"), pd.DataFrame(answers, index=table["prompt"]))
 
 
-def invented_cities(world, n: int, seed: int = 0) -> list[str]:
+def invented_cities(world: Geography, n: int, seed: int = 0) -> list[str]:
     """The beginning of one real city's name with the end of another's; none is a city or a place of the world."""
-    rng, found = random.Random(f"invented-{seed}"), []
+    rng = random.Random(f"invented-{seed}")
+    found: list[str] = []
     names = [city for city in world.place_of if city.isalpha() and len(city) > 4]
     while len(found) < n:
         a, b = rng.sample(names, 2)
@@ -79,59 +103,87 @@ def invented_cities(world, n: int, seed: int = 0) -> list[str]:
     return found
 
 
-def _claims(model, transcoder, features, labels, invented):
-    """{(lens, claim): question -> whether it is right}."""
+class Question(NamedTuple):
+    """One of `world.why_questions`: why target rather than contrast?
 
-    def first(text):
-        return model.tokenizer.encode(text, add_special_tokens=False)[0]
+    The city decides, and its place is the step in between.
+    """
 
-    def pair(q):
-        return first(q.target), first(q.contrast)
+    prompt: str
+    target: str
+    contrast: str
+    city: str
+    place: str
 
-    def sure(prompt):
-        return model.next_tokens(prompt, 1)["probability"].iloc[0] >= SURE
 
-    def at_city(q, position):
-        return important(model, q.prompt, [q.city])[position]
+@dataclass
+class _Grader:
+    """What each lens is asked about a question. Every method says whether its lens is right.
 
-    def lens_names_place(q):
-        place = model.tokens([first(" " + q.place)])[0]
-        return logit_lens(model, q.prompt).tokens.iloc[:, -1].eq(place).any()
+    invented: for each city one that does not exist.
+    """
 
-    def heads_bring_city(q):
-        found = decompose(model, q.prompt, *pair(q))
-        heads = found.table["head"].notna().to_numpy()
-        return at_city(q, int(found.sources[heads].sum().to_numpy().argmax()))
+    model: LanguageModel
+    transcoder: CrossLayerTranscoder
+    features: FeatureStore
+    labels: pd.DataFrame
+    invented: dict[str, str]
 
-    def moved_from_city(q):
-        return at_city(q, int(attention_patterns(model, q.prompt).strongest(k=1)["position"].iloc[0]))
+    def claims(self) -> dict[tuple[str, str], Callable[[Question], bool]]:
+        """{(lens, what counts as correct): the method that tells}"""
+        return {
+            ("log-probabilities", "sure (half or more) of the right answer"): self.sure_of_answer,
+            ("log-probabilities", "not sure when the city is invented"): self.unsure_of_invented_city,
+            ("logit lens", "names the place after some layer"): self.logit_lens_names_place,
+            ("decomposition", "heads brought most from the city"): self.heads_bring_city,
+            ("attention", "most is moved to the end from the city"): self.attention_moves_city,
+            **{
+                ("token attribution", f"{method}: the city is highest"): partial(self.city_is_highest, method=method)
+                for method in METHODS
+            },
+            ("chain of thought", "says the right place when asked first"): self.says_place,
+            ("attribution graph", "a feature named after the place is in it"): self.graph_names_place,
+        }
 
-    def highest_is_city(method):
-        def check(q):
-            found = explain_tokens(model, q.prompt, *pair(q), method=method)
-            values = pd.Series(found.values)
-            return at_city(q, slice(-len(values), None))[values.idxmax()]
+    def sure_of_answer(self, question: Question) -> bool:
+        best = self.model.next_tokens(question.prompt, 1)
+        return best.index[0] == first_token(self.model, question.target) and best["probability"].iloc[0] >= SURE
 
-        return check
+    def unsure_of_invented_city(self, question: Question) -> bool:
+        prompt = question.prompt.replace(question.city, self.invented[question.city])
+        return self.model.next_tokens(prompt, 1)["probability"].iloc[0] < SURE
 
-    def graph_names_place(q):
-        graph = attribute(model, transcoder, q.prompt).annotate(features, labels).prune()
-        return (graph.nodes["label"] == q.place).any()
+    def logit_lens_names_place(self, question: Question) -> bool:
+        place = self.model.tokens([first_token(self.model, " " + question.place)])[0]
+        return place in set(logit_lens(self.model, question.prompt).tokens.iloc[:, -1])
 
-    def says_place(q):
-        return model.complete(f"{q.city} is a city in", max_new_tokens=8, stop=".").strip() == q.place
+    def heads_bring_city(self, question: Question) -> bool:
+        target, contrast = self._asked(question)
+        found = decompose(self.model, question.prompt, target, contrast)
+        return self._is_city(question, found.heads_by_source().to_numpy().argmax())
 
-    return {
-        ("log-probabilities", "sure (half or more) of the right answer"): lambda q: (
-            sure(q.prompt) and model.next_tokens(q.prompt, 1).index[0] == first(q.target)
-        ),
-        ("log-probabilities", "not sure when the city is invented"): lambda q: (
-            not sure(q.prompt.replace(q.city, invented[q.city]))
-        ),
-        ("logit lens", "names the place after some layer"): lens_names_place,
-        ("decomposition", "heads brought most from the city"): heads_bring_city,
-        ("attention", "most is moved to the end from the city"): moved_from_city,
-        **{("token attribution", f"{m}: the city is highest"): highest_is_city(m) for m in METHODS},
-        ("chain of thought", "says the right place when asked first"): says_place,
-        ("attribution graph", "a feature named after the place is in it"): graph_names_place,
-    }
+    def attention_moves_city(self, question: Question) -> bool:
+        strongest = attention_patterns(self.model, question.prompt).strongest(k=1)
+        return self._is_city(question, strongest["position"].iloc[0])
+
+    def city_is_highest(self, question: Question, method: Method) -> bool:
+        target, contrast = self._asked(question)
+        values = explain_tokens(self.model, question.prompt, target, contrast, method=method).values
+        return self._is_city(question, np.argmax(values) - len(values))  # the first positions may have no value
+
+    def says_place(self, question: Question) -> bool:
+        said = self.model.complete(f"{question.city} is a city in", max_new_tokens=8, stop=".")
+        return said.strip() == question.place
+
+    def graph_names_place(self, question: Question) -> bool:
+        graph = attribute(self.model, self.transcoder, question.prompt)
+        nodes = graph.annotate(self.features, self.labels).prune().nodes
+        return question.place in set(nodes["label"])
+
+    def _asked(self, question: Question) -> tuple[int, int]:
+        """The first tokens of the two answers."""
+        return first_token(self.model, question.target), first_token(self.model, question.contrast)
+
+    def _is_city(self, question: Question, position: SupportsIndex) -> bool:
+        """Whether the token at a position is the city's, or a part of it."""
+        return bool(word_mask(self.model, question.prompt, [question.city])[position])

@@ -6,18 +6,28 @@ More features than dimensions, each seldom on. Trained to rebuild x, the model k
 not at right angles: more fit in, at the price that each disturbs some others a little.
 """
 
+from dataclasses import dataclass
+
 import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-STEPS, BATCH, RATE = 2000, 512, 1e-2
+STEPS, BATCH_SIZE, LEARNING_RATE = 2000, 512, 1e-2
 
 
+@dataclass(repr=False)
 class ToySuperposition:
-    """The trained toy: `W` [dimension, feature] and `b` [feature]; `loss` is that of the end."""
+    """The trained toy.
 
-    def __init__(self, W, b, loss, sparsity):
-        self.W, self.b, self.loss, self.sparsity = W, b, loss, sparsity
+    W [dimension, feature], b [feature]: what was trained.
+    loss: at the end.
+    sparsity: the share of inputs in which a feature is off.
+    """
+
+    W: torch.Tensor
+    b: torch.Tensor
+    loss: float
+    sparsity: float
 
     @property
     def table(self) -> pd.DataFrame:
@@ -44,7 +54,7 @@ class ToySuperposition:
         )  # fmt: skip
         return figure
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         n = int((self.W.norm(dim=0) > 0.5).sum())
         return f"ToySuperposition({n} of {self.W.shape[1]} features kept in {len(self.W)} dimensions)"
 
@@ -56,15 +66,17 @@ def toy_superposition(
 
     sparsity: the share of inputs in which a feature is off; 0 is dense.
     decay: each feature matters so much less than the one before it.
+
+    >>> ik.studies.toy_superposition(n_features=5, n_dimensions=2, sparsity=0.95).show()
     """
     draw = torch.Generator().manual_seed(seed)
     W = torch.nn.Parameter(0.5 * torch.randn(n_dimensions, n_features, generator=draw))
     b = torch.nn.Parameter(torch.zeros(n_features))
     importance = decay ** torch.arange(n_features)
-    optimiser = torch.optim.Adam([W, b], lr=RATE)
+    optimiser = torch.optim.Adam([W, b], lr=LEARNING_RATE)
     for _ in range(STEPS):
-        on = torch.rand(BATCH, n_features, generator=draw) >= sparsity
-        x = torch.rand(BATCH, n_features, generator=draw) * on
+        on = torch.rand(BATCH_SIZE, n_features, generator=draw) >= sparsity
+        x = torch.rand(BATCH_SIZE, n_features, generator=draw) * on
         loss = (importance * (x - (x @ W.T @ W + b).relu()).pow(2)).sum(1).mean()
         optimiser.zero_grad()
         loss.backward()

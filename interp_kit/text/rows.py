@@ -5,10 +5,8 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the model's room is above this one
-    from ..models import LanguageModel
+from ..models import LanguageModel
 
 WINDOW = 256  # tokens a row; longer texts are cut into several
 AT_ONCE = 256  # texts tokenised in one call
@@ -26,8 +24,9 @@ class TextRows:
     in each epoch, anything else from front to back. Raises TypeError for what is none of these.
     """
 
-    def __init__(self, model: "LanguageModel", texts: Texts, seed: int = 0):
+    def __init__(self, model: LanguageModel, texts: Texts, seed: int = 0):
         self.texts = _source(texts)
+        self.texts_read = 0  # in all epochs so far
         self.seed = seed
         self.restarts = not isinstance(self.texts, Iterator)  # a generator can be read only once
         self.vocabulary = model.vocabulary
@@ -41,6 +40,7 @@ class TextRows:
             texts = map(texts.__getitem__, order)
         strings = map(_text, texts)
         while some := list(islice(strings, AT_ONCE)):
+            self.texts_read += len(some)
             yield from self._rows(some)
 
     def peek(self, n: int) -> list[list[int]]:
@@ -65,7 +65,7 @@ class TextRows:
                 yield row
 
 
-def encode_texts(model: "LanguageModel", texts: Texts) -> list[list[int]]:
+def encode_texts(model: LanguageModel, texts: Texts) -> list[list[int]]:
     """All rows of `texts`, in their order. Raises ValueError when there is nothing to read, TypeError as `TextRows`."""
     rows = list(TextRows(model, texts).epoch())
     if not rows:
@@ -91,9 +91,10 @@ def _source(texts: Texts) -> Iterable[str | Mapping[str, object]]:
 
 def _text(item: str | Mapping[str, object]) -> str:
     if isinstance(item, Mapping):
-        if not isinstance(item.get("text"), str):
+        text = item.get("text")
+        if not isinstance(text, str):
             raise TypeError(f"a row has no 'text', only {', '.join(map(repr, item))}: rename the column")
-        return item["text"]
+        return text
     if not isinstance(item, str):
         raise TypeError(f"texts should give strings, or rows with a 'text', got {type(item).__name__}")
     return item

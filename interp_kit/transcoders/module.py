@@ -214,7 +214,9 @@ class CrossLayerTranscoder(nn.Module):
         kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
         rule = {"topk": f"top {c.k}", "jumprelu": "JumpReLU", "relu": "ReLU"}[c.activation]
         kind += ", skip" if c.skip else ""
-        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.counts):,} features, {rule})"
+        return (
+            f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.n_features_per_layer):,} features, {rule})"
+        )
 
     def _repr_html_(self):
         from html import escape

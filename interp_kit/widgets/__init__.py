@@ -1,7 +1,17 @@
 """What a notebook shows: plain data in, a view out. Nothing here imports torch or the rest of interp_kit."""
 
-from .feature_card import FeatureBrowser, FeatureCard
+from .feature_card import FeatureBrowser, FeatureCard, FeatureCardData, FeatureRow
+from .graph_data import GraphData
 from .graph_svg import graph_svg
 from .graph_view import GraphView, graph_page
 
-__all__ = ["FeatureBrowser", "FeatureCard", "GraphView", "graph_page", "graph_svg"]
+__all__ = [
+    "FeatureBrowser",
+    "FeatureCard",
+    "FeatureCardData",
+    "FeatureRow",
+    "GraphData",
+    "GraphView",
+    "graph_page",
+    "graph_svg",
+]

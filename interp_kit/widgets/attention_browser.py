@@ -1,13 +1,21 @@
 """Look through the heads of a model, one heat map at a time."""
 
+from collections.abc import Callable
+
 import ipywidgets as widgets
+import plotly.graph_objects as go
 
 
 class AttentionBrowser(widgets.VBox):
-    """Controls for layer, head and view above the figure that `draw(layer, head, weighted)` makes; head is None for all
-    together."""
+    """Controls for layer, head and view above a figure.
 
-    def __init__(self, draw, n_layers: int, n_heads: int):
+    draw: called as `draw(layer, head, weighted)`, returns the figure; head is None for all heads together. weighted: by
+    what the head moves, rather than what it looks at.
+
+    >>> AttentionBrowser(patterns.show, n_layers=6, n_heads=4)
+    """
+
+    def __init__(self, draw: Callable[[int, int | None, bool], go.Figure], n_layers: int, n_heads: int) -> None:
         self._draw = draw
         self.layer = widgets.IntSlider(0, 0, n_layers - 1, description="layer", continuous_update=False)
         heads = [("all", None), *((str(h), h) for h in range(n_heads))]
@@ -20,6 +28,6 @@ class AttentionBrowser(widgets.VBox):
         super().__init__([widgets.HBox([self.layer, self.head, self.weighted]), self._figure])
         self._show()
 
-    def _show(self, _=None):
-        figure = self._draw(self.layer.value, self.head.value, self.weighted.value)
+    def _show(self, _: object = None) -> None:
+        figure = self._draw(self.layer.value, self.head.value, bool(self.weighted.value))
         self._figure.outputs = ({"output_type": "display_data", "data": figure._repr_mimebundle_(), "metadata": {}},)

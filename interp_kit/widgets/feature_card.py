@@ -1,27 +1,54 @@
-"""A feature at a glance: where it fires, what it promotes, its label and what that is worth; and a browser."""
+"""A feature at a glance: where it fires, whose logits it raises, its label and what that is worth; and a browser."""
 
 import html
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import ipywidgets as widgets
 import jinja2
+import traitlets
+
+from .colours import shade
+from .graph_data import FeatureExample
 
 _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
     (Path(__file__).parent / "feature_card.html").read_text(encoding="utf-8")
 )
-BLUE, ORANGE = (0, 114, 178), (213, 94, 0)  # above 0, below 0
-SHOWN = 200  # features listed at once
+LARGEST_OPACITY = 0.6  # of the colour of the largest activation
+LISTED_FEATURES = 200  # at once, in the browser
+
+
+class FeatureCardData(TypedDict):
+    """What a card shows. All but the title may be missing."""
+
+    title: str
+    label: NotRequired[str | None]
+    evidence: NotRequired[str | None]
+    facts: NotRequired[Mapping[str, object]]
+    histogram: NotRequired[Sequence[int]]  # counts, from weak to strong
+    lists: NotRequired[Mapping[str, Sequence[str]]]  # tokens, by the list's name
+    groups: NotRequired[Mapping[str, Sequence[FeatureExample]]]  # examples, by the group's name
+    nodes: NotRequired[Sequence[str]]  # ids in a graph
+
+
+class FeatureRow(TypedDict):
+    """A feature in the browser's list. `search` is the text that is searched."""
+
+    layer: int
+    feature: int
+    label: str
+    search: str
 
 
 class FeatureCard:
     """One feature as a card, shown by a notebook.
 
-    data: {"title": str, "label": str, "evidence": str, "facts": {name: value}, "histogram": [counts], "lists":
-    {name: [tokens]}, "groups": {name: [{"tokens": [str], "activations": [float]}]}, "nodes": [ids]}; all but the title
-    may be missing.
+    >>> FeatureCard({"title": "layer 1, feature 2", "label": "Texas", "lists": {"promotes": [" Austin"]}})
+    FeatureCard(layer 1, feature 2, Texas)
     """
 
-    def __init__(self, data: dict):
+    def __init__(self, data: FeatureCardData) -> None:
         self.data = data
 
     def _repr_html_(self) -> str:
@@ -39,18 +66,21 @@ class FeatureCard:
             nodes=data.get("nodes") or [],
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"FeatureCard({self.data['title']}, {self.data.get('label') or 'no label'})"
 
 
 class FeatureBrowser(widgets.VBox):
     """All features of a store: search them, look at one, name it.
 
-    rows: [{"layer": int, "feature": int, "label": str, "search": str}]; card(layer, feature) gives a `FeatureCard`'s
-    data. What the reader types into "your label" is in `labels`: {(layer, feature): text}.
+    card: called as `card(layer, feature)`, returns the data of a `FeatureCard`. What the reader types into "your label"
+    is in `labels`: {(layer, feature): text}.
+
+    >>> browser = FeatureBrowser([{"layer": 1, "feature": 2, "label": "Texas", "search": "Texas Dallas"}], card)
+    >>> browser.selected = (1, 2)
     """
 
-    def __init__(self, rows: list[dict], card):
+    def __init__(self, rows: Sequence[FeatureRow], card: Callable[[int, int], FeatureCardData]) -> None:
         self._rows, self._card = rows, card
         self.labels: dict[tuple[int, int], str] = {}
         layers = sorted({row["layer"] for row in rows})
@@ -71,11 +101,15 @@ class FeatureBrowser(widgets.VBox):
 
     @property
     def selected(self) -> tuple[int, int] | None:
-        """(layer, feature) of the card that is open; settable."""
+        """(layer, feature) of the card that is open; settable. Raises ValueError where there is no such feature.
+
+        >>> browser.selected
+        (1, 2)
+        """
         return self._list.value
 
     @selected.setter
-    def selected(self, at):
+    def selected(self, at: tuple[int, int]) -> None:
         if at not in {(row["layer"], row["feature"]) for row in self._rows}:
             raise ValueError(f"{at!r} is not one of the {len(self._rows):,} features here: expected (layer, feature)")
         self._search.value, self._layer.value = "", at[0]
@@ -83,40 +117,41 @@ class FeatureBrowser(widgets.VBox):
             self._list.options = [(f"{at[0]}/{at[1]}", at), *self._list.options]
         self._list.value = at
 
-    def _find(self, _=None):
+    def _find(self, _: object = None) -> None:
         wanted, layer = self._search.value.strip().lower(), self._layer.value
         found = [
             row for row in self._rows if (layer is None or row["layer"] == layer) and wanted in row["search"].lower()
         ]
-        self._count.value = html.escape(f"{len(found):,} features" + (f", the first {SHOWN}" * (len(found) > SHOWN)))
+        more = f", the first {LISTED_FEATURES}" if len(found) > LISTED_FEATURES else ""
+        self._count.value = html.escape(f"{len(found):,} features{more}")
         self._list.options = [
             (f"{row['layer']}/{row['feature']}  {row['label']}", (row["layer"], row["feature"]))
-            for row in found[:SHOWN]
+            for row in found[:LISTED_FEATURES]
         ]
 
-    def _show(self, _=None):
+    def _show(self, _: object = None) -> None:
         at = self._list.value
         self._view.value = FeatureCard(self._card(*at))._repr_html_() if at else ""
-        self._label.value = self.labels.get(at, "")
+        self._label.value = self.labels.get(at, "") if at else ""
 
-    def _keep(self, change):
+    def _keep(self, change: traitlets.Bunch) -> None:
         if self._list.value and change.new.strip():
             self.labels[self._list.value] = change.new.strip()
 
 
-def _heat(example):
+def _heat(example: FeatureExample) -> list[tuple[str, str, str, bool]]:
     """[(token, colour, tip, is it the peak)] with the colour's depth by the share of the highest."""
     tokens, active = example["tokens"], [float(a) for a in example["activations"]]
     highest = max(map(abs, active), default=0) or 1
     peak = max(range(len(active)), key=lambda i: abs(active[i]), default=None)
     cells = []
     for i, (token, a) in enumerate(zip(tokens, active)):
-        r, g, b = BLUE if a >= 0 else ORANGE
-        cells.append((token, f"rgba({r},{g},{b},{abs(a) / highest * 0.6:.2f})", f"{a:.3g}", i == peak and a != 0))
+        colour = shade(a, abs(a) / highest * LARGEST_OPACITY)
+        cells.append((token, colour, f"{a:.3g}", i == peak and a != 0))
     return cells
 
 
-def _bars(counts):
+def _bars(counts: Sequence[int]) -> list[tuple[float, str]]:
     """(height in percent, tip) for the bins between the first and the last that hold something."""
     used = [i for i, n in enumerate(counts) if n]
     if not used:
@@ -125,9 +160,9 @@ def _bars(counts):
     return [(max(100 * n / max(shown), 2 if n else 0), f"{n:,} tokens") for n in shown]
 
 
-def _visible(token):
+def _visible(token: str) -> str:
     return token if token.strip() else repr(token)
 
 
-def _short(value):
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

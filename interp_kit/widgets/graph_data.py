@@ -1,116 +1,143 @@
-"""The plain dict that the attribution-graph views draw, and the check that it is one.
+"""The plain data that the attribution-graph views draw, as types, and the check at the door.
 
-{"title": str, "prompt": str,
- "tokens": [str],                    one per position
- "n_layers": int,
- "scores": {name: float},            may be empty
- "nodes": [{"id": str,
-            "kind": "embedding" | "feature" | "error" | "logit",
-            "layer": int,            embeddings -1, logits n_layers
-            "position": int,
-            "feature": int | None,   index in its layer
-            "label": str,
-            "activation": float | None, "bias": float | None,
-            "influence": float,      fraction of the total
-            "cumulative": float,     summed influence down to this node's rank; small = important
-            "probability": float | None,      logits only
-            "concept": str | None,
-            "examples": [{"tokens": [str], "activations": [float]}],
-            "promotes": [str], "suppresses": [str]}],
- "edges": [[source, target, weight]],         indices into nodes, signed weight
- "supernodes": [{"name": str, "nodes": [id]}]}
+`GraphView`, `graph_page` and `graph_svg` call `check_graph` on what they are given. Everything behind them trusts it.
 """
 
 import math
+from collections.abc import Collection
+from typing import Literal, TypedDict, cast, get_args, get_origin
 
-KINDS = ("embedding", "feature", "error", "logit")
-GRAPH_KEYS = {
-    "title": str,
-    "prompt": str,
-    "tokens": list,
-    "n_layers": int,
-    "scores": dict,
-    "nodes": list,
-    "edges": list,
-    "supernodes": list,
-}
-NODE_KEYS = (
-    "id",
-    "kind",
-    "layer",
-    "position",
-    "feature",
-    "label",
-    "activation",
-    "bias",
-    "influence",
-    "cumulative",
-    "probability",
-    "concept",
-    "examples",
-    "promotes",
-    "suppresses",
-)
+NodeKind = Literal["embedding", "feature", "error", "logit"]
+Edge = tuple[int, int, float]  # source and target as indices of `nodes`, and the signed weight; a list is as good
 
 
-def check_graph(data):
-    """Raise ValueError, saying what is wrong and what was expected, unless `data` is a graph as above."""
+class FeatureExample(TypedDict):
+    """A text on which a feature is active: a number for each token."""
+
+    tokens: list[str]
+    activations: list[float]
+
+
+class GraphNode(TypedDict):
+    """One node of a graph."""
+
+    id: str  # not empty, and different from all others
+    kind: NodeKind
+    layer: int  # embeddings -1, logits n_layers
+    position: int  # index of `tokens`
+    feature: int | None  # index in its layer
+    label: str
+    activation: float | None
+    bias: float | None
+    influence: float  # fraction of the total
+    cumulative: float  # summed influence down to this node's rank; small = important
+    probability: float | None  # logits only
+    concept: str | None
+    examples: list[FeatureExample]
+    top_logits: list[str]  # tokens that it raises most
+    bottom_logits: list[str]
+
+
+class Supernode(TypedDict):
+    """Nodes that a reader sees as one."""
+
+    name: str
+    nodes: list[str]  # ids
+
+
+class GraphData(TypedDict):
+    """An attribution graph as plain data: what `AttributionGraph.view_data()` returns. All numbers are Python's own."""
+
+    title: str
+    prompt: str
+    tokens: list[str]  # one for each position, at least one
+    n_layers: int
+    scores: dict[str, float]  # may be empty
+    nodes: list[GraphNode]
+    edges: list[Edge]
+    supernodes: list[Supernode]
+
+
+NODE_KINDS = get_args(NodeKind)
+NODE_KEYS = tuple(GraphNode.__annotations__)
+GRAPH_KEYS = {key: get_origin(kind) or kind for key, kind in GraphData.__annotations__.items()}  # list[str] is a list
+
+
+def check_graph(data: object) -> GraphData:
+    """Returns `data`. Raises ValueError, saying what is wrong and what was expected, unless it is a `GraphData`.
+
+    >>> check_graph({"title": "no more"})
+    ValueError: graph data lacks the key 'prompt'; expected title, prompt, tokens, ...
+    """
     if not isinstance(data, dict):
         raise ValueError(f"graph data must be a dict, got {type(data).__name__}")
     for key, kind in GRAPH_KEYS.items():
         if key not in data:
             raise ValueError(f"graph data lacks the key {key!r}; expected {', '.join(GRAPH_KEYS)}")
-        _expect(
-            isinstance(data[key], kind) and not isinstance(data[key], bool),
-            f"data[{key!r}]",
-            f"a {kind.__name__}",
-            data[key],
-        )
+        good = isinstance(data[key], kind) and not isinstance(data[key], bool)
+        _expect(good, f"data[{key!r}]", f"a {kind.__name__}", data[key])
     _expect(data["n_layers"] > 0, "data['n_layers']", "a positive int", data["n_layers"])
     _expect(len(data["tokens"]) > 0, "data['tokens']", "at least one token", data["tokens"])
     _expect_strings(data["tokens"], "data['tokens']")
     for name, value in data["scores"].items():
         _expect_number(value, f"data['scores'][{name!r}]")
     for i, node in enumerate(data["nodes"]):
-        _check_node(node, f"data['nodes'][{i}]", data)
+        _check_node(node, f"data['nodes'][{i}]", data["n_layers"], len(data["tokens"]))
     ids = [node["id"] for node in data["nodes"]]
     repeated = {name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else ()
     _expect(not repeated, "node ids", "all different", sorted(repeated))
     for i, edge in enumerate(data["edges"]):
         _check_edge(edge, f"data['edges'][{i}]", len(ids))
-    check_supernodes(data["supernodes"], ids)
+    check_supernodes(data["supernodes"], set(ids))
+    return cast(GraphData, data)
 
 
-def check_ids(names, ids, what):
-    """Raise ValueError unless `names` is a list of ids that occur among `ids`."""
-    _expect_strings(names, what)
+def check_ids(names: object, ids: Collection[str], what: str) -> list[str]:
+    """`names` as a list. Raises ValueError, calling them `what`, unless they are a list or tuple of some of `ids`.
+
+    >>> check_ids(["7_1"], {"0_1"}, "pinned")
+    ValueError: pinned names nodes that the graph does not have: ['7_1']
+    """
+    names = _expect_strings(names, what)
     unknown = [name for name in names if name not in ids]
     if unknown:
         raise ValueError(f"{what} names nodes that the graph does not have: {unknown[:5]}")
+    return list(names)
 
 
-def check_supernodes(supernodes, ids):
-    """Raise ValueError unless `supernodes` is a list of {"name": str, "nodes": [id, ...]} over `ids`."""
-    for i, group in enumerate(supernodes):
+def check_supernodes(supernodes: object, ids: Collection[str]) -> list[Supernode]:
+    """`supernodes` as a list. Raises ValueError unless they are a list or tuple of `Supernode`s over `ids`.
+
+    >>> check_supernodes([{"name": "Texas", "nodes": ["7_1"]}], {"0_1"})
+    ValueError: supernodes[0]['nodes'] names nodes that the graph does not have: ['7_1']
+    """
+    groups = supernodes if isinstance(supernodes, (list, tuple)) else [supernodes]
+    for i, group in enumerate(groups):
         what = f"supernodes[{i}]"
-        _expect(
-            isinstance(group, dict) and set(group) == {"name", "nodes"},
-            what,
-            'a dict {"name": str, "nodes": [id, ...]}',
-            group,
-        )
+        if not isinstance(group, dict) or set(group) != {"name", "nodes"}:
+            raise ValueError(f'{what} must be a dict {{"name": str, "nodes": [id, ...]}}, got {_short(group)}')
         _expect(isinstance(group["name"], str), f"{what}['name']", "a str", group["name"])
         check_ids(group["nodes"], ids, f"{what}['nodes']")
+    return cast(list[Supernode], list(groups))
 
 
-def check_threshold(threshold):
-    """Raise ValueError unless `threshold` is a number from 0 to 1."""
-    _expect_number(threshold, "threshold")
-    _expect(0 <= threshold <= 1, "threshold", "between 0 and 1", threshold)
+def check_threshold(threshold: object) -> float:
+    """`threshold` as a float. Raises ValueError unless it is a number from 0 to 1.
+
+    >>> check_threshold(80)
+    ValueError: threshold must be between 0 and 1, got 80
+    """
+    number = _expect_number(threshold, "threshold")
+    _expect(0 <= number <= 1, "threshold", "between 0 and 1", threshold)
+    return float(number)
 
 
-def shown_nodes(data, threshold, kept=()):
-    """Indices of the nodes left at `threshold`: the same rule as in graph_view.js."""
+def shown_nodes(data: GraphData, threshold: float, kept: Collection[str] = ()) -> list[int]:
+    """Indices of the nodes left at `threshold`, with those whose ids are `kept`: the same rule as in graph_view.js.
+
+    >>> [data["nodes"][i]["label"] for i in shown_nodes(data, threshold=0.2)]
+    ['The', ' capital', 'Texas', 'say Austin', ' Austin']
+    """
     return [
         i
         for i, node in enumerate(data["nodes"])
@@ -118,95 +145,81 @@ def shown_nodes(data, threshold, kept=()):
     ]
 
 
-def _check_node(node, what, data):
-    _expect(isinstance(node, dict), what, "a dict", node)
+def _check_node(node: object, what: str, n_layers: int, n_tokens: int) -> None:
+    if not isinstance(node, dict):
+        raise ValueError(f"{what} must be a dict, got {_short(node)}")
     missing = [key for key in NODE_KEYS if key not in node]
     if missing:
         raise ValueError(f"{what} lacks {', '.join(map(repr, missing))}; a node has {', '.join(NODE_KEYS)}")
-    _expect(node["kind"] in KINDS, f"{what}['kind']", f"one of {', '.join(KINDS)}", node["kind"])
+    _expect(node["kind"] in NODE_KINDS, f"{what}['kind']", f"one of {', '.join(NODE_KINDS)}", node["kind"])
     _expect(isinstance(node["id"], str) and node["id"], f"{what}['id']", "a non-empty str", node["id"])
     _expect(isinstance(node["label"], str), f"{what}['label']", "a str", node["label"])
-    _expect(
-        node["concept"] is None or isinstance(node["concept"], str),
-        f"{what}['concept']",
-        "a str or None",
-        node["concept"],
-    )
-    _check_place(node, what, data)
+    good = node["concept"] is None or isinstance(node["concept"], str)
+    _expect(good, f"{what}['concept']", "a str or None", node["concept"])
+    _check_place(node, what, n_layers, n_tokens)
     for key in ("influence", "cumulative"):
         _expect_number(node[key], f"{what}[{key!r}]")
     for key in ("activation", "bias", "probability"):
         if node[key] is not None:
             _expect_number(node[key], f"{what}[{key!r}]")
-    for key in ("promotes", "suppresses"):
+    for key in ("top_logits", "bottom_logits"):
         _expect_strings(node[key], f"{what}[{key!r}]")
     _expect(isinstance(node["examples"], list), f"{what}['examples']", "a list", node["examples"])
     for k, example in enumerate(node["examples"]):
         _check_example(example, f"{what}['examples'][{k}]")
 
 
-def _check_place(node, what, data):
-    n_layers, n_tokens = data["n_layers"], len(data["tokens"])
+def _check_place(node: dict, what: str, n_layers: int, n_tokens: int) -> None:
     low, high = {"embedding": (-1, -1), "logit": (n_layers, n_layers)}.get(node["kind"], (0, n_layers - 1))
-    _expect(
-        _is_int(node["layer"]) and low <= node["layer"] <= high,
-        f"{what}['layer']",
-        f"{low}" if low == high else f"an int from {low} to {high} for a {node['kind']}",
-        node["layer"],
-    )
-    _expect(
-        _is_int(node["position"]) and 0 <= node["position"] < n_tokens,
-        f"{what}['position']",
-        f"an int from 0 to {n_tokens - 1} (one per token)",
-        node["position"],
-    )
-    _expect(
-        node["feature"] is None or _is_int(node["feature"]), f"{what}['feature']", "an int or None", node["feature"]
-    )
+    expected = f"{low}" if low == high else f"an int from {low} to {high} for a {node['kind']}"
+    _expect(_is_index(node["layer"], low, high), f"{what}['layer']", expected, node["layer"])
+    expected = f"an int from 0 to {n_tokens - 1} (one per token)"
+    _expect(_is_index(node["position"], 0, n_tokens - 1), f"{what}['position']", expected, node["position"])
+    good = node["feature"] is None or _is_index(node["feature"], -math.inf, math.inf)
+    _expect(good, f"{what}['feature']", "an int or None", node["feature"])
 
 
-def _check_example(example, what):
-    _expect(
-        isinstance(example, dict) and {"tokens", "activations"} <= set(example),
-        what,
-        'a dict {"tokens": [str], "activations": [float]}',
-        example,
-    )
-    tokens, activations = example["tokens"], example["activations"]
-    _expect_strings(tokens, f"{what}['tokens']")
-    _expect(
-        isinstance(activations, list) and len(activations) == len(tokens) > 0,
-        f"{what}['activations']",
-        f"a list of {len(tokens)} floats, one per token, at least one",
-        activations,
-    )
+def _check_example(example: object, what: str) -> None:
+    if not isinstance(example, dict) or not {"tokens", "activations"} <= set(example):
+        raise ValueError(f'{what} must be a dict {{"tokens": [str], "activations": [float]}}, got {_short(example)}')
+    tokens, activations = _expect_strings(example["tokens"], f"{what}['tokens']"), example["activations"]
+    good = isinstance(activations, list) and len(activations) == len(tokens) > 0
+    expected = f"a list of {len(tokens)} floats, one per token, at least one"
+    _expect(good, f"{what}['activations']", expected, activations)
     for value in activations:
         _expect_number(value, f"{what}['activations']")
 
 
-def _check_edge(edge, what, n_nodes):
-    _expect(isinstance(edge, (list, tuple)) and len(edge) == 3, what, "[source, target, weight]", edge)
+def _check_edge(edge: object, what: str, n_nodes: int) -> None:
+    if not isinstance(edge, (list, tuple)) or len(edge) != 3:
+        raise ValueError(f"{what} must be [source, target, weight], got {_short(edge)}")
     for end in edge[:2]:
-        _expect(_is_int(end) and 0 <= end < n_nodes, what, f"node indices from 0 to {n_nodes - 1}", edge)
+        _expect(_is_index(end, 0, n_nodes - 1), what, f"node indices from 0 to {n_nodes - 1}", edge)
     _expect_number(edge[2], what)
 
 
-def _is_int(value):
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_index(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _expect(good, what, expected, got):
+def _expect(good: object, what: str, expected: str, got: object) -> None:
     if not good:
-        text = repr(got)
-        raise ValueError(f"{what} must be {expected}, got {text if len(text) <= 80 else text[:77] + '...'}")
+        raise ValueError(f"{what} must be {expected}, got {_short(got)}")
 
 
-def _expect_number(value, what):
+def _expect_number(value: object, what: str) -> float:
     # plain numbers only: numpy scalars and NaN would fail later, inside the browser's JSON
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    _expect(good, what, "a finite Python number", value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    raise ValueError(f"{what} must be a finite Python number, got {_short(value)}")
 
 
-def _expect_strings(values, what):
+def _expect_strings(values: object, what: str) -> list[str]:
     good = isinstance(values, (list, tuple)) and all(isinstance(value, str) for value in values)
     _expect(good, what, "a list of str", values)
+    return cast(list[str], values)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -6,60 +6,78 @@ presentation attributes: they survive where style sheets are stripped, and a con
 
 import math
 import re
-from collections import defaultdict
+from collections.abc import Collection, Sequence
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
-from .graph_data import check_graph, check_threshold, shown_nodes
+from .colours import BLUE, ORANGE
+from .geometry import GEOMETRY, Measures, Placement, arrange, measure, place_labels
+from .graph_data import GraphData, GraphNode, NodeKind, check_graph, check_ids, check_threshold, shown_nodes
 
-BLUE, ORANGE, GOLD = "#0072B2", "#D55E00", "#F2C14E"
-INK, QUIET, LINE, NODE, PALE = "#1d2733", "#5b6673", "#dde1e6", "#85909c", "#bcc3ca"
+# As in graph_view.css, which has a dark set as well.
+INK, QUIET, LINE, NODE, PALE, GOLD = "#1d2733", "#5b6673", "#dde1e6", "#85909c", "#bcc3ca", "#F2C14E"
 SANS, MONO = "Helvetica, Arial, sans-serif", "Menlo, Consolas, monospace"
-PITCH, PER_LINE, AXIS, ROOM = 24, 5, 56, 860  # as in graph_view.js; ROOM is the width columns share at least
-EDGES, LABELS = 200, 60
-MARKS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
+LEAST_PLOT = 860  # width that the columns share at least
+RIGHT_MARGIN, LEGEND_HEIGHT = 10, 42
+WHITE_SPACE_SIGNS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 
-def graph_svg(data, threshold=0.8, kept=()):
+def graph_svg(data: GraphData, threshold: float = 0.8, kept: Collection[str] = ()) -> str:
     """The graph as one `<svg role="img">` string: nodes at `threshold`, the strongest edges, labels, legend.
 
     kept: ids that are drawn whatever the threshold, and filled as pinned.
-    Raises ValueError where `data` is not a graph (see `graph_data`) or `threshold` is not in 0..1.
+    Raises ValueError where `data` is not a graph (see `graph_data`), `threshold` is not in 0..1 or `kept` names a node
+    that the graph does not have.
+
+    >>> Path("graph.svg").write_text(graph_svg(graph.view_data(), threshold=0.6), encoding="utf-8")
     """
-    check_graph(data)
-    check_threshold(threshold)
-    shown = shown_nodes(data, threshold, kept)
-    place = _arrange(data, shown)
-    svg = ElementTree.Element(
+    data, threshold = check_graph(data), check_threshold(threshold)
+    kept = check_ids(list(kept), {node["id"] for node in data["nodes"]}, "kept")
+    return draw_graph(data, threshold, kept)
+
+
+def draw_graph(data: GraphData, threshold: float, kept: Collection[str] = ()) -> str:
+    """As `graph_svg`, for arguments that are known to be right."""
+    shown, measures = shown_nodes(data, threshold, kept), measure(data)
+    place = arrange(data, measures, shown, LEAST_PLOT)
+    heading = 68 if data["scores"] else 50
+    width, height = GEOMETRY.axis + place.width + RIGHT_MARGIN, heading + place.height + LEGEND_HEIGHT
+    svg = Element(
         "svg",
         {
             "xmlns": "http://www.w3.org/2000/svg",
             "role": "img",
             "aria-label": _summary(data, shown),
-            "width": _n(place["width"]),
-            "height": _n(place["height"]),
-            "viewBox": f"0 0 {_n(place['width'])} {_n(place['height'])}",
+            "width": _n(width),
+            "height": _n(height),
+            "viewBox": f"0 0 {_n(width)} {_n(height)}",
             "font-family": SANS,
         },
     )
     _add(svg, "rect", width="100%", height="100%", fill="#ffffff")
-    _draw_heading(svg, data, place)
-    _draw_background(svg, data, place)
-    _draw_edges(svg, data, shown, place)
+    _draw_heading(svg, data, width)
+    plot = _add(svg, "g", transform=f"translate({_n(GEOMETRY.axis)} {_n(heading)})")  # the page's plot starts here
+    _draw_background(plot, data, place)
+    _draw_edges(plot, data, measures, place)
     for i in shown:
         node = data["nodes"][i]
-        _draw_node(svg, node, place["nodes"][i], node["id"] in kept)
-    _draw_labels(svg, data, shown, place)
-    _draw_legend(svg, place)
+        _draw_node(plot, node, place.points[i], measures["half_sizes"][i], node["id"] in kept)
+    _draw_labels(plot, data, measures, place, kept)
+    _draw_legend(svg, GEOMETRY.axis, height - 20)
     return ElementTree.tostring(svg, encoding="unicode")
 
 
-def spelled(text):
-    """`text` with the white space that a tokenizer cares about made visible, on one line."""
-    text = re.sub(r"^ +| +$|[\n\r\t]+", lambda match: "".join(MARKS[c] for c in match[0]), text)
+def spelled(text: str) -> str:
+    """`text` with the white space that a tokenizer cares about made visible, on one line.
+
+    >>> spelled(" Dallas\\n")
+    '␣Dallas⏎'
+    """
+    text = re.sub(r"^ +| +\Z|[\n\r\t]+", lambda match: "".join(WHITE_SPACE_SIGNS[c] for c in match[0]), text)
     return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "�", text)
 
 
-def _summary(data, shown):
+def _summary(data: GraphData, shown: Sequence[int]) -> str:
     logits = [n for n in data["nodes"] if n["kind"] == "logit"]
     logits.sort(key=lambda n: -(n["probability"] or 0))
     outputs = ", ".join(f"{spelled(n['label'])} {_percent(n['probability'])}" for n in logits[:3])
@@ -72,112 +90,10 @@ def _summary(data, shown):
     )
 
 
-# ---------------------------------------------------------------- layout, the same as in graph_view.js
-
-
-def _arrange(data, shown):
-    nodes = data["nodes"]
-    cells = defaultdict(list)
-    for i in shown:
-        if nodes[i]["kind"] != "logit":
-            cells[nodes[i]["layer"], nodes[i]["position"]].append(i)
-    for members in cells.values():
-        members.sort(key=lambda i: (nodes[i]["kind"] == "error", i))
-    columns = _columns(data["tokens"], cells)
-    logits = sorted(
-        (i for i in shown if nodes[i]["kind"] == "logit"), key=lambda i: (-(nodes[i]["probability"] or 0), i)
-    )
-    letters = max((min(14, len(spelled(nodes[i]["label"]))) for i in logits), default=0)
-    logit_width = 54 + 7.2 * letters
-    boxes = _flow(nodes, logits, columns, logit_width)
-    rows, bottom = _rows(data["n_layers"], cells, boxes, top=76 if data["scores"] else 58)
-    place = {
-        "columns": columns,
-        "rows": rows,
-        "bottom": bottom,
-        "logit_width": logit_width,
-        "width": columns[-1][0] + columns[-1][1] + 10,
-        "height": bottom + 66,
-    }
-    place["nodes"] = _points(data, cells, boxes, place)
-    return place
-
-
-def _columns(tokens, cells):
-    widths = [max(42, 10 + 7.4 * min(14, len(spelled(token)))) for token in tokens]
-    for (_, position), members in cells.items():
-        widths[position] = max(widths[position], 18 + PITCH * _per_line(members))
-    spare = max(0, ROOM - sum(widths)) / len(widths)
-    columns, x = [], AXIS
-    for width in widths:
-        columns.append((x, width + spare))
-        x += width + spare
-    return columns
-
-
-def _per_line(members):
-    return math.ceil(len(members) / math.ceil(len(members) / PER_LINE))
-
-
-def _flow(nodes, logits, columns, width):
-    """Output boxes leftwards from their column's right edge, the most probable first: (node, line, x)."""
-    if not logits:
-        return []
-    last = columns[max(nodes[i]["position"] for i in logits)]
-    right, step = last[0] + last[1] - 6, width + 8
-    most = max(1, int((right - AXIS + 8) // step))
-    per_line = math.ceil(len(logits) / math.ceil(len(logits) / most))  # lines of about equal length
-    boxes = []
-    for k, i in enumerate(logits):
-        line = k // per_line
-        on_line = min(per_line, len(logits) - line * per_line)
-        boxes.append((i, line, right - width / 2 - (on_line - 1 - k % per_line) * step))
-    return boxes
-
-
-def _rows(n_layers, cells, boxes, top):
-    """{layer: (y, height)} from the outputs at the top down to the embeddings, and the bottom edge."""
-    lines = defaultdict(int)
-    for (layer, _), members in cells.items():
-        lines[layer] = max(lines[layer], math.ceil(len(members) / PER_LINE))
-    rows, y = {}, top
-    for layer in range(n_layers, -2, -1):
-        height = 24 + PITCH * lines[layer] if lines[layer] else 18
-        if layer == n_layers:
-            height = 30 * (max((line for _, line, _ in boxes), default=-1) + 1) + 14
-        rows[layer] = (y, height)
-        y += height
-    return rows, y
-
-
-def _points(data, cells, boxes, place):
-    """{node: (x, y, half width, half height)}."""
-    nodes, points = data["nodes"], {}
-    top = max((n["influence"] for n in nodes if n["kind"] in ("feature", "error")), default=0) or 1
-    for (layer, position), members in cells.items():
-        per_line, lines = _per_line(members), math.ceil(len(members) / PER_LINE)
-        (left, width), (y, height) = place["columns"][position], place["rows"][layer]
-        for k, i in enumerate(members):
-            line = k // per_line
-            on_line = min(per_line, len(members) - line * per_line)
-            share = max(0, nodes[i]["influence"]) / top
-            r = 6 if nodes[i]["kind"] == "embedding" else 4.5 + 5 * math.sqrt(share)
-            points[i] = (
-                left + width / 2 + PITCH * (k % per_line - (on_line - 1) / 2),
-                y + height / 2 + PITCH * (line - (lines - 1) / 2),
-                r,
-                r,
-            )
-    for i, line, x in boxes:
-        points[i] = (x, place["rows"][data["n_layers"]][0] + 20 + 30 * line, place["logit_width"] / 2, 12)
-    return points
-
-
 # ---------------------------------------------------------------- drawing
 
 
-def _draw_heading(svg, data, place):
-    width = place["width"]
+def _draw_heading(svg: Element, data: GraphData, width: float) -> None:
     _text(svg, 10, 22, _clip(data["title"], int(width / 9)), size=16, weight="600")
     _text(svg, 10, 42, _clip(data["prompt"], int(width / 7.6)), size=12, fill=QUIET, family=MONO)
     scores = " · ".join(f"{spelled(name)} {value:.3g}" for name, value in data["scores"].items())
@@ -185,62 +101,58 @@ def _draw_heading(svg, data, place):
         _text(svg, 10, 62, scores, size=12, fill=QUIET)
 
 
-def _draw_background(svg, data, place):
-    first = place["rows"][data["n_layers"] - 1][0]
-    for k, (x, width) in enumerate(place["columns"]):
+def _draw_background(plot: Element, data: GraphData, place: Placement) -> None:
+    first = place.rows[data["n_layers"] - 1].start
+    for k, (token, column) in enumerate(zip(data["tokens"], place.columns)):
         if k % 2:
-            _add(svg, "rect", x=x, y=first, width=width, height=place["bottom"] + 20 - first, fill="#f7f8f9")
-        _text(
-            svg,
-            x + width / 2,
-            place["bottom"] + 10,
-            _clip(data["tokens"][k], 14),
-            size=12,
-            family=MONO,
-            anchor="middle",
-        )
-    for layer, (y, height) in place["rows"].items():
+            height = place.height - first
+            _add(plot, "rect", x=column.start, y=first, width=column.size, height=height, fill="#f7f8f9")
+        text = _clip(token, GEOMETRY.token_letters)
+        _text(plot, column.centre, place.bottom + GEOMETRY.foot_text, text, size=12, family=MONO, anchor="middle")
+    for layer, row in place.rows.items():
         name = {data["n_layers"]: "output", -1: "embed"}.get(layer, f"L{layer}")
-        _text(svg, AXIS - 10, y + height / 2 + 4, name, size=11, fill=QUIET, anchor="end")
+        _text(plot, -GEOMETRY.axis_gap, row.centre + 3.5, name, size=11, fill=QUIET, anchor="end")
         if layer != data["n_layers"]:
-            _add(svg, "line", x1=AXIS, x2=place["width"] - 10, y1=y, y2=y, stroke=LINE)
+            _add(plot, "line", x1=0, x2=place.width, y1=row.start, y2=row.start, stroke=LINE)
 
 
-def _draw_edges(svg, data, shown, place):
-    shown = set(shown)
-    edges = [edge for edge in data["edges"] if edge[0] in shown and edge[1] in shown]
-    edges = sorted(edges, key=lambda edge: -abs(edge[2]))[:EDGES]
-    group = _add(svg, "g", fill="none")
+def _draw_edges(plot: Element, data: GraphData, measures: Measures, place: Placement) -> None:
+    strongest = max((abs(weight) for _, _, weight in data["edges"]), default=0) or 1
+    edges = [edge for edge in data["edges"] if edge[0] in place.points and edge[1] in place.points]
+    edges = sorted(edges, key=lambda edge: -abs(edge[2]))[: GEOMETRY.edges]
+    group = _add(plot, "g", fill="none")
     for source, target, weight in reversed(edges):
-        (x1, y1, _, h1), (x2, y2, _, h2) = place["nodes"][source], place["nodes"][target]
-        y1, y2, share = y1 - h1, y2 + h2, abs(weight) / (abs(edges[0][2]) or 1)
-        bend = 0.45 * (y1 - y2)
+        (x1, y1), (x2, y2) = place.points[source], place.points[target]
+        y1, y2 = y1 - measures["half_sizes"][source][1], y2 + measures["half_sizes"][target][1]
+        bend, share = GEOMETRY.bend * (y1 - y2), abs(weight) / strongest
         path = _add(
             group,
             "path",
             d=f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 - bend)} {_n(x2)} {_n(y2 + bend)} {_n(x2)} {_n(y2)}",
             stroke=ORANGE if weight < 0 else BLUE,
             stroke_width=0.6 + 3.4 * math.sqrt(share),
-            stroke_opacity=0.1 + 0.5 * share,
+            stroke_opacity=0.14 + 0.42 * share,
         )
         if weight < 0:
             path.set("stroke-dasharray", "5 3")
 
 
-def _draw_node(svg, node, point, pinned):
-    x, y, w, h = point
-    group = _add(svg, "g", transform=f"translate({_n(x)} {_n(y)})")
+def _draw_node(
+    plot: Element, node: GraphNode, point: tuple[float, float], half_size: tuple[float, float], pinned: bool
+) -> None:
+    (x, y), (w, h) = point, half_size
+    group = _add(plot, "g", transform=f"translate({_n(x)} {_n(y)})")
     _add(group, "title").text = _title(node)
     _draw_shape(group, node["kind"], w, h, pinned)
     if node["kind"] == "logit":
         probability = min(1, max(0, node["probability"] or 0))
         _add(group, "rect", x=2 - w, y=7, width=(2 * w - 4) * probability, height=3, fill=NODE)
-        _text(group, 9 - w, 3, _clip(node["label"], 14), size=12, family=MONO)
+        _text(group, 9 - w, 3, _clip(node["label"], GEOMETRY.token_letters), size=12, family=MONO)
         if node["probability"] is not None:
             _text(group, w - 8, 3, _percent(node["probability"]), size=11, fill=QUIET, anchor="end")
 
 
-def _draw_shape(group, kind, w, h, pinned):
+def _draw_shape(group: Element, kind: NodeKind, w: float, h: float, pinned: bool) -> None:
     look = {
         "feature": {"fill": NODE, "stroke": "#ffffff"},
         "embedding": {"fill": PALE, "stroke": "#ffffff"},
@@ -252,7 +164,7 @@ def _draw_shape(group, kind, w, h, pinned):
     if kind == "feature":
         _add(group, "circle", r=w, stroke_width=1.5, **look)
     elif kind == "error":
-        d = f"M0 {_n(-w - 1)}L{_n(w + 1)} 0L0 {_n(w + 1)}L{_n(-w - 1)} 0Z"
+        d = f"M0 {_n(-w)}L{_n(w)} 0L0 {_n(w)}L{_n(-w)} 0Z"
         _add(group, "path", d=d, stroke_width=1.5, **look)
     else:
         _add(
@@ -268,35 +180,23 @@ def _draw_shape(group, kind, w, h, pinned):
         )
 
 
-def _draw_labels(svg, data, shown, place):
-    """Greedy: the most important feature first; above, below or beside its node; no room, no label."""
-    nodes = data["nodes"]
-    taken = [(x - w - 1, y - h - 1, x + w + 1, y + h + 1) for x, y, w, h in place["nodes"].values()]
-    order = [i for i in shown if nodes[i]["kind"] == "feature"]
-    order.sort(key=lambda i: (-nodes[i]["influence"], i))
-    for i in order[:LABELS]:
-        text, (x, y, r, _) = _clip(nodes[i]["label"], 22), place["nodes"][i]
-        w = 3 + 2.95 * len(text)
-        for cx, cy in [(x, y - r - 8), (x, y + r + 8), (x + r + w + 2, y), (x - r - w - 2, y)]:
-            box = (cx - w, cy - 6, cx + w, cy + 6)
-            inside = AXIS <= box[0] and box[2] <= place["width"]
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                _text(svg, cx, cy + 3.5, text, size=10.5, anchor="middle", halo=True)
-                break
+def _draw_labels(plot: Element, data: GraphData, measures: Measures, place: Placement, kept: Collection[str]) -> None:
+    for node, x, y in place_labels(data, measures, place, lambda i: data["nodes"][i]["id"] in kept):
+        text = _clip(data["nodes"][node]["label"], GEOMETRY.label_letters)
+        _text(plot, x, y + 3.5, text, size=10.5, anchor="middle", halo=True)
 
 
-def _draw_legend(svg, place):
-    x, y = AXIS, place["height"] - 20
-    for kind, name in [
-        ("feature", "feature"),
-        ("error", "error (not explained)"),
-        ("embedding", "embedding"),
-        ("logit", "output"),
-        ("pinned", "pinned"),
-    ]:
+def _draw_legend(svg: Element, x: float, y: float) -> None:
+    kinds: list[tuple[NodeKind, str, float]] = [
+        ("feature", "feature", 5),
+        ("error", "error (not explained)", 6),
+        ("embedding", "embedding", 5),
+        ("logit", "output", 8),
+        ("feature", "pinned", 5),
+    ]
+    for kind, name, half_width in kinds:
         group = _add(svg, "g", transform=f"translate({_n(x + 8)} {_n(y - 4)})")
-        _draw_shape(group, "feature" if kind == "pinned" else kind, 8 if kind == "logit" else 5, 5, kind == "pinned")
+        _draw_shape(group, kind, half_width, 5, name == "pinned")
         _text(svg, x + 21, y, name, size=11.5, fill=QUIET)
         x += 42 + 5.6 * len(name)
     for colour, name, dash in [(BLUE, "adds", None), (ORANGE, "takes away", "5 3")]:
@@ -310,12 +210,23 @@ def _draw_legend(svg, place):
 # ---------------------------------------------------------------- small helpers
 
 
-def _add(parent, tag, **attributes):
+def _add(parent: Element, tag: str, **attributes: str | float) -> Element:
     named = {key.replace("_", "-"): value if isinstance(value, str) else _n(value) for key, value in attributes.items()}
     return ElementTree.SubElement(parent, tag, named)
 
 
-def _text(parent, x, y, text, size, fill=INK, family=None, anchor=None, weight=None, halo=False):
+def _text(
+    parent: Element,
+    x: float,
+    y: float,
+    text: str,
+    size: float,
+    fill: str = INK,
+    family: str | None = None,
+    anchor: str | None = None,
+    weight: str | None = None,
+    halo: bool = False,
+) -> None:
     element = _add(parent, "text", x=x, y=y, font_size=size, fill=fill)
     optional = {"font-family": family, "text-anchor": anchor, "font-weight": weight}
     if halo:
@@ -324,25 +235,21 @@ def _text(parent, x, y, text, size, fill=INK, family=None, anchor=None, weight=N
     element.text = spelled(text)
 
 
-def _title(node):
+def _title(node: GraphNode) -> str:
     parts = [f"{node['kind']} '{spelled(node['label'])}'", f"layer {node['layer']}", f"position {node['position']}"]
     if node["activation"] is not None:
         parts.append(f"activation {node['activation']:.3g}")
     return ", ".join(parts)
 
 
-def _overlap(a, b):
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _clip(text, length):
+def _clip(text: str, length: int) -> str:
     text = spelled(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _percent(value):
+def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.{1 if value < 0.0995 else 0}f} %"
 
 
-def _n(value):
+def _n(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -3,14 +3,8 @@
 // string reaches the page through textContent or setAttribute, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
-const PITCH = 24; // distance between neighbours inside one cell
-const PER_LINE = 5; // nodes side by side in a cell before a second line starts
-const AXIS = 46; // width of the layer names at the left
-const LOWEST = 400; // height that the rows share at least
-const REST_EDGES = 120; // drawn while nothing is selected: more is only fog
-const LABELS = 60; // labels we try to place; most graphs have room for fewer
-const LISTED = 25; // rows in "draws on" and "feeds"
-const BOX_STEP = 74; // between the rows of the supernode picture
+const RANKED_ROWS = 25; // in "draws on" and "feeds"
+const SUPERNODE_PITCH = 74; // between the rows of the supernode picture
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 // ---------------------------------------------------------------- elements
@@ -102,68 +96,60 @@ function readGraph(data) {
     incoming[edge.target].push(edge);
     outgoing[edge.source].push(edge);
   }
-  const logits = nodes.filter((node) => node.kind === "logit");
-  const letters = Math.max(0, ...logits.map((node) => Math.min(14, [...spelled(node.label)].length)));
   return {
-    data, nodes, tokens, edges, incoming, outgoing,
+    data, nodes, tokens, edges, incoming, outgoing, ...data.measures,
     index: new Map(nodes.map((node, i) => [node.id, i])),
+    logits: data.measures.order.filter((i) => nodes[i].kind === "logit"), // the most probable first
     topWeight: Math.max(1e-12, ...edges.slice(0, 1).map((edge) => Math.abs(edge.weight))),
-    topInfluence: Math.max(1e-12, ...nodes.filter(inLayer).map((node) => node.influence)),
-    logitWidth: 54 + 7.2 * letters,
   };
 }
 
-function radius(graph, node) {
-  if (node.kind === "embedding") return 6;
-  return 4.5 + 5 * Math.sqrt(Math.max(0, node.influence) / graph.topInfluence);
-}
+// What follows, as far as placeLabels, does what geometry.py does, function by function. The sizes come from there.
 
 // Nodes that share a layer and a position, in data order, errors last.
 function fillCells(graph, shown) {
   const cells = new Map();
-  graph.nodes.forEach((node, i) => {
-    if (!shown[i] || node.kind === "logit") return;
-    const key = `${node.layer},${node.position}`;
-    if (!cells.has(key)) cells.set(key, { layer: node.layer, position: node.position, members: [] });
+  for (const i of graph.order) {
+    const { kind, layer, position } = graph.nodes[i], key = `${layer},${position}`;
+    if (!shown[i] || kind === "logit") continue;
+    if (!cells.has(key)) cells.set(key, { layer, position, members: [] });
     cells.get(key).members.push(i);
-  });
-  const isError = (i) => Number(graph.nodes[i].kind === "error");
+  }
   for (const cell of cells.values()) {
-    cell.members.sort((a, b) => isError(a) - isError(b) || a - b);
-    cell.lines = Math.ceil(cell.members.length / PER_LINE);
+    cell.lines = Math.ceil(cell.members.length / graph.geometry.per_line);
     cell.perLine = Math.ceil(cell.members.length / cell.lines);
   }
   return [...cells.values()];
 }
 
+// A column or a row, by its start and its size.
+const span = (start, size) => ({ start, size, centre: start + size / 2 });
+
 function placeColumns(graph, cells, room) {
-  const letters = (token) => Math.min(14, [...spelled(token)].length);
-  const widths = graph.tokens.map((token) => Math.max(42, 10 + 7.4 * letters(token)));
+  const { cell_margin, pitch } = graph.geometry, widths = [...graph.column_widths];
   for (const { position, perLine } of cells) {
-    widths[position] = Math.max(widths[position], 18 + PITCH * perLine);
+    widths[position] = Math.max(widths[position], cell_margin + pitch * perLine);
   }
   const spare = Math.max(0, room - widths.reduce((a, b) => a + b, 0)) / widths.length;
   let x = 0;
   return widths.map((width) => {
-    const column = { x, width: width + spare, centre: x + (width + spare) / 2 };
-    x += column.width;
+    const column = span(x, width + spare);
+    x += width + spare;
     return column;
   });
 }
 
 // Output boxes run leftwards from their column's right edge, the most probable first, wrapping.
 function flowLogits(graph, columns) {
-  const order = graph.nodes.map((node, i) => i).filter((i) => graph.nodes[i].kind === "logit");
-  order.sort((a, b) => (graph.nodes[b].probability ?? 0) - (graph.nodes[a].probability ?? 0) || a - b);
-  if (order.length === 0) return { lines: 0, boxes: [] };
-  const last = columns[Math.max(...order.map((i) => graph.nodes[i].position))];
-  const right = last.x + last.width - 6, step = graph.logitWidth + 8;
-  const most = Math.max(1, Math.floor((right + 8) / step));
-  const perLine = Math.ceil(order.length / Math.ceil(order.length / most)); // lines of about equal length
-  const boxes = order.map((node, k) => {
-    const line = Math.floor(k / perLine);
-    const onLine = Math.min(perLine, order.length - line * perLine);
-    return { node, line, x: right - graph.logitWidth / 2 - (onLine - 1 - (k % perLine)) * step };
+  const { logits, nodes, half_sizes: halfSizes } = graph, { logit_right, logit_gap } = graph.geometry;
+  if (logits.length === 0) return { lines: 0, boxes: [] };
+  const last = columns[Math.max(...logits.map((i) => nodes[i].position))], half = halfSizes[logits[0]][0];
+  const right = last.start + last.size - logit_right, step = 2 * half + logit_gap;
+  const most = Math.max(1, Math.floor((right + logit_gap) / step));
+  const perLine = Math.ceil(logits.length / Math.ceil(logits.length / most)); // lines of about equal length
+  const boxes = logits.map((node, k) => {
+    const line = Math.floor(k / perLine), onLine = Math.min(perLine, logits.length - line * perLine);
+    return { node, line, x: right - half - (onLine - 1 - (k % perLine)) * step };
   });
   return { lines: boxes.at(-1).line + 1, boxes };
 }
@@ -171,65 +157,61 @@ function flowLogits(graph, columns) {
 // Rows from the top: outputs, layers downwards, embeddings. Empty layers shrink, crowded ones grow, and
 // a small graph spreads over the height that the card beside it has anyway.
 function placeRows(graph, cells, logitLines) {
-  const { n_layers: layers } = graph.data, rows = new Map();
-  const lines = new Map();
+  const { n_layers: layers } = graph.data, g = graph.geometry, rows = new Map(), lines = new Map();
   for (const cell of cells) lines.set(cell.layer, Math.max(lines.get(cell.layer) ?? 0, cell.lines));
-  const natural = (layer) => lines.has(layer) ? 24 + PITCH * lines.get(layer) : 18;
-  const top = 30 * logitLines + 14, all = [...Array(layers + 1).keys()].map((row) => natural(row - 1));
-  const spare = Math.max(0, LOWEST - top - all.reduce((a, b) => a + b, 0)) / (layers + 1);
-  let y = 8;
+  const natural = (layer) => lines.has(layer) ? g.row_margin + g.pitch * lines.get(layer) : g.empty_row;
+  const head = g.logit_pitch * logitLines + g.logit_margin;
+  const all = [...Array(layers + 1).keys()].map((row) => natural(row - 1));
+  const spare = Math.max(0, g.least_height - head - all.reduce((a, b) => a + b, 0)) / (layers + 1);
+  let y = g.top;
   for (let layer = layers; layer >= -1; layer -= 1) {
-    const height = layer === layers ? top : natural(layer) + spare;
-    rows.set(layer, { layer, y, height, centre: y + height / 2 });
-    y += height;
+    rows.set(layer, { layer, ...span(y, layer === layers ? head : natural(layer) + spare) });
+    y += rows.get(layer).size;
   }
   return { rows, bottom: y };
 }
 
-// Where everything goes: x, y and r per node, plus the columns and rows for the background.
+// Where everything goes: x and y per node, plus the columns and rows for the background.
 function arrange(graph, shown, room) {
+  const { pitch, top, logit_first, logit_pitch, foot } = graph.geometry;
   const cells = fillCells(graph, shown), columns = placeColumns(graph, cells, room);
   const logits = flowLogits(graph, columns), { rows, bottom } = placeRows(graph, cells, logits.lines);
   const x = new Float64Array(graph.nodes.length), y = x.slice();
   for (const { layer, position, members, lines, perLine } of cells) {
     members.forEach((node, k) => {
       const line = Math.floor(k / perLine), onLine = Math.min(perLine, members.length - line * perLine);
-      x[node] = columns[position].centre + PITCH * ((k % perLine) - (onLine - 1) / 2);
-      y[node] = rows.get(layer).centre + PITCH * (line - (lines - 1) / 2);
+      x[node] = columns[position].centre + pitch * ((k % perLine) - (onLine - 1) / 2);
+      y[node] = rows.get(layer).centre + pitch * (line - (lines - 1) / 2);
     });
   }
   for (const { node, line, x: centre } of logits.boxes) {
     x[node] = centre;
-    y[node] = rows.get(graph.data.n_layers).y + 20 + 30 * line;
+    y[node] = top + logit_first + logit_pitch * line;
   }
   const end = columns.at(-1);
-  return { x, y, columns, rows, bottom, width: end.x + end.width, height: bottom + 24 };
-}
-
-function half(graph, i) { // half the width and height of a node
-  const node = graph.nodes[i], r = radius(graph, node);
-  return node.kind === "logit" ? [graph.logitWidth / 2, 12] : [r, r];
+  return { x, y, columns, rows, bottom, width: end.start + end.size, height: bottom + foot };
 }
 
 const overlaps = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
 
 // Greedy: the most important node first; above, below or beside it; no room, no label.
-function placeLabels(graph, place, shown, first) {
-  const taken = [], labels = [];
-  graph.nodes.forEach((node, i) => {
-    const [w, h] = half(graph, i), x = place.x[i], y = place.y[i];
+function placeLabels(graph, place, shown, importance) {
+  const { nodes, half_sizes: halfSizes, half_labels: halfLabels } = graph, taken = [], labels = [];
+  const { labels: most, label_gap: gap, label_half_height: half, label_letters: letters } = graph.geometry;
+  halfSizes.forEach(([w, h], i) => {
+    const x = place.x[i], y = place.y[i];
     if (shown[i]) taken.push([x - w - 1, y - h - 1, x + w + 1, y + h + 1]);
   });
-  const order = graph.nodes.map((node, i) => i).filter((i) => shown[i] && graph.nodes[i].kind === "feature");
-  order.sort((a, b) => first(b) - first(a) || graph.nodes[b].influence - graph.nodes[a].influence || a - b);
-  for (const i of order.slice(0, LABELS)) {
-    const text = clip(spelled(graph.nodes[i].label), 22), r = half(graph, i)[0];
-    const w = 3 + 2.95 * [...text].length, x = place.x[i], y = place.y[i];
-    for (const [cx, cy] of [[x, y - r - 8], [x, y + r + 8], [x + r + w + 2, y], [x - r - w - 2, y]]) {
-      const box = [cx - w, cy - 6, cx + w, cy + 6];
+  const order = nodes.map((node, i) => i).filter((i) => shown[i] && nodes[i].kind === "feature");
+  order.sort((a, b) => importance(b) - importance(a) || nodes[b].influence - nodes[a].influence || a - b);
+  for (const i of order.slice(0, most)) {
+    const r = halfSizes[i][0], w = halfLabels[i], x = place.x[i], y = place.y[i];
+    const aside = r + w + gap, above = r + half + gap;
+    for (const [cx, cy] of [[x, y - above], [x, y + above], [x + aside, y], [x - aside, y]]) {
+      const box = [cx - w, cy - half, cx + w, cy + half];
       if (box[0] < 0 || box[2] > place.width || taken.some((other) => overlaps(box, other))) continue;
       taken.push(box);
-      labels.push({ node: i, text, x: cx, y: cy });
+      labels.push({ node: i, text: clip(spelled(nodes[i].label), letters), x: cx, y: cy });
       break;
     }
   }
@@ -238,17 +220,18 @@ function placeLabels(graph, place, shown, first) {
 
 // ---------------------------------------------------------------- pieces of the picture
 
-function curve(x1, y1, x2, y2) {
-  const bend = 0.45 * (y1 - y2);
+function curve(x1, y1, x2, y2, bends) {
+  const bend = bends * (y1 - y2);
   return `M${x1.toFixed(1)} ${y1.toFixed(1)}C${x1.toFixed(1)} ${(y1 - bend).toFixed(1)} ` +
     `${x2.toFixed(1)} ${(y2 + bend).toFixed(1)} ${x2.toFixed(1)} ${y2.toFixed(1)}`;
 }
 
 function drawEdge(graph, place, edge, strength) {
   const { source: a, target: b, weight } = edge, share = Math.abs(weight) / graph.topWeight;
+  const y1 = place.y[a] - graph.half_sizes[a][1], y2 = place.y[b] + graph.half_sizes[b][1];
   return svg("path", {
     class: `ik-edge ${weight < 0 ? "ik-negative" : "ik-positive"}`,
-    d: curve(place.x[a], place.y[a] - half(graph, a)[1], place.x[b], place.y[b] + half(graph, b)[1]),
+    d: curve(place.x[a], y1, place.x[b], y2, graph.geometry.bend),
     "stroke-dasharray": weight < 0 ? "5 3" : null,
     "stroke-width": (0.6 + 3.4 * Math.sqrt(share)).toFixed(2),
     "stroke-opacity": strength(share).toFixed(2),
@@ -258,47 +241,47 @@ function drawEdge(graph, place, edge, strength) {
 const diamond = (r) => `M0 ${-r}L${r} 0L0 ${r}L${-r} 0Z`;
 const square = (r) => svg("rect", { class: "ik-shape", x: -r, y: -r, width: 2 * r, height: 2 * r });
 
-function drawShape(graph, node) {
-  const r = radius(graph, node);
-  if (node.kind === "feature") return [svg("circle", { class: "ik-shape", r })];
-  if (node.kind === "error") return [svg("path", { class: "ik-shape", d: diamond(r + 1) })];
-  if (node.kind === "embedding") return [square(r)];
-  const w = graph.logitWidth, p = Math.min(1, Math.max(0, node.probability ?? 0));
+function drawShape(graph, node, w, h) {
+  if (node.kind === "feature") return [svg("circle", { class: "ik-shape", r: w })];
+  if (node.kind === "error") return [svg("path", { class: "ik-shape", d: diamond(w) })];
+  if (node.kind === "embedding") return [square(w)];
+  const p = Math.min(1, Math.max(0, node.probability ?? 0));
   return [
-    svg("rect", { class: "ik-shape", x: -w / 2, y: -12, width: w, height: 24, rx: 6 }),
-    svg("rect", { class: "ik-bar", x: -w / 2 + 2, y: 7, width: (w - 4) * p, height: 3, rx: 1.5 }),
-    svg("text", { class: "ik-token", x: -w / 2 + 9, y: 3 }, tokenTspans(node.label, 14)),
-    svg("text", { class: "ik-probability", x: w / 2 - 8, y: 3, text: percent(p) }),
+    svg("rect", { class: "ik-shape", x: -w, y: -h, width: 2 * w, height: 2 * h, rx: 6 }),
+    svg("rect", { class: "ik-bar", x: 2 - w, y: 7, width: (2 * w - 4) * p, height: 3, rx: 1.5 }),
+    svg("text", { class: "ik-token", x: 9 - w, y: 3 }, tokenTspans(node.label, graph.geometry.token_letters)),
+    svg("text", { class: "ik-probability", x: w - 8, y: 3, text: percent(p) }),
   ];
 }
 
 function drawNode(graph, i) {
-  const node = graph.nodes[i], [w, h] = half(graph, i);
+  const node = graph.nodes[i], [w, h] = graph.half_sizes[i];
   const rx = { logit: 9, embedding: 4 }[node.kind] ?? w + 4;
   const around = (name, w, h, rx) =>
     svg("rect", { class: name, x: -w, y: -h, width: 2 * w, height: 2 * h, rx });
   return svg("g",
     { class: `ik-node ik-${node.kind}`, role: "button", tabindex: -1, "data-id": node.id, "data-index": i },
     around("ik-hit", Math.max(w, 11), Math.max(h, 11)), around("ik-ring", w + 4, h + 4, rx),
-    drawShape(graph, node));
+    drawShape(graph, node, w, h));
 }
 
 function drawBackground(graph, place) {
-  const top = place.rows.get(graph.data.n_layers - 1).y;
-  const bands = place.columns.map(({ x, width }, i) =>
-    svg("rect", { class: i % 2 ? "ik-band ik-odd" : "ik-band", x, y: top, width, height: place.height }));
+  const { foot_text, token_letters } = graph.geometry;
+  const top = place.rows.get(graph.data.n_layers - 1).start;
+  const bands = place.columns.map(({ start, size }, i) => svg("rect",
+    { class: i % 2 ? "ik-band ik-odd" : "ik-band", x: start, y: top, width: size, height: place.height - top }));
   const lines = [...place.rows.values()].slice(1).map((row) =>
-    svg("line", { class: "ik-rule", x1: 0, x2: place.width, y1: row.y, y2: row.y }));
-  const tokens = graph.tokens.map((token, i) =>
-    svg("text", { class: "ik-token ik-axis-token", x: place.columns[i].centre, y: place.bottom + 9 },
-      tokenTspans(token, 14), svg("title", { text: `position ${i}: ${spelled(token)}` })));
+    svg("line", { class: "ik-rule", x1: 0, x2: place.width, y1: row.start, y2: row.start }));
+  const tokens = graph.tokens.map((token, i) => svg("text",
+    { class: "ik-token ik-axis-token", x: place.columns[i].centre, y: place.bottom + foot_text },
+    tokenTspans(token, token_letters), svg("title", { text: `position ${i}: ${spelled(token)}` })));
   return [...bands, ...lines, ...tokens];
 }
 
 function drawAxis(graph, place) {
-  const last = graph.data.n_layers;
+  const last = graph.data.n_layers, { axis, axis_gap } = graph.geometry;
   return [...place.rows.values()].map((row) => svg("text", {
-    class: "ik-axis", x: AXIS - 8, y: row.centre + 3.5,
+    class: "ik-axis", x: axis - axis_gap, y: row.centre + 3.5,
     text: row.layer === last ? "output" : row.layer === -1 ? "embed" : `L${row.layer}`,
   }));
 }
@@ -388,11 +371,11 @@ function placeBoxes(boxes, room) {
     const gap = (width - row.reduce((sum, box) => sum + 2 * box.half, 0)) / (row.length + 1);
     let x = gap;
     for (const box of row) {
-      Object.assign(box, { x: x + box.half, y: 26 + BOX_STEP * r });
+      Object.assign(box, { x: x + box.half, y: 26 + SUPERNODE_PITCH * r });
       x += 2 * box.half + gap;
     }
   });
-  return { width, height: 52 + BOX_STEP * (rows.length - 1) };
+  return { width, height: 52 + SUPERNODE_PITCH * (rows.length - 1) };
 }
 
 function drawSubgraphEdge(boxes, edge, top) {
@@ -400,7 +383,7 @@ function drawSubgraphEdge(boxes, edge, top) {
   const up = b.y < a.y, level = a.y === b.y, sign = up || level ? -1 : 1;
   const x1 = a.x, y1 = a.y + sign * 15, x2 = b.x, y2 = b.y + (level ? -1 : -sign) * 21;
   // an edge that passes a row swings out, so that no box in between hides it
-  const swing = Math.abs(a.y - b.y) < 1.5 * BOX_STEP ? 0 : x1 <= x2 ? -110 : 110;
+  const swing = Math.abs(a.y - b.y) < 1.5 * SUPERNODE_PITCH ? 0 : x1 <= x2 ? -110 : 110;
   const cx1 = Math.abs(x1 - x2) < 40 ? x1 + swing : x1, cx2 = x2 + swing;
   const k = level ? -16 : 0.45 * (y2 - y1), c1 = y1 + k, c2 = level ? y2 + k : y2 - k, t = 0.36, u = 1 - t;
   const at = (p0, p1, p2, p3) => u * u * u * p0 + 3 * u * u * t * p1 + 3 * u * t * t * p2 + t * t * t * p3;
@@ -472,7 +455,7 @@ class GraphPanel {
   }
 
   buildPlot() {
-    this.axis = svg("svg", { class: "ik-axis-room", width: AXIS, "aria-hidden": "true" });
+    this.axis = svg("svg", { class: "ik-axis-room", "aria-hidden": "true" });
     const names = ["background", "rest", "active", "nodes", "labels"]; // from back to front
     this.layers = Object.fromEntries(names.map((name) => [name, svg("g", { class: `ik-${name}` })]));
     this.canvas = svg("svg", { class: "ik-canvas", role: "application",
@@ -553,7 +536,7 @@ class GraphPanel {
     this.subgraph.replaceChildren(...picture === null ? [] : [picture]);
   }
 
-  room() { return Math.max(320, (this.scroll.clientWidth || 700) - AXIS - 1); } // 1: clientWidth is rounded
+  room() { return Math.max(320, (this.scroll.clientWidth || 700) - this.graph.geometry.axis - 1); } // 1: it is rounded
 
   // A long prompt starts scrolled to its end, where the outputs are.
   showOutputs() {
@@ -572,7 +555,7 @@ class GraphPanel {
     this.drawnRoom = this.room();
     this.shown = this.visible();
     const { graph, shown } = this, place = this.place = arrange(graph, shown, this.drawnRoom);
-    for (const [element, width] of [[this.canvas, place.width], [this.axis, AXIS]]) {
+    for (const [element, width] of [[this.canvas, place.width], [this.axis, graph.geometry.axis]]) {
       element.setAttribute("width", width);
       element.setAttribute("height", place.height);
     }
@@ -598,9 +581,9 @@ class GraphPanel {
   }
 
   drawLabels() {
-    const first = (i) => (i === this.selected ? 2 : 0) + (this.held.has(this.graph.nodes[i].id) ? 1 : 0);
-    const labels = placeLabels(this.graph, this.place, this.shown, first);
-    const name = (node) => first(node) ? "ik-label ik-strong" : "ik-label";
+    const importance = (i) => (i === this.selected ? 2 : 0) + (this.held.has(this.graph.nodes[i].id) ? 1 : 0);
+    const labels = placeLabels(this.graph, this.place, this.shown, importance);
+    const name = (node) => importance(node) ? "ik-label ik-strong" : "ik-label";
     this.layers.labels.replaceChildren(...labels.map(({ node, text, x, y }) =>
       svg("text", { class: name(node), "data-index": node, x, y: y + 3.5, text })));
   }
@@ -608,7 +591,7 @@ class GraphPanel {
   drawRest() {
     const strongest = [];
     for (const edge of this.graph.edges) {
-      if (strongest.length === REST_EDGES) break;
+      if (strongest.length === this.graph.geometry.edges) break;
       if (this.shown[edge.source] && this.shown[edge.target]) strongest.push(edge);
     }
     const faint = (share) => 0.14 + 0.42 * share;
@@ -654,7 +637,7 @@ class GraphPanel {
       node.concept === null ? null : html("p", { class: "ik-concept", text: `concept: ${node.concept}` }),
       statistics(node),
       node.examples.length === 0 ? null : section("Top examples", ...node.examples.slice(0, 5).map(heatMap)),
-      chips("Promotes", node.promotes), chips("Suppresses", node.suppresses),
+      chips("Top logits", node.top_logits), chips("Bottom logits", node.bottom_logits),
       this.ranking("Draws on", "ik-incoming", graph.incoming[this.selected], "source"),
       this.ranking("Feeds", "ik-outgoing", graph.outgoing[this.selected], "target"),
     ], ".ik-card-title");
@@ -662,7 +645,7 @@ class GraphPanel {
 
   ranking(title, name, edges, end) {
     if (edges.length === 0) return null;
-    const rows = edges.slice(0, LISTED).map((edge) => html("li", {}, this.rankingRow(edge, edge[end])));
+    const rows = edges.slice(0, RANKED_ROWS).map((edge) => html("li", {}, this.rankingRow(edge, edge[end])));
     const rest = edges.length - rows.length;
     return section(title, html("ol", { class: `ik-ranking ${name}` }, rows),
       rest > 0 ? html("p", { class: "ik-rest-note", text: `and ${rest} weaker` }) : null);
@@ -831,10 +814,7 @@ class GraphPanel {
 
   // Exactly one shown node is in the tab order: the last one used, or the most probable output.
   moveTabStop(i) {
-    const { nodes } = this.graph;
-    const logits = nodes.map((node, j) => j).filter((j) => nodes[j].kind === "logit");
-    logits.sort((a, b) => nodes[b].probability - nodes[a].probability);
-    this.roving = i !== null && this.shown[i] ? i : logits[0] ?? this.shown.indexOf(true);
+    this.roving = i !== null && this.shown[i] ? i : this.graph.logits[0] ?? this.shown.indexOf(true);
     this.elements.forEach((element, j) => element.setAttribute("tabindex", j === this.roving ? 0 : -1));
   }
 }

@@ -1,27 +1,51 @@
 """Plotly heat maps in the kit's colours, with texts from prompts made harmless: plotly renders tags in labels."""
 
 import html
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
-SIGNED = [[0, "#D55E00"], [0.5, "#FFFFFF"], [1, "#0072B2"]]
+from .colours import BLUE, ORANGE
+
+SIGNED_COLOURS = [[0, ORANGE], [0.5, "#FFFFFF"], [1, BLUE]]
 
 
-def plain(text) -> str:
-    """A text as plotly shows it: no tags, line breaks as signs."""
+def plain(text: object) -> str:
+    """A text as plotly shows it: no tags, line breaks as signs.
+
+    >>> plain("<b>\\n")
+    '&lt;b&gt;↵'
+    """
     return html.escape(str(text)).replace("\n", "↵")
 
 
-def places(tokens) -> list[str]:
-    """Tokens as labels of an axis: numbered, since equal labels would fall together."""
+def places(tokens: Iterable[object]) -> list[str]:
+    """Tokens as labels of an axis: numbered, since equal labels would fall together.
+
+    >>> places(["the", " the"])
+    ['0 the', '1  the']
+    """
     return [f"{i} {plain(token)}" for i, token in enumerate(tokens)]
 
 
-def heat_map(values, x, y, title: str, limit=None, colours=SIGNED, **options) -> go.Figure:
-    """values [row, column] with labels of columns and rows, taken as they are; signed colours go from -limit to
-    limit."""
-    if colours is SIGNED:
+def heat_map(
+    values: ArrayLike,
+    x: Iterable[object],
+    y: Collection[object],
+    title: str,
+    limit: float | None = None,
+    colours: str | list = SIGNED_COLOURS,
+    **options: object,
+) -> go.Figure:
+    """A heat map of values [row, column]. x and y are the labels of the columns and rows, taken as they are.
+
+    limit: the colours go from -limit to limit. options: further ones of plotly's `Heatmap`.
+
+    >>> heat_map([[1.0, -0.5]], places([" Dallas", " is"]), ["layer 0"], "written towards Austin", limit=1)
+    """
+    if limit is not None:
         options = {"zmin": -limit, "zmax": limit} | options
     figure = go.Figure(go.Heatmap(z=np.asarray(values), x=list(x), y=list(y), colorscale=colours, **options))
     return figure.update_layout(title=plain(title), height=160 + 24 * len(y), template="plotly_white")

@@ -1,24 +1,37 @@
 """A text whose tokens are coloured by a number each, with more to read where the pointer rests."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jinja2
 
+from .colours import shade
+
 _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
     (Path(__file__).parent / "token_strip.html").read_text(encoding="utf-8")
 )
-BLUE, ORANGE = (0, 114, 178), (213, 94, 0)  # above 0, below 0; tokens below are underlined as well
-DEEPEST = 0.65  # opacity of the largest value: black text stays readable on it
+LARGEST_OPACITY = 0.65  # of the colour of the largest value: black text stays readable on it
 
 
 class TokenStrip:
-    """tokens: texts; values: a number for each, None or NaN for none; tips: what is shown at the pointer, lines of
-    text.
+    """A text in colours, shown by a notebook: blue above zero, orange and underlined below.
 
-    The largest absolute value, or `limit`, has the deepest colour. title and note stand above and below.
+    values: a number for each token, None or NaN for none. tips: for each token, lines of text that are shown at the
+    pointer. title and note stand above and below. The largest absolute value, or `limit`, has the deepest colour.
+
+    >>> TokenStrip([" Dallas", " is"], [0.8, -0.1], title="towards Austin")
+    TokenStrip(' Dallas is')
     """
 
-    def __init__(self, tokens, values, tips=None, title="", note="", limit=None):
+    def __init__(
+        self,
+        tokens: Iterable[str],
+        values: Iterable[float | None],
+        tips: Sequence[str] | None = None,
+        title: str = "",
+        note: str = "",
+        limit: float | None = None,
+    ) -> None:
         self.tokens = list(tokens)
         self.values = [0.0 if value is None or value != value else float(value) for value in values]
         self.tips = list(tips) if tips is not None else [f"{value:.3g}" for value in self.values]
@@ -27,20 +40,15 @@ class TokenStrip:
 
     def _repr_html_(self) -> str:
         cells = [
-            (_visible(token), _colour(value / self.limit), tip, value < 0)
+            (_visible(token), shade(value, min(abs(value / self.limit), 1) * LARGEST_OPACITY), tip, value < 0)
             for token, value, tip in zip(self.tokens, self.values, self.tips)
         ]
         return _TEMPLATE.render(title=self.title, cells=cells, note=self.note)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"TokenStrip({''.join(self.tokens)!r})"
 
 
-def _colour(share):
-    r, g, b = BLUE if share >= 0 else ORANGE
-    return f"rgba({r},{g},{b},{min(abs(share), 1) * DEEPEST:.2f})"
-
-
-def _visible(token):
+def _visible(token: str) -> str:
     """A line break is seen as a sign, and breaks the line."""
     return token.replace("\n", "↵\n")

@@ -1,21 +1,24 @@
 """The geography world: US states, countries and their cities, and the sentences told about them.
 
-A question takes two hops: from the city to its state or country, and from there to the answer. Of the
-(city, relation) pairs about one in twelve is never asked in training, so a right answer to it cannot
-be remembered: it has to be worked out. The pair (Dallas, capital) is always among them.
+A question takes two hops: from the city to its state or country, and from there to the answer. Of the (city, relation)
+pairs about one in twelve is never asked in training, so a right answer to it cannot be remembered: it has to be worked
+out. Where there is a pair (Dallas, capital), it is always among them.
 """
 
 import random
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from .sentences import Sentence, Slot, fill
 
-HELD_OUT = 1 / 12
+HELD_OUT_SHARE = 1 / 12  # of the (city, relation) pairs
+TEST_SENTENCE_EVERY = 10  # one of so many sentences is for tests only
 ALWAYS_HELD_OUT = {("Dallas", "capital")}
 
 CITY_IN_PLACE = (
@@ -48,11 +51,13 @@ STORY = (
 REVERSE = ("{s} is the {r} of {p}.", "The {k} with the {r} {s} is {p}.")
 REVERSIBLE = {"capital", "abbreviation", "country code"}
 # How often each kind of sentence is told; two-hop questions are the hard ones.
-KINDS = {"two_hop": 0.55, "city_in_place": 0.14, "place_fact": 0.12, "story": 0.14, "reverse": 0.05}
+SENTENCE_SHARES = {"two_hop": 0.55, "city_in_place": 0.14, "place_fact": 0.12, "story": 0.14, "reverse": 0.05}
 
 
 @dataclass(frozen=True)
 class Question:
+    """A two-hop question: the prompt ends before the answer, which is the `relation` of the `place` of the `city`."""
+
     prompt: str
     answer: str
     city: str
@@ -61,31 +66,50 @@ class Question:
 
 
 def _is_test(text: str) -> bool:
-    return zlib.crc32(text.encode()) % 10 == 0
+    return zlib.crc32(text.encode()) % TEST_SENTENCE_EVERY == 0
 
 
 class Geography:
-    """Tables in, sentences out. `facts[place][relation]` and `place_of[city]` are the known truth."""
+    """Tables in, sentences out.
+
+    states, countries, cities: the tables, see `ik.load_world`.
+    facts: {place: {relation: answer}}, and place_of: {city: place}, the known truth.
+    kind_of: {place: "state" or "country"}.
+    held_out: the (city, relation) pairs that no training sentence tells.
+
+    Raises FileNotFoundError for a missing table, ValueError for one that does not fit.
+
+    >>> world = ik.load_world("geography")
+    >>> world.facts[world.place_of["Dallas"]]["capital"]
+    'Austin'
+    """
 
     name = "geography"
 
-    def __init__(self, folder: Path, seed: int = 0):
-        read = lambda f: pd.read_csv(folder / f, dtype=str, keep_default_na=False)  # noqa: E731
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        read = lambda file: pd.read_csv(folder / file, dtype=str, keep_default_na=False)  # noqa: E731
         self.states, self.countries, self.cities = read("states.csv"), read("countries.csv"), read("cities.csv")
+        problem = _problem_of(self.states, self.countries, self.cities)
+        if problem:
+            raise ValueError(f"the tables in {folder} are no geography: {problem}; ik.load_world says what is needed")
         self.kind_of = {p: "state" for p in self.states["place"]} | {p: "country" for p in self.countries["place"]}
-        self.facts = {}
+        self.facts: dict[str, dict[str, str]] = {}
         for table in (self.states, self.countries):
             for row in table.to_dict("records"):
                 self.facts[row.pop("place")] = row
         self.place_of = dict(zip(self.cities["city"], self.cities["place"], strict=True))
         self.held_out = self._hold_out(seed)
+        if not self.held_out:
+            raise ValueError(f"the tables in {folder} are too small: none of {len(self.pairs)} facts was held out")
 
     @property
     def places(self) -> list[str]:
+        """The states, then the countries."""
         return list(self.facts)
 
     @cached_property
     def cities_of(self) -> dict[str, list[str]]:
+        """{place: its cities}"""
         found = {place: [] for place in self.facts}
         for city, place in self.place_of.items():
             found[place].append(city)
@@ -93,18 +117,23 @@ class Geography:
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
+        """Every (city, relation) that can be asked about, told in training or not."""
         return [(c, r) for c, p in self.place_of.items() for r in self.facts[p]]
 
-    def _hold_out(self, seed):
+    def _hold_out(self, seed: int) -> set[tuple[str, str]]:
         rng = random.Random(f"held-out-{seed}")
-        return ALWAYS_HELD_OUT | {pair for pair in self.pairs if rng.random() < HELD_OUT}
+        drawn = {pair for pair in self.pairs if rng.random() < HELD_OUT_SHARE}
+        return drawn | ALWAYS_HELD_OUT.intersection(self.pairs)
 
     def questions(self, held_out: bool, template: str = TWO_HOP[0]) -> list[Question]:
-        """Every two-hop question, the training ones or those never seen; the prompt ends before the answer."""
+        """Every two-hop question, the training ones or those never seen; the prompt ends before the answer.
+
+        >>> world.questions(held_out=True)[0].prompt
+        """
         asked = [pair for pair in self.pairs if (pair in self.held_out) == held_out]
         return [self._question(city, relation, template) for city, relation in asked]
 
-    def _question(self, city, relation, template):
+    def _question(self, city: str, relation: str, template: str) -> Question:
         place = self.place_of[city]
         sentence = self._tell(template, place, city=city, relation=relation)
         return Question(sentence.text[: sentence.spans[-1][0] - 1], self.facts[place][relation], city, place, relation)
@@ -122,9 +151,8 @@ class Geography:
             city, relation = rng.choice(self._held_out_list)
             place, about = self.place_of[city], ("city", "relation")[len(rows) % 2]
             if about == "city":
-                other = self.facts[rng.choice([p for p in self.places if self.kind_of[p] == self.kind_of[place]])][
-                    relation
-                ]
+                alike = [p for p in self.places if self.kind_of[p] == self.kind_of[place]]
+                other = self.facts[rng.choice(alike)][relation]
             else:
                 other = self.facts[place][rng.choice([r for r in self.facts[place] if r != relation])]
             question = self._question(city, relation, rng.choice(TWO_HOP))
@@ -138,17 +166,25 @@ class Geography:
         return pd.DataFrame(rows, columns=columns)
 
     def sentence(self, rng: random.Random, held_out: bool = False) -> Sentence:
-        """One random sentence. With `held_out`, a two-hop sentence about a pair that training never told."""
+        """One random sentence. With `held_out`, a two-hop sentence about a pair that training never told.
+
+        >>> world.sentence(random.Random(0)).text
+        """
         if held_out:
             city, relation = rng.choice(self._held_out_list)
             return self._tell(rng.choice(TWO_HOP), self.place_of[city], city=city, relation=relation)
-        return getattr(self, "_" + rng.choices(list(KINDS), KINDS.values())[0])(rng)
+        return getattr(self, "_" + rng.choices(list(SENTENCE_SHARES), list(SENTENCE_SHARES.values()))[0])(rng)
 
-    def sentences(self, n: int, split: str, seed: int = 0) -> list[Sentence]:
+    def sentences(self, n: int, split: Literal["train", "test"], seed: int = 0) -> list[Sentence]:
         """`n` random sentences to train a transcoder on ("train") or to grade it with ("test").
 
         No test sentence is ever a training one: a tenth of all sentences, and all about held-out pairs, are test.
+        Raises ValueError for another split.
+
+        >>> texts = [sentence.text for sentence in world.sentences(400, "train")]
         """
+        if split not in ("train", "test"):
+            raise ValueError(f"split {split!r}: expected 'train' or 'test'")
         rng, found = random.Random(f"{split}-{seed}"), []
         while len(found) < n:
             held_out = split == "test" and rng.random() < 0.5
@@ -158,39 +194,40 @@ class Geography:
         return found
 
     @cached_property
-    def _held_out_list(self):
+    def _held_out_list(self) -> list[tuple[str, str]]:
         return sorted(self.held_out)
 
     @cached_property
-    def _cities(self):
+    def _cities(self) -> list[str]:
         return list(self.place_of)
 
-    def _told(self, city):
+    def _told(self, city: str) -> list[str]:
+        """The relations of a city that training tells."""
         return [r for r in self.facts[self.place_of[city]] if (city, r) not in self.held_out]
 
-    def _two_hop(self, rng):
+    def _two_hop(self, rng: random.Random) -> Sentence:
         city = rng.choice([c for c in (rng.choice(self._cities) for _ in range(8)) if self._told(c)])
         return self._tell(rng.choice(TWO_HOP), self.place_of[city], city=city, relation=rng.choice(self._told(city)))
 
-    def _city_in_place(self, rng):
+    def _city_in_place(self, rng: random.Random) -> Sentence:
         city = rng.choice(self._cities)
         return self._tell(rng.choice(CITY_IN_PLACE), self.place_of[city], city=city)
 
-    def _place_fact(self, rng):
+    def _place_fact(self, rng: random.Random) -> Sentence:
         place = rng.choice(self.places)
         return self._tell(rng.choice(PLACE_FACT), place, relation=rng.choice(list(self.facts[place])))
 
-    def _story(self, rng):
+    def _story(self, rng: random.Random) -> Sentence:
         city = rng.choice([c for c in (rng.choice(self._cities) for _ in range(8)) if len(self._told(c)) > 1])
         first, second = rng.sample(self._told(city), 2)
         return self._tell(rng.choice(STORY), self.place_of[city], city=city, relation=first, second=second)
 
-    def _reverse(self, rng):
+    def _reverse(self, rng: random.Random) -> Sentence:
         place = rng.choice(self.places)
         relation = rng.choice([r for r in self.facts[place] if r in REVERSIBLE])
         return self._tell(rng.choice(REVERSE), place, relation=relation)
 
-    def _tell(self, template, place, city="", relation="", second=""):
+    def _tell(self, template: str, place: str, city: str = "", relation: str = "", second: str = "") -> Sentence:
         facts, kind, here = self.facts[place], self.kind_of[place], f"place:{place}"
         answer = lambda r: Slot(facts.get(r, ""), (f"answer:{r}={facts.get(r, '')}",))  # noqa: E731
         return fill(
@@ -204,3 +241,31 @@ class Geography:
             a2=answer(second),
             s=Slot(facts.get(relation, ""), (f"answer:{relation}={facts.get(relation, '')}", here)),
         )
+
+
+def _problem_of(states: pd.DataFrame, countries: pd.DataFrame, cities: pd.DataFrame) -> str | None:
+    """What is wrong with the tables, if anything is."""
+    tables = {"states.csv": states, "countries.csv": countries, "cities.csv": cities}
+    for file, table in tables.items():
+        needed = ["city", "place"] if table is cities else ["place"]
+        for column in needed:
+            if column not in table:
+                return f"{file} has no column {column!r}, only {', '.join(map(repr, table))}"
+        relations = table.columns.drop("place")
+        if table is not cities and (len(relations) < 2 or REVERSIBLE.isdisjoint(relations)):
+            return f"{file} needs two relations beside 'place', one of them {', '.join(sorted(REVERSIBLE))}"
+        used = table[needed] if table is cities else table
+        for column in used:
+            if (used[column] == "").any():
+                return f"{file} has no {column!r} in line {used[column].eq('').argmax() + 2}"
+    places = [*states["place"], *countries["place"]]
+    for what, names in {
+        "place": places,
+        "city": [*cities["city"]],
+        "city or place": [*places, *cities["city"]],
+    }.items():
+        repeated = [name for name, n in Counter(names).items() if n > 1]
+        if repeated:
+            return f"{repeated[0]!r} is more than one {what}, so questions about it have two answers"
+    lost = [place for place in cities["place"] if place not in set(places)]
+    return f"cities.csv names the place {lost[0]!r}, which states.csv and countries.csv lack" if lost else None

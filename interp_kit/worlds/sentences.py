@@ -1,29 +1,43 @@
 """A sentence that knows what it is about.
 
-`fill("The capital of {p} is {a}.", p=Slot("Texas", "place:Texas"), a=Slot("Austin", "answer:Austin"))`
-gives the text and, for every slot, where it stands and which concepts it carries. `token_concepts`
-carries that knowledge over to a tokenizer's tokens, so that a feature can be graded token by token.
+`fill("The capital of {p} is {a}.", p=Slot("Texas", ("place:Texas",)), a=Slot("Austin", ("answer:capital=Austin",)))`
+gives the text and, for every slot, where it stands and which concepts it carries. `token_concepts` carries that
+knowledge over to a tokenizer's tokens, so that a feature can be graded token by token.
+
+A concept is a string "kind:name": place:Texas, relation:capital, answer:capital=Austin. The kinds are yours to choose.
 """
 
 from dataclasses import dataclass
 from string import Formatter
 
+from transformers import PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class Slot:
+    """What is put into a template, and the concepts ("kind:name") that it names."""
+
     text: str
     concepts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """`spans` holds (start, end, concepts) in characters of `text`, in order."""
+    """A text, and where its concepts stand.
+
+    spans: (start, end, concepts), start and end in characters of `text`; in order.
+    """
 
     text: str
     spans: tuple[tuple[int, int, tuple[str, ...]], ...] = ()
 
 
 def fill(template: str, **slots: Slot) -> Sentence:
+    """The template with a slot in place of each {name}. Raises KeyError for a name without a slot.
+
+    >>> fill("{a} is a city.", a=Slot("Dallas", ("city:Dallas", "place:Texas")))
+    Sentence(text='Dallas is a city.', spans=((0, 6, ('city:Dallas', 'place:Texas')),))
+    """
     text, spans = "", []
     for literal, name, _, _ in Formatter().parse(template):
         text += literal
@@ -34,11 +48,13 @@ def fill(template: str, **slots: Slot) -> Sentence:
     return Sentence(text, tuple(spans))
 
 
-def token_concepts(sentence: Sentence, tokenizer) -> tuple[list[int], list[frozenset[str]]]:
+def token_concepts(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[frozenset[str]]]:
     """Token ids of the sentence (no special tokens) and, per token, the concepts it *completes*.
 
-    A concept is known once its last character is read, so it belongs to the token that holds that
-    character: "Salt Lake City" names Utah at "City", not before.
+    A concept is known once its last character is read, so it belongs to the token that holds that character:
+    "Salt Lake City" names Utah at "City", not before.
+
+    >>> ids, concepts = ik.worlds.token_concepts(sentence, model.tokenizer)
     """
     encoded = tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
     concepts = [set() for _ in encoded["input_ids"]]

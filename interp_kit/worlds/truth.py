@@ -2,41 +2,49 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
 
+from ..models import LanguageModel
 from ..text.batches import pad
-from .sentences import token_concepts
+from .sentences import Sentence, token_concepts
 
 SENTENCES_AT_ONCE = 256
 
 
 class Graded(NamedTuple):
-    """Some sentences: ids and which are real [sentence, position]; and, for the real tokens in that order, which
-    concepts each completes, and which were completed before in the same sentence: sparse [concept, token]."""
+    """Some sentences as token ids, and which concepts each real token brings up or follows."""
 
     ids: torch.Tensor
+    "[sentence, position]"
     real: torch.Tensor
+    "[sentence, position]: which are no padding"
     named: torch.Tensor
+    "sparse [concept, real token]: 1 where the token completes the concept's name"
     in_play: torch.Tensor
+    "sparse [concept, real token]: 1 from there on to the end of the sentence"
 
 
 def says(label: str, concept: str) -> bool:
-    """Whether the name of the concept ("Texas" of place:Texas, "Austin" of answer:capital=Austin) is in the label."""
+    """Whether the name of the concept ("Texas" of place:Texas, "Austin" of answer:capital=Austin) is in the label.
+
+    >>> says("say Austin", "answer:capital=Austin")
+    True
+    """
     name = concept.split(":", 1)[-1].split("=", 1)[-1]
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", label, re.IGNORECASE) is not None
 
 
-def concepts_of(sentences, kinds=None) -> list[str]:
+def concepts_of(sentences: Iterable[Sentence], kinds: Collection[str] | None = None) -> list[str]:
     """All concepts of the sentences, or those of some kinds ("place", "relation", ...), the most frequent first."""
     found = Counter(c for s in sentences for _, _, concepts in s.spans for c in concepts)
     return [c for c, _ in found.most_common() if kinds is None or c.split(":", 1)[0] in kinds]
 
 
-def graded(model, sentences, concepts: list[str]) -> Iterator[Graded]:
+def graded(model: LanguageModel, sentences: Sequence[Sentence], concepts: Sequence[str]) -> Iterator[Graded]:
     """The sentences in batches, each with a begin-of-text token that has no concept."""
     number = {concept: i for i, concept in enumerate(concepts)}
     for i in tqdm(range(0, len(sentences), SENTENCES_AT_ONCE), desc="grading", leave=False):
@@ -58,7 +66,7 @@ def graded(model, sentences, concepts: list[str]) -> Iterator[Graded]:
         yield Graded(ids, real, *sparse)
 
 
-def _sparse(places, n_concepts, n_tokens):
+def _sparse(places: Iterable[tuple[int, int]], n_concepts: int, n_tokens: int) -> torch.Tensor:
     at = torch.tensor(sorted(places), dtype=torch.long).reshape(-1, 2).T
     ones, shape = torch.ones(at.shape[1]), (n_concepts, n_tokens)
     return torch.sparse_coo_tensor(at, ones, shape, check_invariants=False).to_sparse_csr()

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "widgets")]  # lab_server and fake_graph_data
+sys.path[:0] = [str(HERE), str(HERE.parent / "widgets")]  # our helper modules
 
 FLAGS = [
     "--headless",
@@ -64,3 +64,12 @@ def page(browser):
     page.route("**/*", guard)
     yield page
     context.close()
+
+
+@pytest.fixture
+def mount(page):
+    """mount(data, **traits) shows the graph view in a bare page, see `stub_kernel`."""
+    from stub_kernel import show
+
+    yield lambda data=None, **traits: show(page, data, **traits)
+    assert page.complaints == [] and page.blocked == []

@@ -1,59 +1,15 @@
 """The attribution-graph view in Chromium: the ES module alone with a stub model, and the page as a file."""
 
-import base64
 import re
-from pathlib import Path
 
 import pytest
 from fake_graph_data import fake_graph, node
 from playwright.sync_api import expect
+from stub_kernel import for_page, module, state
 
-import interp_kit.widgets
 from interp_kit.widgets import graph_page
 
-WIDGETS = Path(interp_kit.widgets.__file__).parent
 TEXAS, AUSTIN, DALLAS = "f3_6_Texas", "f5_8_say-Austin", "f0_6_Dallas"
-
-STUB = """
-class Model {
-  constructor(state) { this.state = state; this.handlers = {}; this.saved = 0; }
-  get(k) { return this.state[k]; }
-  set(k, v) { this.state[k] = v; for (const f of this.handlers['change:' + k] ?? []) f(); }
-  on(e, f) { (this.handlers[e] ??= []).push(f); }
-  off(e, f) { this.handlers[e] = (this.handlers[e] ?? []).filter(g => g !== f); }
-  save_changes() { this.saved += 1; }
-}
-window.mount = async (source, state) => {
-  const view = (await import('data:text/javascript;base64,' + source)).default;
-  const model = window.model = new Model(state), el = document.createElement('div');
-  document.body.append(el);
-  window.cleanup = await view.render({ model, el });
-};
-"""
-
-
-def module():
-    return base64.b64encode((WIDGETS / "graph_view.js").read_bytes()).decode()
-
-
-def state(data=None, **traits):
-    rest = {"pinned": [], "supernodes": [], "selected": "", "threshold": 0.8}
-    return {"data": data or fake_graph(), **rest, **traits}
-
-
-@pytest.fixture
-def mount(page):
-    """mount(data, **traits) shows the widget's own module in a bare page with a stand-in for the kernel."""
-
-    def mount_(data=None, **traits):
-        css = (WIDGETS / "graph_view.css").read_text(encoding="utf-8")
-        page.set_content(f"<!doctype html><meta charset=utf-8><style>{css}</style><body></body>")
-        page.add_script_tag(content=STUB)
-        page.evaluate("([source, state]) => window.mount(source, state)", [module(), state(data, **traits)])
-        return page
-
-    yield mount_
-    assert page.complaints == [] and page.blocked == []
 
 
 def graph_node(page, name):
@@ -343,7 +299,7 @@ def test_new_data_replaces_the_graph(mount):
     page = mount(selected=TEXAS)
     data = fake_graph()
     data |= {"title": "Another", "nodes": [node("only", "embedding", -1, 0, "The")], "edges": []}
-    page.evaluate("data => model.set('data', data)", data)
+    page.evaluate("data => model.set('data', data)", for_page(data))
     assert page.locator(".ik-canvas .ik-node").count() == 1
     expect(page.locator(".ik-title")).to_have_text("Another")
     expect(page.locator(".ik-card-title")).to_have_count(0)
@@ -380,8 +336,8 @@ def hostile_graph():
         n |= {
             "label": BAD,
             "concept": BAD,
-            "promotes": [BAD],
-            "suppresses": [BAD],
+            "top_logits": [BAD],
+            "bottom_logits": [BAD],
             "examples": [{"tokens": [BAD, BAD], "activations": [0.1, 1.0]}],
         }
     return data

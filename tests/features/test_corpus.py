@@ -24,9 +24,9 @@ def test_a_sentences_first_word_is_no_part_of_a_name():
 def test_what_goes_along():
     texts = ["Dallas in Texas"] * 4 + ["Dallas here"] * 4 + [f"word{i} there" for i in range(90)]
     words = corpus(*[f"{t} x{i}" for i, t in enumerate(texts)])
-    assert words.along_with("Dallas")["Texas"] == 4 / (8 + 8)
-    assert words.along_with("Texas")["Dallas"] == 4 / (4 + 8)
-    assert words.tells("Texas") and not words.tells("there")
+    assert words.cooccurrence("Dallas")["Texas"] == 4 / (8 + 8)
+    assert words.cooccurrence("Texas")["Dallas"] == 4 / (4 + 8)
+    assert words.is_informative("Texas") and not words.is_informative("there")
 
 
 def test_broken_bytes_and_empty_tokens():

@@ -6,7 +6,7 @@ import pytest
 from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.features.label_scores import _balanced
+from interp_kit.features.label_scores import _balanced_accuracy
 from interp_kit.statistics import roc_auc
 
 
@@ -19,7 +19,9 @@ def store_of(fires_on, texts, **groups):
             active = [2.0 * (t.strip() in fires_on) for t in tokens]
             rows.append((0, 0, group, rank, tokens, active, int(np.argmax(active))))
     columns = ["layer", "feature", "group", "rank", "tokens", "activations", "peak"]
-    features = pd.DataFrame({"layer": [0], "feature": [0], "density": [0.1], "highest": [2.0], "promotes": [["x"]]})
+    features = pd.DataFrame(
+        {"layer": [0], "feature": [0], "density": [0.1], "max_activation": [2.0], "top_logits": [["x"]]}
+    )
     return ik.FeatureStore(features, pd.DataFrame(rows, columns=columns))
 
 
@@ -31,7 +33,7 @@ TEXTS = [
 
 @pytest.fixture
 def dallas():
-    return store_of({"Dallas"}, TEXTS, top=[0], held=[0, 1, 2, 3], silent=[4, 5, 6, 7])
+    return store_of({"Dallas"}, TEXTS, top=[0], held_out=[0, 1, 2, 3], non_activating=[4, 5, 6, 7])
 
 
 def label(text, rule=None, words=()):
@@ -55,7 +57,7 @@ def test_rules_are_asked_at_the_marked_tokens(dallas):
 
 def test_near_texts_make_it_harder():
     texts = [*TEXTS, "Dallas was there", "not Dallas again"]
-    near = store_of({"Dallas"}, texts, held=[0, 1, 2, 3], silent=[4, 5, 6, 7], near=[8, 9])
+    near = store_of({"Dallas"}, texts, held_out=[0, 1, 2, 3], non_activating=[4, 5, 6, 7], hard_negative=[8, 9])
     assert ik.score_labels(near, label("Dallas")).iloc[0]["detection"] == (1 + 2 / 4) / 2
 
 
@@ -65,9 +67,9 @@ def test_no_examples_no_score():
 
 
 def test_balanced_accuracy_and_area():
-    assert _balanced([True, True, False, False], [True, True, False, False]) == 1
-    assert _balanced([True] * 4, [True, False, False, False]) == 0.5
-    assert _balanced([None, None], [True, False]) == 0
+    assert _balanced_accuracy([True, True, False, False], [True, True, False, False]) == 1
+    assert _balanced_accuracy([True] * 4, [True, False, False, False]) == 0.5
+    assert _balanced_accuracy([None, None], [True, False]) == 0
     assert roc_auc([3, 2, 1, 0], [True, True, False, False]) == 1
     assert roc_auc([0, 1, 2, 3], [True, True, False, False]) == 0
     assert roc_auc([1, 1], [True, False]) == 0.5

@@ -113,7 +113,7 @@ def test_every_live_feature_gets_a_label_and_nothing_kept_aside_is_used():
     labels = ik.label_features(store)
     assert len(labels) == (store.features["density"] > 0).sum() and labels["label"].str.len().min() > 0
     assert set(labels["source"]) == {"rule"}
-    held = store.examples["group"].isin(["held", "silent", "near"])
+    held = store.examples["group"].isin(["held_out", "non_activating", "hard_negative"])
     without = ik.FeatureStore(store.features, store.examples[~held])
     pd.testing.assert_frame_equal(ik.label_features(without), labels)
     assert len(ik.label_features(store, only=[(1, 4), (2, 3)])) == 2

@@ -31,11 +31,11 @@ def test_labels(store, tmp_path):
 def test_the_prompt_shows_nothing_that_was_kept_aside(store):
     for layer, feature in ONLY:
         text = ik.features.label_prompt(store, layer, feature)[1]["content"]
-        shown = store.of(layer, feature)
+        shown = store.examples_of(layer, feature)
         top = shown[shown["group"] == "top"].iloc[0]
         assert marked(top["tokens"], [top["peak"]]).split(">>")[0].split("<<")[1] in text
         lines = {line.split(". ", 1)[-1].replace("<<", "").replace(">>", "") for line in text.splitlines()}
-        held = shown[shown["group"].isin(["held", "near", "silent"])]
+        held = shown[shown["group"].isin(["held_out", "hard_negative", "non_activating"])]
         assert not lines & {" ".join("".join(t).split()) for t in held["tokens"]}
 
 

@@ -1,6 +1,7 @@
 """The feature store: one pass over text, told against the same computed text by text."""
 
 import itertools
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +9,7 @@ import torch
 from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.features.collect import WINDOW
+from interp_kit.features.collect import WINDOW_TOKENS
 from interp_kit.models.frozen.model import FrozenModel
 
 TEXTS = tiny_texts()
@@ -29,12 +30,15 @@ def setting():
 def test_top_examples_are_the_strongest_of_those_not_kept_aside(setting):
     model, clt, store = setting
     by_text = {text: exact(model, clt, text) for text in TEXTS}
-    aside = {"".join(t) for t in store.examples.query("group in ('held', 'silent', 'near')")["tokens"].map("".join)}
+    aside = {
+        "".join(t)
+        for t in store.examples.query("group in ('held_out', 'non_activating', 'hard_negative')")["tokens"].map("".join)
+    }
     usable = [a for text, a in by_text.items() if "".join(model.tokens(text)[1:]) not in aside]
     assert len(usable) < len(set(TEXTS))
     for layer, feature in itertools.product(range(4), range(20)):
         best = torch.stack([a[layer, :, feature].max() for a in usable]).sort(descending=True).values
-        found = store.of(layer, feature).query("group == 'top'")
+        found = store.examples_of(layer, feature).query("group == 'top'")
         peaks = [e.activations[e.peak] for e in found.itertuples()]
         wanted = [v for v in best[:4].tolist() if v > 0]
         assert peaks == pytest.approx(wanted, rel=3e-3, abs=1e-4)
@@ -43,7 +47,7 @@ def test_top_examples_are_the_strongest_of_those_not_kept_aside(setting):
 def test_an_example_has_the_activations_of_its_text(setting):
     model, clt, store = setting
     by_tokens = {tuple(model.tokens(text)[1:]): exact(model, clt, text) for text in TEXTS}
-    for e in store.of(2, 7).itertuples():
+    for e in store.examples_of(2, 7).itertuples():
         wanted = by_tokens[tuple(e.tokens)][2, :, 7]
         torch.testing.assert_close(torch.tensor(e.activations), wanted, rtol=0, atol=3e-3 * float(wanted.max() + 1))
         assert e.peak == int(wanted.argmax())
@@ -53,30 +57,32 @@ def test_groups(setting):
     model, clt, store = setting
     examples = store.examples
     peaks = pd.Series([abs(e.activations[e.peak]) for e in examples.itertuples()])
-    assert (peaks[examples["group"].isin(["top", "sample", "held"])] > 0).all()
-    assert (peaks[examples["group"].isin(["silent", "near"])] == 0).all()
-    for group in ("top", "sample", "held", "silent", "near"):
+    assert (peaks[examples["group"].isin(["top", "sample", "held_out"])] > 0).all()
+    assert (peaks[examples["group"].isin(["non_activating", "hard_negative"])] == 0).all()
+    for group in ("top", "sample", "held_out", "non_activating", "hard_negative"):
         assert (examples["group"] == group).sum() > 20
     assert examples.groupby(["layer", "feature", "group"]).size().max() == 4
     words = [word for text in TEXTS for word in model.tokens(text)[1:]]
     active = torch.cat([exact(model, clt, text) for text in TEXTS], 1)
     favourite = {(l, f): words[int(active[l, :, f].argmax())] for l in range(4) for f in range(20)}
-    assert all(favourite[e.layer, e.feature] in e.tokens for e in examples.query("group == 'near'").itertuples())
+    assert all(
+        favourite[e.layer, e.feature] in e.tokens for e in examples.query("group == 'hard_negative'").itertuples()
+    )
 
 
 def test_no_text_is_on_both_sides(setting):
     """What labels may be made from and what tests them never share a text."""
     examples = setting[2].examples.assign(text=lambda e: e["tokens"].map(tuple))
-    test = examples["group"].isin(["held", "silent", "near"])
+    test = examples["group"].isin(["held_out", "non_activating", "hard_negative"])
     assert not set(examples["text"][test]) & set(examples["text"][~test])
 
 
 def test_texts_of_some_groups(setting):
     store = setting[-1]
     examples = store.examples
-    for groups in (["top", "sample"], ["held"]):
+    for groups in (["top", "sample"], ["held_out"]):
         wanted = {tuple(tokens) for tokens in examples.loc[examples["group"].isin(groups), "tokens"]}
-        assert {tuple(tokens) for tokens in store.texts(groups)} == wanted
+        assert {tuple(tokens) for tokens in store.windows(groups)} == wanted
 
 
 def test_counts(setting):
@@ -85,11 +91,11 @@ def test_counts(setting):
     density = (features > 0).double().mean(1).flatten()
     torch.testing.assert_close(torch.tensor(store.features["density"].to_numpy()), density, rtol=1e-6, atol=1e-9)
     highest = features.amax(1).flatten()
-    torch.testing.assert_close(torch.tensor(store.features["highest"].to_numpy()).float(), highest)
+    torch.testing.assert_close(torch.tensor(store.features["max_activation"].to_numpy()).float(), highest)
     for layer, feature in ((0, 1), (3, 9)):
         row, values = store.row(layer, feature), features[layer, :, feature]
-        assert sum(row["half_octaves"]) == int((values > 0).sum())
-        for i, n in enumerate(row["half_octaves"]):
+        assert sum(row["log_histogram"]) == int((values > 0).sum())
+        for i, n in enumerate(row["log_histogram"]):
             low, high = 2 ** ((i - 24) / 2), 2 ** ((i - 23) / 2)
             assert n == int(((values >= low) & (values < high)).sum()) or i in (0, 47)
 
@@ -108,7 +114,7 @@ def test_long_texts_are_cut_into_windows():
     long = " ".join(tiny_texts(30))
     store = ik.collect_features(model, clt, [long], n_examples=3)
     sizes = store.examples["tokens"].map(len)
-    assert sizes.max() == WINDOW and (store.examples["activations"].map(len) == sizes).all()
+    assert sizes.max() == WINDOW_TOKENS and (store.examples["activations"].map(len) == sizes).all()
     text = "".join(model.tokens(long)[1:])
     assert all("".join(tokens) in text for tokens in store.examples["tokens"])
 
@@ -117,7 +123,7 @@ def test_memory_is_bounded_by_examples_not_by_text(setting, monkeypatch):
     from interp_kit.features import collect
 
     model, clt, store = setting
-    monkeypatch.setattr(collect, "PRUNED_EVERY", 10)
+    monkeypatch.setattr(collect, "PRUNE_EVERY_WINDOWS", 10)
     kept = []
     prune = collect._Reader._prune
     monkeypatch.setattr(collect._Reader, "_prune", lambda self: (prune(self), kept.append(len(self.numbers))))
@@ -132,9 +138,9 @@ def test_promoted_tokens(setting):
     written = clt.W_dec[1][4].sum(0)
     effect = (model.hf.lm_head.weight * model.hf.model.norm.weight) @ written
     row = store.row(1, 4)
-    assert row["promotes"][0] == model.tokens(effect.topk(1).indices)[0]
+    assert row["top_logits"][0] == model.tokens(effect.topk(1).indices)[0]
     embedded = model.hf.model.layers[1].post_attention_layernorm(model.hf.model.embed_tokens.weight)
-    assert row["promoted_by"][0] == model.tokens((embedded @ clt.W_enc[1, 4]).topk(1).indices)[0]
+    assert row["top_embeddings"][0] == model.tokens((embedded @ clt.W_enc[1, 4]).topk(1).indices)[0]
 
 
 @pytest.mark.parametrize(("family", "eps"), [("gemma2", "rms_norm_eps"), ("gpt2", "layer_norm_epsilon")])
@@ -148,7 +154,7 @@ def test_promoted_tokens_go_through_the_final_norm_of_every_family(family, eps):
     for layer, feature in ((0, 3), (1, 7), (2, 11), (3, 5)):
         written = clt.W_dec[layer][feature].sum(0)
         with_it, without = (model.hf.lm_head(final_norm(stream)) for stream in (written, zero))
-        assert store.row(layer, feature)["promotes"][0] == model.tokens((with_it - without).argmax()[None])[0]
+        assert store.row(layer, feature)["top_logits"][0] == model.tokens((with_it - without).argmax()[None])[0]
 
 
 def test_a_card_shows_different_tokens_before_the_same_one_again(setting):
@@ -167,7 +173,7 @@ def test_save_and_load(setting, tmp_path):
     back = ik.load_features(tmp_path / "f")
     assert back.card(0, 1) == store.card(0, 1)
     pd.testing.assert_frame_equal(back.examples, store.examples, check_dtype=False)
-    pd.testing.assert_frame_equal(back.of(3, 2), store.of(3, 2), check_dtype=False)
+    pd.testing.assert_frame_equal(back.examples_of(3, 2), store.examples_of(3, 2), check_dtype=False)
     with pytest.raises(FileNotFoundError, match="pocket"):
         ik.load_features(tmp_path / "none")
     path = tmp_path / "f" / "examples_2.parquet"
@@ -189,22 +195,53 @@ def test_labels_ship_with_a_store(setting, tmp_path):
 
 
 def test_examples_are_read_when_they_are_asked_for(setting, tmp_path, monkeypatch):
-    from interp_kit.features import store as module
+    from interp_kit.features import examples as module
 
-    monkeypatch.setattr(module, "ROWS", 7)
+    monkeypatch.setattr(module, "ROW_GROUP_SIZE", 7)
     setting[2].save(tmp_path / "f")
     back = ik.load_features(tmp_path / "f")
     read = []
-    for layer, file in back._layers.items():
+    for layer, file in back._examples._layers.items():
         group = file._group
         monkeypatch.setattr(file, "_group", lambda i, layer=layer, group=group: read.append((layer, i)) or group(i))
     for feature in range(20):
-        pd.testing.assert_frame_equal(back.of(1, feature), setting[2].of(1, feature), check_dtype=False)
+        was = setting[2].examples_of(1, feature)
+        pd.testing.assert_frame_equal(back.examples_of(1, feature), was, check_dtype=False)
         back.row(1, feature)
     assert {layer for layer, _ in read} == {1}
     read.clear()
-    back.of(2, 5)
+    back.examples_of(2, 5)
     assert len(read) <= 4
+
+
+def test_a_store_of_the_old_spelling_is_read_with_the_names_of_today():
+    """old_store was written before version 0.2: columns highest, promotes, ...; groups held, silent, near."""
+    folder = Path(__file__).parent / "old_store"
+    old = pd.read_parquet(folder / "features.parquet")
+    store = ik.load_features(folder)
+    new = ["max_activation", "top_logits", "bottom_logits", "top_embeddings", "log_histogram"]
+    assert list(store.features.columns) == ["layer", "feature", "density", *new]
+    for now, was in zip(new, ["highest", "promotes", "suppresses", "promoted_by", "half_octaves"]):
+        assert store.features[now].map(str).tolist() == old[was].map(str).tolist()
+    was = pd.read_parquet(folder / "examples_1.parquet")["group"].astype(str)
+    names = {"top": "top", "sample": "sample", "held": "held_out", "silent": "non_activating", "near": "hard_negative"}
+    assert set(was) == set(names)
+    assert store.examples["group"].tolist() == was.map(names).tolist()
+    assert store.examples_of(1, 4)["group"].tolist() == was[: len(store.examples_of(1, 4))].map(names).tolist()
+    held_out = store.examples.query("group == 'held_out'")["tokens"].map(tuple)
+    assert {tuple(tokens) for tokens in store.windows(["held_out"])} == set(held_out)
+    assert ik.score_labels(store, ik.load_labels(folder))["detection"].notna().all()
+
+
+def test_further_columns_are_joined_by_feature(setting):
+    store = setting[2]
+    found = pd.DataFrame({"layer": [1, 0], "feature": [4, 2], "concept": ["place:Texas", "place:Ohio"], "F1": [0.9, 1]})
+    joined = store.join(found)
+    assert joined.card(1, 4)["concept"] == "place:Texas (F1 0.90)" and joined.card(0, 2)["concept"][:10] == "place:Ohio"
+    assert joined.card(1, 5)["concept"] is None and store.card(1, 4)["concept"] is None
+    pd.testing.assert_frame_equal(joined.examples_of(1, 4), store.examples_of(1, 4))
+    with pytest.raises(ValueError):
+        store.join(pd.concat([found, found]))
 
 
 def test_no_text():
@@ -213,6 +250,43 @@ def test_no_text():
         ik.collect_features(model, tiny_transcoder(model), [])
     with pytest.raises(ValueError, match="trained on"):
         ik.collect_features(tiny_model(seed=3), tiny_transcoder(model), TEXTS)
+
+
+# ---------------------------------------------------------------- dictionaries
+
+
+class Embedded:
+    """A dictionary of one's own: feature f of layer 2 is the f-th number of the token's embedding."""
+
+    layers, n_features_per_layer, is_signed, excludes_first_position = [2], [16], True, False
+
+    def __init__(self, model):
+        self.model = model
+
+    def activations(self, ids):
+        yield self.model.hf.get_input_embeddings()(ids)
+
+    def encoder_directions(self, i):
+        return torch.eye(16)
+
+    decoder_directions = encoder_directions
+
+
+def test_any_dictionary_is_looked_up():
+    model = tiny_model()
+    store = ik.collect_features(model, Embedded(model), TEXTS, n_examples=2)
+    used = [model.token_id(word) for word in set(" ".join(TEXTS).split())]
+    strength = model.hf.get_input_embeddings().weight[used].abs()
+    assert store.features["max_activation"].tolist() == pytest.approx(strength.amax(0).tolist())
+    assert store.features["layer"].unique().tolist() == [2]
+
+
+def test_what_is_no_dictionary_of_this_model():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="Neurons belongs to 'tiny-llama'"):
+        ik.collect_features(tiny_model(seed=3), ik.features.Neurons(model), TEXTS)
+    with pytest.raises(TypeError, match="expected a transcoder, .* got LanguageModel"):
+        ik.collect_features(model, model, TEXTS)
 
 
 # ---------------------------------------------------------------- neurons
@@ -232,7 +306,7 @@ def test_neurons_are_what_the_last_projection_reads(family):
     active = list(neurons.activations(ids))
     for i, layer in enumerate((1, 3)):
         bias = {"gpt2": "c_proj", "gpt_neox": "dense_4h_to_h"}.get(family)
-        rebuilt = active[i] @ neurons.written(i)
+        rebuilt = active[i] @ neurons.decoder_directions(i)
         rebuilt = rebuilt + (getattr(mlps[layer], bias).bias if bias else 0)
         torch.testing.assert_close(rebuilt, caught[layer][1], rtol=1e-4, atol=1e-5)
     assert sorted(store.features["layer"].unique()) == [1, 3]
@@ -241,7 +315,7 @@ def test_neurons_are_what_the_last_projection_reads(family):
         for text in TEXTS
         for a in [list(neurons.activations(model.encode(text)[None]))[1]]
     )
-    assert store.row(3, 5)["highest"] == pytest.approx(strongest, rel=1e-5)
+    assert store.row(3, 5)["max_activation"] == pytest.approx(strongest, rel=1e-5)
 
 
 def test_a_neurons_card():

@@ -63,12 +63,12 @@ def test_a_store_comes_back(store, tmp_path):
     store.save_json(tmp_path / "features")
     back = load_feature_json(tmp_path / "features")
     assert len(back.features) == len(store.features)
-    columns = ["density", "highest", "promotes", "suppresses"]
+    columns = ["density", "max_activation", "top_logits", "bottom_logits"]
     for row in store.features.itertuples():
         same = back.features.query(f"layer == {row.layer} and feature == {row.feature}").iloc[0]
         assert same[columns].tolist() == [getattr(row, column) for column in columns]
-        was, now = (s.of(row.layer, row.feature) for s in (store, back))
-        was = was[~was["group"].isin(["silent", "near"])].reset_index(drop=True)
+        was, now = (s.examples_of(row.layer, row.feature) for s in (store, back))
+        was = was[~was["group"].isin(["non_activating", "hard_negative"])].reset_index(drop=True)
         pd.testing.assert_frame_equal(now[was.columns], was, check_dtype=False)
         assert back.card(row.layer, row.feature) == store.card(row.layer, row.feature)
 
@@ -80,7 +80,7 @@ def test_only_known_numbers_are_written(store, tmp_path):
     row = store.features.query("layer == 1 and feature == 4").iloc[0]
     assert path.name == "19.json" and content["index"] == 19
     assert content.keys() == FULL.keys() - {"transcoder_id", "quantile_values", "histogram"}
-    assert (content["act_min"], content["act_max"]) == (0, row["highest"])
+    assert (content["act_min"], content["act_max"]) == (0, row["max_activation"])
     assert content["activation_frequency"] == row["density"]
     top, sample = content["examples_quantiles"]
     assert top["quantile_name"] == "Top activations" and top["examples"][0].keys() == {
@@ -97,7 +97,7 @@ def test_only_known_numbers_are_written(store, tmp_path):
 
 def test_a_file_of_another_tool_is_saved_as_it_was(tmp_path):
     back = written(FULL, tmp_path)
-    assert back.features[["layer", "feature", "density", "highest"]].iloc[0].tolist() == [2, 3, 0.125, 2.5]
+    assert back.features[["layer", "feature", "density", "max_activation"]].iloc[0].tolist() == [2, 3, 0.125, 2.5]
     assert back.card(2, 3)["examples"][0] == {"tokens": ["a", " b"], "activations": [0.0, 2.5]}
     back.save_json(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "18.json").read_text()) == FULL
@@ -109,8 +109,8 @@ def test_a_file_of_another_tool_is_saved_as_it_was(tmp_path):
 def test_a_file_with_no_more_than_it_must_have(tmp_path):
     examples = [{"tokens": ["a", "b"], "tokens_acts_list": [1.0, 2.0], "train_token_index": 1}]  # EleutherAI's key
     back = written({"index": 0, "examples_quantiles": [{"quantile_name": "Q", "examples": examples}]}, tmp_path)
-    assert back.examples["peak"].tolist() == [1] and back.features["highest"].tolist() == [2.0]
-    assert back.card(0, 0)["promotes"] == []
+    assert back.examples["peak"].tolist() == [1] and back.features["max_activation"].tolist() == [2.0]
+    assert back.card(0, 0)["top_logits"] == []
     back.save_json(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "0.json").read_text()).keys() == {
         "index",

@@ -304,7 +304,7 @@ def test_a_change_is_saved_and_the_rest_stays(tmp_path):
     graph = loaded(neuronpedia_file(), tmp_path)
     cards = pd.DataFrame([{"layer": 0, "feature": 1, "label": "renamed"}])
     store = ik.FeatureStore(
-        pd.DataFrame(columns=["layer", "feature", "density", "highest", "promotes", "suppresses"]),
+        pd.DataFrame(columns=["layer", "feature", "density", "max_activation", "top_logits", "bottom_logits"]),
         pd.DataFrame(columns=["layer", "feature", "group", "rank", "tokens", "activations", "peak"]),
     )
     graph.annotate(store, cards).group({"mine": ["2_7_1"]}).save(tmp_path / "a-graph.json")

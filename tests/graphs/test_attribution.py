@@ -7,7 +7,8 @@ from tiny import tiny_model, tiny_transcoder
 import interp_kit as ik
 from interp_kit.graphs.attribution import Attribution, Logits
 from interp_kit.models.frozen.autograd import Autograd
-from interp_kit.models.frozen.model import FrozenModel, frozen_attention, in_dtype
+from interp_kit.models.frozen.freezing import frozen_attention
+from interp_kit.models.frozen.model import FrozenModel, in_dtype
 
 PROMPT = "the capital of Texas is"
 CASES = {

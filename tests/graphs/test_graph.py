@@ -105,7 +105,7 @@ def test_annotate_brings_labels_and_cards():
     named = labels.set_index(["layer", "feature"])["label"]
     assert node["label"] == named[node["layer"], node["feature"]]
     drawn = graph.view_data()["nodes"][0]
-    assert drawn["label"] == node["label"] and drawn["examples"] and len(drawn["promotes"]) == 6
+    assert drawn["label"] == node["label"] and drawn["examples"] and len(drawn["top_logits"]) == 6
     json.dumps(graph.view_data(), allow_nan=False)
 
 

@@ -15,9 +15,9 @@ least, exact = again.table["entropy"], answer.table["entropy"]
 assert (least <= exact + 1e-6).all(), "from a service's alternatives the entropy is at least so much"
 
 assert calibrated.error < 0.03, "on its own mix the model is calibrated"
-assert middle["right"].mean() > middle["confidence"].mean() + 0.1, "on another mix it is under-confident"
+assert middle["correct"].mean() > middle["confidence"].mean() + 0.1, "on another mix it is under-confident"
 assert shifted.error > calibrated.error, "on another mix it is less calibrated"
-most = set(middle["guess"].value_counts().index[:3])
+most = set(middle["prediction"].value_counts().index[:3])
 assert most <= {" the", " containing", " What", " is", " a", " of", " in"}, "these tokens are words of the wording"
 
 assert doubt["entropy"][0] > 3, "a made-up city leaves the fact wide open"

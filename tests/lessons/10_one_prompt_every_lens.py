@@ -2,6 +2,6 @@
 
 assert named == ["logit lens", "chain of thought", "attribution graph"], "three lenses name Texas"
 
-right = trial.table.reset_index().set_index("claim")["right"]
-graph, lens = right["a feature named after the place is in it"], right["names the place after some layer"]
+accuracy = trial.table.reset_index().set_index("claim")["accuracy"]
+graph, lens = accuracy["a feature named after the place is in it"], accuracy["names the place after some layer"]
 assert graph > lens, "the graph names the step more often than the logit lens"

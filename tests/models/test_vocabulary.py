@@ -100,8 +100,7 @@ def test_added_tokens_of_spaces_are_spaces():
 
 def test_added_tokens_of_sentencepiece_spaces_are_spaces_too():
     model = with_tokenizer(sentencepiece(), bos_token="<bos>")
-    ids = model.encode("x  x x").tolist()
-    assert ids == [0, 3, 1, 4, 4] or 2 in ids
+    assert "".join(model.tokens("x  x x")) == "<bos>x  x x"
     assert model.tokens([0, 2, 4, 3, 5]) == ["<bos>", "  ", " x", "x", "\n"]
     assert model.token_bytes(2) == b"  " and model.decode([3, 2, 3]) == "x  x"
     assert model.token_id("  ") == 2

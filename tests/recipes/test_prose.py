@@ -57,20 +57,20 @@ def test_a_prompt_longer_than_the_text_is_cut(model):
 
 def test_a_killed_run_goes_on_and_writes_the_same(model, tmp_path):
     whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
-    n = prose.write_samples(model, whole, 400, batch=8, length=12)
+    n = prose.write_samples(model, whole, 400, batch=8, max_tokens=12)
     assert n >= 400 and n == sum(r["tokens"] for r in records(whole))
     killed.write_bytes(whole.read_bytes()[: len(whole.read_bytes()) // 2])
-    assert prose.write_samples(model, killed, 400, batch=8, length=12) == n
+    assert prose.write_samples(model, killed, 400, batch=8, max_tokens=12) == n
     assert killed.read_bytes() == whole.read_bytes()
     other = tmp_path / "other.jsonl"
-    prose.write_samples(model, other, 400, seed=1, batch=8, length=12)
+    prose.write_samples(model, other, 400, seed=1, batch=8, max_tokens=12)
     assert other.read_bytes() != whole.read_bytes()
     assert {r["seed"] for r in records(other)} == set(range(1_000_000, 1_000_000 + len(records(other)) // 8))
 
 
 def test_prompts_have_no_empty_slot():
     prompts, rng = prose.Prompts(), random.Random(0)
-    for kind in prose.KINDS:
+    for kind in prose.PROMPT_SHARES:
         drawn = {prompts.draw(kind, rng) for _ in range(300)}
         assert len(drawn) > 100 and not any("{" in text for text in drawn)
 

@@ -15,8 +15,8 @@ def test_invented_cities_are_none(world):
     assert names == invented_cities(world, 50) != invented_cities(world, 50, seed=1)
 
 
-def test_the_trial_grades_what_the_lenses_say(world):
-    """Each claim again, by hand, on the questions of the trial."""
+def test_the_grades_are_what_the_lenses_say(world):
+    """Each claim again, by hand, on the same questions."""
     model, transcoder = ik.load_model("pocket"), ik.load_transcoder("pocket")
     features, labels = ik.load_features("pocket"), ik.load_labels("pocket")
     found = ik.studies.grade_lenses(model, world, transcoder, features, labels, n=2)
@@ -37,8 +37,8 @@ def test_the_trial_grades_what_the_lenses_say(world):
         assert answers["occlusion: the city is highest"][i] == (top in q.city and top not in {"a", "is", "in", "of"})
         said = model.complete(f"{q.city} is a city in", max_new_tokens=8, stop=".").strip()
         assert answers["says the right place when asked first"][i] == (said == world.place_of[q.city])
-    assert (found.table["n"] == 2).all() and found.table["right"].between(0, 1).all()
+    assert (found.table["n"] == 2).all() and found.table["accuracy"].between(0, 1).all()
     for row in found.table.itertuples():
-        assert (row.wrong == "") == (row.right == 1)
+        assert (row.wrong == "") == (row.accuracy == 1)
     with pytest.raises(ValueError, match="at least one"):
         ik.studies.grade_lenses(model, world, transcoder, features, labels, n=0)

@@ -1,4 +1,4 @@
-"""Measured on units whose meanings are planted."""
+"""Measured on features whose meanings are planted."""
 
 import pytest
 from tiny import planted_transcoder, tiny_model, tiny_texts
@@ -44,7 +44,7 @@ def test_side_by_side(planted):
     model, clt = planted
     both = ik.studies.polysemanticity(model, {"neurons": ik.features.Neurons(model), "features": clt}, tiny_texts(100))
     assert list(both.summary.index) == ["neurons", "features"]
-    assert both.summary.loc["neurons", "units"] == 4 * 24
+    assert both.summary.loc["neurons", "features"] == 4 * 24
     assert len(both.show().data) == 2 and "features" in both._repr_html_()
 
 

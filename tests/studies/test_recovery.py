@@ -6,7 +6,7 @@ from tiny import planted_transcoder, tiny_model
 import interp_kit as ik
 from interp_kit.worlds.sentences import Slot, fill
 from interp_kit.worlds.truth import concepts_of, says
-from recipes.build import TEXTS, graded_sentences
+from recipes.build import N_TRAINING, graded_sentences
 
 
 def recovered(model, clt, **kinds):
@@ -53,7 +53,7 @@ def test_firing_after_the_place_is_named_is_excused(planted):
 
 
 def test_what_each_feature_detects(planted):
-    found = recovered(*planted).units
+    found = recovered(*planted).detectors
     # Ohio's best is right in a third of its firings: not listed
     assert found[["layer", "feature", "concept", "F1"]].values.tolist() == [[0, 0, "place:Texas", 1.0]]
 
@@ -99,7 +99,7 @@ def test_no_sentence_decides_twice():
     """What a feature is graded on chose neither it nor its weights; and no city is missing there."""
     world = ik.load_world()
     chosen, graded = ({s.text: s for s in some} for some in graded_sentences(world))
-    trained = {s.text for s in world.sentences(TEXTS, "train")}
+    trained = {s.text for s in world.sentences(N_TRAINING, "train")}
     assert not graded.keys() & (chosen.keys() | trained)
     cities = set(concepts_of(graded.values(), ["city"]))
     assert len(cities) > 0.98 * len(world.place_of)

@@ -50,8 +50,8 @@ def node(name, kind, layer, position, label, influence=0.0, **more):
         "probability": None,
         "concept": None,
         "examples": [],
-        "promotes": [],
-        "suppresses": [],
+        "top_logits": [],
+        "bottom_logits": [],
         **more,
     }
 
@@ -95,8 +95,8 @@ def _story_feature(rng, label, layer, position, activation, influence):
         bias=round(rng.uniform(-0.5, 0.5), 3),
         concept=f"concept of {label}",
         examples=[_example(label), _example(label, " and")],
-        promotes=[" Austin", " Texas", "\n"],
-        suppresses=[" Paris", " London"],
+        top_logits=[" Austin", " Texas", "\n"],
+        bottom_logits=[" Paris", " London"],
     )
 
 

@@ -29,7 +29,7 @@ def test_heat_map():
 def test_everything_there_is():
     data = card(
         label="Texas", evidence="fires on Dallas", facts={"on": "0.10% of tokens", "detection": 0.9312},
-        histogram=[0, 4, 0, 2, 0], lists={"promotes": [" Austin", "\n"]}, nodes=["1_2_7"],
+        histogram=[0, 4, 0, 2, 0], lists={"top logits": [" Austin", "\n"]}, nodes=["1_2_7"],
     )  # fmt: skip
     page = FeatureCard(data)._repr_html_()
     for text in ("Texas", "fires on Dallas", "0.931", "Austin", "1_2_7", "&#39;\\n&#39;"):

@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 import pytest
 from fake_graph_data import fake_graph
 
-from interp_kit.widgets import GraphView, graph_page, graph_svg
+from interp_kit.widgets import GraphView, graph_data, graph_page, graph_svg
+from interp_kit.widgets.geometry import measure
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = [
@@ -36,8 +37,8 @@ def hostile_graph():
             "id": node["id"] + bad,
             "label": bad,
             "concept": bad,
-            "promotes": [bad],
-            "suppresses": [bad],
+            "top_logits": [bad],
+            "bottom_logits": [bad],
             "examples": [{"tokens": [bad], "activations": [1.0]}],
         }
     data["supernodes"] = [{"name": bad, "nodes": [data["nodes"][0]["id"], data["nodes"][1]["id"]]}]
@@ -94,6 +95,27 @@ def test_numpy_numbers_are_refused_with_a_reason():
 def test_threshold_is_a_fraction(draw, threshold):
     with pytest.raises(ValueError, match="threshold must be"):
         draw(fake_graph(), threshold)
+
+
+@pytest.mark.parametrize("draw", [GraphView, graph_svg, graph_page])
+def test_data_is_checked_once(draw, monkeypatch):
+    checked = []
+    monkeypatch.setattr(graph_data, "_check_node", lambda node, *rest: checked.append(node["id"]))
+    data = fake_graph()
+    drawn = draw(data)
+    assert checked == [node["id"] for node in data["nodes"]]
+    if draw is GraphView:
+        drawn.pinned = ["e0"]
+        drawn._repr_mimebundle_()
+        drawn.get_state()
+        assert len(checked) == len(data["nodes"])
+        drawn.data = fake_graph(seed=1)  # another graph is at the door
+        assert len(checked) == 2 * len(data["nodes"])
+
+
+def test_the_twin_keeps_only_nodes_that_exist():
+    with pytest.raises(ValueError, match="kept names nodes.*nobody"):
+        graph_svg(fake_graph(), kept=["nobody"])
 
 
 # ---------------------------------------------------------------- the widget's Python side
@@ -276,7 +298,7 @@ def test_page_data_survives_escaping():
     data = hostile_graph()
     text = next(text for attributes, text in Outline(graph_page(data)).raw if attributes.get("id") == "state")
     assert not set("<>&\u2028\u2029") & set(text)
-    assert json.loads(text)["data"] == json.loads(json.dumps(data))
+    assert json.loads(text)["data"] == json.loads(json.dumps(data | {"measures": measure(data)}))
 
 
 def test_page_policy_names_the_script_and_style_by_hash():

@@ -80,6 +80,53 @@ def test_an_unknown_world():
         ik.load_world("atlantis")
 
 
+@pytest.fixture
+def tables(tmp_path):
+    """A small world of one's own: no Dallas, no countries but one."""
+    states = "place,capital,motto\n" + "".join(f"State{i},Capital{i},Motto{i}\n" for i in range(8))
+    cities = "city,place\n" + "".join(f"City{i},State{i % 8}\n" for i in range(40)) + "Elsewhere,Land\n"
+    texts = {"states": states, "countries": "place,capital,language\nLand,Main,Talk\n", "cities": cities}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    return tmp_path
+
+
+def test_a_world_of_ones_own(tables):
+    world = ik.load_world("geography", folder=tables)
+    assert world.facts["State3"] == {"capital": "Capital3", "motto": "Motto3"} and world.place_of["City3"] == "State3"
+    assert len(world.held_out) >= 2 and world.held_out <= set(world.pairs)
+    for split in ("train", "test"):
+        assert {s.text for s in world.sentences(200, split)}
+    assert all(q.city in world.place_of for q in world.questions(held_out=True))
+
+
+@pytest.mark.parametrize(
+    ("file", "was", "now", "message"),
+    [
+        ("cities", "city,place", "town,place", "cities.csv has no column 'city', only 'town', 'place'"),
+        ("states", "place,capital,motto", "place,river,motto", "states.csv needs two relations beside 'place'"),
+        ("states", "State5,Capital5,", "State5,,", "states.csv has no 'capital' in line 7"),
+        ("states", "State5,", "State4,", "'State4' is more than one place"),
+        ("cities", "City7,State7", "City6,State7", "'City6' is more than one city"),
+        ("cities", "City7,State7", "State3,State7", "'State3' is more than one city or place"),
+        ("cities", "City7,State7", "City7,Atlantis", "names the place 'Atlantis', which states.csv and countries.csv"),
+    ],
+)
+def test_tables_that_do_not_fit_are_named(tables, file, was, now, message):
+    path = tables / f"{file}.csv"
+    path.write_text(path.read_text().replace(was, now, 1))
+    with pytest.raises(ValueError, match=message):
+        ik.load_world("geography", folder=tables)
+
+
+def test_too_few_facts_and_an_unknown_split(tables, world):
+    (tables / "cities.csv").write_text("city,place\nCity0,State0\n")
+    with pytest.raises(ValueError, match="too small: none of 2 facts"):
+        ik.load_world("geography", folder=tables)
+    with pytest.raises(ValueError, match="expected 'train' or 'test'"):
+        world.sentences(1, "held-out")
+
+
 def test_why_questions_know_what_decides(world):
     table = world.why_questions(60)
     assert table.equals(world.why_questions(60)) and list(table["about"][:2]) == ["city", "relation"]

@@ -1,33 +1,49 @@
-"""What breaks without it? A head or an MLP is switched off, the rest recomputes, and the answer is asked for again."""
+"""What breaks without it? A head or an MLP is switched off, the rest recomputes, and the answer is asked for again.
+
+Zero, mean and resample ablation: Wang et al. 2022, "Interpretability in the Wild"; Chan et al. 2022, "Causal
+Scrubbing".
+"""
 
 import html
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ...models import LanguageModel
 from ...models.edits import Edit, record
-from ...models.targets import named, score, token_of
+from ...models.language_model import Ids
+from ...models.targets import Target, Tokens
 from .edits import head_slice, n_heads, run
 
-WAYS = ("zero", "mean", "resample")
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+How = Literal["zero", "mean", "resample"]
 
 
 @dataclass(repr=False)
 class Ablation:
-    """table: a row a part: component, kind ("MLP" or "head"), layer, head, effect, probability (of the target, without
-    the part; of the model itself in `probability`). effect is the change of the target's log-probability, or of its
-    distance to the contrast, in nats: below zero, the part was for the target."""
+    """What `ablate` found.
+
+    question: the target in words, "' Austin' rather than ' Sacramento'".
+    how: "zero", "mean" or "resample".
+    table: a row a part: component ("MLP 3", "head 2.5"), kind ("MLP" or "head"), layer, head (missing for an MLP),
+        effect, and probability (of the target, without the part). effect is the change of the target's log-probability,
+        or of its distance to the contrast, in nats: below zero, the part was for the target.
+    probability: of the target, by the whole model.
+    """
 
     question: str
-    how: str
+    how: How
     table: pd.DataFrame
     probability: float
 
-    def show(self):
+    def show(self) -> "go.Figure":
         """A plotly heat map, layer by part; orange: the answer suffers without it."""
         from ...widgets.heat_map import heat_map
 
@@ -39,41 +55,71 @@ class Ablation:
         figure = heat_map(grid, grid.columns, grid.index, title, limit)
         return figure.update_yaxes(title="layer", dtick=1)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Ablation({self.how}, {self.question}, {len(self.table)} parts)"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         title = f"{self.how} ablation, {self.question} (probability {self.probability:.3f}); the largest effects:"
         largest = self.table["effect"].abs().sort_values(ascending=False).index[:10]
         rows = self.table.loc[largest].to_html(index=False, float_format="{:.3g}".format, na_rep="")
         return f"<p>{html.escape(title)}</p>{rows}"
 
 
+class Component(NamedTuple):
+    """One head of a layer, or, where `head` is None, the layer's MLP."""
+
+    layer: int
+    head: int | None
+
+    @property
+    def name(self) -> str:
+        """ "MLP 3" or "head 2.5"."""
+        return f"MLP {self.layer}" if self.head is None else f"head {self.layer}.{self.head}"
+
+    @property
+    def kind(self) -> Literal["MLP", "head"]:
+        """Which of the two it is."""
+        return "MLP" if self.head is None else "head"
+
+
+class Filling(NamedTuple):
+    """What is put in place of what the parts write: of the MLPs [layer, position, d_model], and of the heads, side by
+    side [layer, position, heads * width]."""
+
+    mlps: torch.Tensor
+    heads: torch.Tensor
+
+
 def ablate(
-    model,
-    prompt,
-    components: Sequence[str] | None = None,
-    how: str = "zero",
+    model: LanguageModel,
+    prompt: str | Ids,
+    components: str | Sequence[str] | None = None,
+    how: How = "zero",
     texts: Sequence[str] | None = None,
-    target=None,
-    contrast=None,
+    target: Tokens | None = None,
+    contrast: Tokens | None = None,
     positions: slice = slice(1, None),
     draws: int = 8,
     seed: int = 0,
 ) -> Ablation:
     """Switches off every MLP and every attention head, one at a time, and measures what the answer loses.
 
-    components: names such as "MLP 3" and "head 2.5", or "MLPs" or "heads"; without them all. how: "zero"; "mean", what
-    the part writes on average over the positions of `texts`; "resample", what it writes in `draws` of the texts, put in
-    line at the prompts' ends (the effect is the mean over the draws). Zero is a value the later layers never see, so a
-    part may matter there only because its constant share is missing: take the mean or resampling where texts like the
-    prompt are at hand. target, contrast: as in `decompose`. positions: where it is switched off; all but the first, on
-    which models put unusual values.
+    components: names such as "MLP 3" and "head 2.5", or "MLPs" or "heads"; without them all.
+    how: what is put in place of what a part writes. "zero": nothing. "mean": its mean over the positions of `texts`.
+        "resample": what it writes in `draws` of the texts, put in line at the prompts' ends; the effect is the mean
+        over the draws. The later layers never see zero, so a part may matter there only because its constant share is
+        missing: take the mean or resampling where texts like the prompt are at hand.
+    target, contrast: the next token asked about, and rather than which other one: text (" Austin") or id; a list is a
+        mean. Without a target the likeliest.
+    positions: where it is switched off; all but the first, on which models put unusual values.
+    seed: of the choice of texts.
+
+        ik.lenses.ablate(model, prompt, "MLPs", how="mean", texts=prompts, target=" Austin").show()
 
     Raises ValueError for an unknown part or way, positions outside, and for "mean" or "resample" without texts.
     """
-    if how not in WAYS:
-        raise ValueError(f"how={how!r}: expected one of {', '.join(WAYS)}")
+    if how not in get_args(How):
+        raise ValueError(f"how={how!r}: expected one of {', '.join(get_args(How))}")
     if isinstance(texts, str):
         raise TypeError("texts should be a list of prompts, got one string")
     if draws < 1:
@@ -83,39 +129,38 @@ def ablate(
     ids = model.input_ids(prompt)
     if not range(len(ids))[positions]:
         raise ValueError(f"nothing lies at positions {positions}: the prompt has {len(ids)}")
-    plain = model.logits(ids)[-1]
-    aim = token_of(model, target, plain)
-    other = None if contrast is None else token_of(model, contrast, plain)
+    logits = model.logits(ids)[-1]
+    asked = Target.of(model, target, contrast, logits)
     parts = _chosen(model, components)
     fillings = _fillings(model, ids, how, texts, draws, seed)
-    versions = [[_edit(model.hf, part, filling, positions)] for part in parts for filling in fillings]
+    versions = [[_edit(model, part, filling, positions)] for part in parts for filling in fillings]
+
+    def measure(logits: torch.Tensor) -> torch.Tensor:
+        """[version, score and probability]"""
+        return torch.stack([asked.score(logits), asked.probability(logits)], 1)
+
     with tqdm(total=len(versions), desc=f"{how} ablation", leave=False) as bar:
-        measure = lambda logits: torch.stack([score(logits, aim, other), logits.softmax(-1)[:, aim]], 1)  # noqa: E731
         found = run(model.hf, ids, versions, measure, bar).view(len(parts), -1, 2).mean(1)
-    effects, probabilities = found[:, 0] - score(plain, aim, other), found[:, 1]
     rows = [
-        {"component": _name(layer, head), "kind": "MLP" if head is None else "head", "layer": layer, "head": head}
-        for layer, head in parts
-    ]
+        {"component": part.name, "kind": part.kind, "layer": part.layer, "head": part.head,
+         "effect": float(score - asked.score(logits)), "probability": float(probability)}
+        for part, (score, probability) in zip(parts, found)
+    ]  # fmt: skip
     table = pd.DataFrame(rows).astype({"head": "Int64"})
-    table = table.assign(effect=effects.double().numpy(), probability=probabilities.double().numpy())
-    return Ablation(named(model, aim, other), how, table, float(plain.float().softmax(-1)[aim]))
+    return Ablation(asked.name, how, table, float(asked.probability(logits)))
 
 
-def _name(layer, head):
-    return f"MLP {layer}" if head is None else f"head {layer}.{head}"
-
-
-def _chosen(model, components):
-    """[(layer, head or None)] in the model's order, a layer's MLP after its heads."""
+def _chosen(model: LanguageModel, components: str | Sequence[str] | None) -> list[Component]:
+    """The parts by name, in the order given; all of them in the model's order, a layer's MLP after its heads."""
     heads = range(n_heads(model.hf))
-    everything = [(l, h) for l in range(model.n_layers) for h in (*heads, None)]
+    everything = [Component(layer, head) for layer in range(model.n_layers) for head in (*heads, None)]
     if components is None:
         return everything
     if isinstance(components, str):
         components = [components]
-    known = {_name(*part): [part] for part in everything}
-    known |= {"MLPs": [p for p in everything if p[1] is None], "heads": [p for p in everything if p[1] is not None]}
+    known = {part.name: [part] for part in everything}
+    known["MLPs"] = [part for part in everything if part.kind == "MLP"]
+    known["heads"] = [part for part in everything if part.kind == "head"]
     unknown = [name for name in components if name not in known]
     if unknown or not components:
         raise ValueError(
@@ -125,32 +170,38 @@ def _chosen(model, components):
     return list(dict.fromkeys(part for name in components for part in known[name]))
 
 
-def _edit(hf, part, filling, positions):
-    (layer, head), (mlps, heads) = part, filling
-    if head is None:
-        return Edit("MLP", layer, mlps[layer][..., positions, :], positions)
-    own = head_slice(hf, head)
-    return Edit("heads", layer, heads[layer][..., positions, own], positions, own)
+def _edit(model: LanguageModel, part: Component, filling: Filling, positions: slice) -> Edit:
+    if part.head is None:
+        return Edit("MLP", part.layer, filling.mlps[part.layer, positions], positions)
+    own = head_slice(model.hf, part.head)
+    return Edit("heads", part.layer, filling.heads[part.layer, positions, own], positions, own)
 
 
-def _fillings(model, ids, how, texts, draws, seed):
-    """What is put in: pairs (MLP, heads), each [layer, position, width]."""
-    sites = ("MLP", "heads")
+def _fillings(
+    model: LanguageModel, ids: torch.Tensor, how: How, texts: Sequence[str] | None, draws: int, seed: int
+) -> list[Filling]:
+    """What is put in, one version each."""
     if how == "zero":
-        return [tuple(torch.zeros_like(found) for found in record(model.hf, ids, sites).values())]
-    texts = list(texts)
+        return [Filling(*(torch.zeros_like(values) for values in _written(model, ids)))]
+    texts = list(texts or [])
     if how == "resample":
         texts = random.Random(seed).sample(texts, min(draws, len(texts)))
-    found = [record(model.hf, model.encode(text), sites) for text in texts]
+    found = [_written(model, model.encode(text)) for text in texts]
     if how == "resample":
-        return [tuple(_aligned(values, len(ids)) for values in each.values()) for each in found]
-    if not any(each["MLP"].shape[1] > 1 for each in found):
+        return [Filling(*(_aligned(values, len(ids)) for values in each)) for each in found]
+    if not any(each.mlps.shape[1] > 1 for each in found):
         raise ValueError("the texts have no token after their first one, whose values would be unusual")
-    means = (torch.cat([each[site][:, 1:] for each in found], 1).mean(1, keepdim=True) for site in sites)
-    return [tuple(mean.expand(-1, len(ids), -1) for mean in means)]
+    means = (torch.cat([values[:, 1:] for values in of_texts], 1).mean(1, keepdim=True) for of_texts in zip(*found))
+    return [Filling(*(mean.expand(-1, len(ids), -1) for mean in means))]
 
 
-def _aligned(values, n):
+def _written(model: LanguageModel, ids: torch.Tensor) -> Filling:
+    """What the parts write on a prompt, ids [position]."""
+    found = record(model.hf, ids, ["MLP", "heads"])
+    return Filling(found["MLP"], found["heads"])
+
+
+def _aligned(values: torch.Tensor, n: int) -> torch.Tensor:
     """values [layer, position, width] of another prompt at n positions, the ends in line, the first position first;
     what the other lacks is filled with its second position, what it has too much is left out."""
     last = values.shape[1] - 1

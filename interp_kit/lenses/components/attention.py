@@ -2,32 +2,46 @@
 is next to nothing (Kobayashi et al. 2020), so the weighted view multiplies each weight by the size of what it moves."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
+from ...models import LanguageModel
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
+from ...models.language_model import Ids
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from ...widgets.attention_browser import AttentionBrowser
 
 
 @dataclass(repr=False)
 class AttentionPatterns:
-    """tokens: one a position. patterns [layer, head, query, key]: shares of attention, each query's add up to 1; moved,
-    the same shape: the norm of what is added to the stream at the query because of the key."""
+    """What `attention_patterns` found.
+
+    tokens: one a position.
+    patterns: [layer, head, query, key], shares of attention; each query's add up to 1.
+    moved: [layer, head, query, key], value-weighted attention: the norm of what is added to the residual stream at the
+        query because of the key.
+    """
 
     tokens: list[str]
     patterns: torch.Tensor
     moved: torch.Tensor
 
     def strongest(self, query: int = -1, weighted: bool = True, k: int = 10) -> pd.DataFrame:
-        """The k largest of one query: layer, head, position and token looked at, pattern and moved, strongest first."""
+        """The k largest of one query, by `moved` or, with weighted=False, by `patterns`: a table of layer, head,
+        position and token looked at, pattern and moved, strongest first."""
         values = (self.moved if weighted else self.patterns)[:, :, query]
         at = torch.unravel_index(values.flatten().argsort(descending=True, stable=True)[:k], values.shape)
         layer, head, key = (index.numpy() for index in at)
         table = pd.DataFrame({"layer": layer, "head": head, "position": key, "token": [self.tokens[i] for i in key]})
         return table.assign(pattern=self.patterns[:, :, query][at].numpy(), moved=self.moved[:, :, query][at].numpy())
 
-    def show(self, layer: int, head: int | None = None, weighted: bool = False):
+    def show(self, layer: int, head: int | None = None, weighted: bool = False) -> "go.Figure":
         """A plotly heat map of one head, or of the mean (weighted: the sum) over a layer's heads.
 
         Raises IndexError for a layer or head that the model does not have.
@@ -43,27 +57,29 @@ class AttentionPatterns:
         figure.update_layout(width=320 + 26 * len(names))
         return figure.update_yaxes(autorange="reversed", title="query").update_xaxes(title="key")
 
-    def browse(self):
+    def browse(self) -> "AttentionBrowser":
         """The heat map with controls for layer, head and view: an ipywidgets box, for a notebook with a kernel."""
         from ...widgets.attention_browser import AttentionBrowser
 
         return AttentionBrowser(self.show, *self.patterns.shape[:2])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         layers, heads, n, _ = self.patterns.shape
         return f"AttentionPatterns({layers} layers x {heads} heads, {n} positions)"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         table = self.strongest().to_html(index=False, float_format="{:.3g}".format)
         return f"<p>what the last position is given most</p>{table}"
 
 
 @torch.no_grad()
-def attention_patterns(model, prompt) -> AttentionPatterns:
+def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatterns:
     """Every head's pattern on one prompt (text, or ids [position]), and what each weight moves.
 
     moved is |pattern[query, key] W_O W_V norm(x[key])|, biases left out, norms' denominators as on the prompt; with
     Gemma's norm after attention, after it.
+
+        ik.lenses.attention_patterns(model, prompt).strongest(k=6)
 
     Raises NotImplementedError for a family that is not computed by algebra (`models/anatomy.py`).
     """
@@ -76,8 +92,8 @@ def attention_patterns(model, prompt) -> AttentionPatterns:
     return AttentionPatterns(model.tokens(frozen.ids), torch.stack(frozen.patterns), torch.stack(moved))
 
 
-def _moved(attention, stream):
-    """[head, query, key]."""
+def _moved(attention: FrozenAttention, stream: torch.Tensor) -> torch.Tensor:
+    """[head, query, key], from the stream [position, d_model] that the layer reads."""
     groups, keys, per_group, _ = attention.pattern.shape
     values = (stream @ attention.value.T).view(keys, groups, -1)
     out = attention.out.view(len(attention.out), groups, per_group, -1)

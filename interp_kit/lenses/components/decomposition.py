@@ -1,16 +1,27 @@
-"""Who wrote the answer? The residual stream is a sum, and the final norm (its denominator held fixed) and the
-unembedding are linear, so a logit is the sum of what each part of the model wrote towards it: direct logit attribution
-(Elhage et al. 2021). What a part does through later parts is not in it; `ablate` measures that."""
+"""Who wrote the answer? Direct logit attribution (Elhage et al. 2021).
 
+The residual stream is a sum, and the final norm (its denominator held fixed) and the unembedding are linear. So a logit
+is the sum of what each part of the model wrote towards it. What a part does through later parts is not in it; `ablate`
+measures that.
+"""
+
+import html
 from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ...models import LanguageModel
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
-from ...models.targets import named, token_of
+from ...models.language_model import Ids
+from ...models.targets import Target, Tokens
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 COLOURS = {"MLP": "#0072B2", "attention": "#D55E00", "embedding": "#777777", "bias": "#BBBBBB"}
 
@@ -19,12 +30,14 @@ COLOURS = {"MLP": "#0072B2", "attention": "#D55E00", "embedding": "#777777", "bi
 class Decomposition:
     """A logit (or the difference of two), taken apart.
 
+    question: the target in words, "' Austin' rather than ' Sacramento'".
     table: a row a part: component ("MLP 3", "head 2.5", "embedding", ...), kind (MLP, attention, embedding, bias),
-        layer, head and contribution, in the units of the logit. Of several positions, all rows of each, with
-        `position`, the `token` there and the `target`.
-    sources: DataFrame [part, position]: the same contributions by the position they came from. Heads move them there
-        from other positions; all other parts read where they write. None for several positions.
-    total: the contributions' sum, [position] for several; logit: what the model says.
+        layer, head (both missing where a part has none) and contribution, in the units of the logit. Of several
+        positions, all rows of each, with `position`, the `token` there and the `target`.
+    sources: [part, position], the same contributions by the position they came from. Heads bring them from other
+        positions; all other parts read where they write. None for several positions.
+    total: the sum of the contributions; of several positions [position].
+    logit: what the model says, before a cap or scale; of several positions [position].
     """
 
     question: str
@@ -37,11 +50,11 @@ class Decomposition:
     def layers(self) -> pd.DataFrame:
         """Contributions by layer [layer, kind], heads and attention's biases summed; of several positions, their
         mean."""
-        parts = self.table[self.table["layer"] >= 0]
-        grouped = parts.groupby(["layer", "kind"])["contribution"].sum().unstack(fill_value=0.0)
-        return grouped / np.size(self.total)
+        of_layers = self.table[self.table["layer"] >= 0]
+        sums = of_layers.pivot_table("contribution", index="layer", columns="kind", aggfunc="sum", fill_value=0.0)
+        return sums / np.size(self.total)
 
-    def show(self):
+    def show(self) -> "go.Figure":
         """A plotly figure: what each layer's MLP and attention wrote."""
         import plotly.graph_objects as go
 
@@ -53,28 +66,37 @@ class Decomposition:
         figure.update_layout(title=plain(f"written towards {self.question}"), template="plotly_white", height=360)
         return figure.update_xaxes(title="layer").update_yaxes(title="contribution to the logit")
 
-    def show_sources(self, top: int = 15):
+    def show_sources(self, top: int = 15) -> "go.Figure":
         """A plotly heat map: the `top` largest parts, by the position that they brought it from.
 
         Raises ValueError for a decomposition of several positions.
         """
         from ...widgets.heat_map import heat_map, places
 
-        if self.sources is None:
-            raise ValueError("sources are kept for one position: decompose(model, prompt, position=-1).show_sources()")
+        sources = self._sources()
         largest = self.table["contribution"].abs().sort_values(ascending=False).index[:top]
-        rows = self.sources.iloc[sorted(largest)]
+        rows = sources.iloc[sorted(largest)]
         limit = float(rows.abs().to_numpy().max())
         title = f"towards {self.question}, by place of origin"
         figure = heat_map(rows, places(rows.columns), rows.index, title, limit)
         return figure.update_yaxes(autorange="reversed")
 
-    def __repr__(self):
+    def heads_by_source(self) -> pd.Series:
+        """What all heads together brought, by the token it came from: [position].
+
+        Raises ValueError for a decomposition of several positions.
+        """
+        return self._sources()[self.table["head"].notna().to_numpy()].sum()
+
+    def _sources(self) -> pd.DataFrame:
+        if self.sources is None:
+            raise ValueError("sources are kept for one position: decompose(model, prompt, position=-1)")
+        return self.sources
+
+    def __repr__(self) -> str:
         return f"Decomposition({self.question}: logit {np.mean(self.logit):.3f}, {len(self.table)} rows)"
 
-    def _repr_html_(self):
-        import html
-
+    def _repr_html_(self) -> str:
         kinds = self.table.groupby("kind")["contribution"].sum() / np.size(self.total)
         parts = " ".join(f"{value:+.2f} {kind}" for kind, value in kinds.items())
         title = f"{self.question}: {np.mean(self.logit):.2f} = {parts}"
@@ -84,109 +106,132 @@ class Decomposition:
 
 
 @torch.no_grad()
-def decompose(model, prompt, target=None, contrast=None, position=-1, dtype=torch.float32) -> Decomposition:
-    """What every MLP, attention head, embedding and bias wrote towards a next token.
+def decompose(
+    model: LanguageModel,
+    prompt: str | Ids,
+    target: Tokens | None = None,
+    contrast: Tokens | None = None,
+    position: int | Literal["all"] = -1,
+    dtype: torch.dtype = torch.float32,
+) -> Decomposition:
+    """Direct logit attribution: what every MLP, attention head, embedding and bias wrote towards a next token.
 
-    prompt: text, or ids [position]. target: the next token (its text or id); without one the model's likeliest.
+    prompt: text, or ids [position].
+    target: the next token asked about: text (" Austin") or id; a list is a mean. Without one the model's likeliest.
     contrast: another token; then the difference of the two logits is taken apart, which says more: most parts raise
-    many logits at once. position: where the prediction is made, or "all": every position towards the token that
-    follows it there (the last one towards `target`); a contrast is then the same everywhere.
+        many logits at once.
+    position: where the prediction is made, or "all": every position towards the token that follows it there (the last
+        one towards `target`); a contrast is then the same everywhere.
 
     The contributions add up to the logit (before Gemma 2's cap and Granite's scale), up to rounding in `dtype`.
     Families that are not computed by algebra (`models/anatomy.py`) have one row for a layer's attention in place of
     its heads.
 
+        ik.lenses.decompose(model, prompt, target=" Austin", contrast=" Sacramento").show()
+
     Raises ValueError for a position outside, and what `encode` and `token_id` raise.
     """
     frozen = FrozenModel(model, prompt, dtype)
     places = _places(position, frozen.n_positions)
-    last = token_of(model, target, frozen.logits[places[-1]])
-    targets = torch.tensor([int(frozen.ids[p + 1]) if p + 1 < frozen.n_positions else last for p in places])
-    if len(places) == 1:
-        targets = torch.tensor([last])
-    other = None if contrast is None else token_of(model, contrast, frozen.logits[-1])
-    directions, constant = _directions(frozen, targets, other)
+    asked = Target.of(model, target, contrast, frozen.logits[places[-1]])
+    targets = [asked]  # one for each place
+    if position == "all":
+        following = [Target((int(token),), asked.contrast_ids, "") for token in frozen.ids[1:]]
+        targets = [*following, asked]
+    directions, constants = _directions(frozen, targets)
     scale = frozen.final_norm.scale(frozen.residual_final[places])
     gradients = frozen.final_norm.pull(directions) * scale[:, None]  # [place, d_model]
-    parts = _parts(frozen, places, gradients, constant)
-    values = torch.stack([part[-1].sum(1) for part in parts])  # [part, place]
-    logit = frozen.uncapped[places, targets]
-    logit = logit if other is None else logit - frozen.uncapped[places, other]
-    question = named(model, last, other) if len(places) == 1 else "the token that follows"
+    parts = _parts(frozen, places, gradients, constants)
+    values = torch.stack([part.values.sum(1) for part in parts])  # [part, place]
+    logit = torch.stack([target.weigh(frozen.uncapped[p]) for p, target in zip(places, targets)])
     tokens = model.tokens(frozen.ids)
     table = pd.DataFrame([part[:-1] for part in parts], columns=["component", "kind", "layer", "head"])
     table = table.astype({"layer": "Int64", "head": "Int64"})
     if len(places) == 1:
-        sources = pd.DataFrame(
-            torch.cat([part[-1] for part in parts]).numpy(), index=list(table["component"]), columns=tokens
-        )
-        total = float(values.sum())
-        return Decomposition(question, table.assign(contribution=values[:, 0].numpy()), sources, total, float(logit))
-    names = model.tokens(targets)
+        by_source = torch.cat([part.values for part in parts])
+        sources = pd.DataFrame(by_source.numpy(), index=list(table["component"]), columns=tokens)
+        table = table.assign(contribution=values[:, 0].numpy())
+        return Decomposition(asked.name, table, sources, float(values.sum()), float(logit))
     tables = [
-        table.assign(contribution=values[:, i].numpy(), position=p, token=tokens[p], target=names[i])
+        table.assign(
+            contribution=values[:, i].numpy(), position=p, token=tokens[p],
+            target=" / ".join(model.tokens(list(targets[i].ids))),
+        )
         for i, p in enumerate(places)
-    ]
-    return Decomposition(question, pd.concat(tables, ignore_index=True), None, values.sum(0).numpy(), logit.numpy())
+    ]  # fmt: skip
+    table = pd.concat(tables, ignore_index=True)
+    return Decomposition("the token that follows", table, None, values.sum(0).numpy(), logit.numpy())
 
 
-def _places(position, n):
+class Written(NamedTuple):
+    """What one part of the model wrote towards the target: `values` [place, source position]. layer and head are None
+    where a part has none."""
+
+    component: str
+    kind: Literal["MLP", "attention", "embedding", "bias"]
+    layer: int | None
+    head: int | None
+    values: torch.Tensor
+
+
+def _places(position: int | Literal["all"], n: int) -> list[int]:
     if position == "all":
         return list(range(n))
-    try:
-        return [range(n)[position] if not isinstance(position, bool | slice) else range(n)[n]]
-    except (IndexError, TypeError):
-        message = f"position {position!r}: expected 'all' or an index; the prompt has positions 0 to {n - 1}"
-        raise ValueError(message) from None
+    if isinstance(position, Integral) and not isinstance(position, bool) and -n <= position < n:
+        return [int(position) % n]
+    raise ValueError(f"position {position!r}: expected 'all' or an index; the prompt has positions 0 to {n - 1}")
 
 
-def _directions(frozen, targets, contrast):
-    """The logits as functions of the final norm's output, before its bias: rows [place, d_model], constants [place]."""
-    rows, bias = frozen.parts.unembedding.weight, frozen.parts.unembedding.bias
-    directions, constant = rows[targets], torch.zeros(len(targets), dtype=rows.dtype)
-    if bias is not None:
-        constant = constant + bias[targets]
-    if contrast is not None:
-        directions = directions - rows[contrast]
-        constant = constant - (0 if bias is None else bias[contrast])
+def _directions(frozen: FrozenModel, targets: list[Target]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The targets as functions of the final norm's output, before its bias: rows [place, d_model], constants
+    [place]."""
+    unembedding = frozen.parts.unembedding
+    directions = torch.stack([target.weigh(unembedding.weight.T) for target in targets])
+    constants = torch.zeros_like(directions[:, 0])
+    if unembedding.bias is not None:
+        constants = torch.stack([target.weigh(unembedding.bias) for target in targets])
     if frozen.final_norm.bias is not None:
-        constant = constant + directions @ frozen.final_norm.bias
-    return directions, constant
+        constants = constants + directions @ frozen.final_norm.bias
+    return directions, constants
 
 
-def _parts(frozen, places, gradients, constant):
-    """[(component, kind, layer, head, contributions [place, source position])], None where a part has no layer or
-    head."""
+def _parts(frozen: FrozenModel, places: list[int], gradients: torch.Tensor, constants: torch.Tensor) -> list[Written]:
+    """All parts, in the model's order; gradients [place, d_model], constants [place]."""
 
-    def at_home(vectors):
+    def at_home(vectors: torch.Tensor) -> torch.Tensor:
         """Of what was written where it is read, [position, d_model]."""
-        values = torch.zeros(len(places), frozen.n_positions, dtype=gradients.dtype)
-        values[range(len(places)), places] = (vectors[places] * gradients).sum(1)
-        return values
+        return _on_places((vectors[places] * gradients).sum(1), places, frozen.n_positions)
 
-    parts = [("embedding", "embedding", None, None, at_home(frozen.embeddings))]
+    parts = [Written("embedding", "embedding", None, None, at_home(frozen.embeddings))]
     if frozen.parts.positions is not None:
-        parts.append(("position embedding", "embedding", None, None, at_home(frozen.position_embeddings)))
+        parts.append(Written("position embedding", "embedding", None, None, at_home(frozen.position_embeddings)))
     after = [*frozen.residual_pre[1:], frozen.residual_final]
     for l in range(frozen.n_layers):
         if frozen.parts.layout:
             attention = FrozenAttention.of(frozen, l)
             heads = _heads(attention, frozen.residual_pre[l], places, gradients)
-            parts += [(f"head {l}.{h}", "attention", l, h, values) for h, values in enumerate(heads)]
+            parts += [Written(f"head {l}.{h}", "attention", l, h, values) for h, values in enumerate(heads)]
             if attention.constant is not None:
-                parts.append((f"attention bias {l}", "attention", l, None, at_home(attention.constant)))
-            written = frozen.mlp_out[l]
+                parts.append(Written(f"attention bias {l}", "attention", l, None, at_home(attention.constant)))
+            mlp = frozen.mlp_out[l]
         else:  # what is added to the stream may be scaled (Granite), so the stream itself says what it was
             attention = frozen.residual_mid[l] - frozen.residual_pre[l]
-            parts.append((f"attention {l}", "attention", l, None, at_home(attention)))
-            written = after[l] - frozen.residual_mid[l]
-        parts.append((f"MLP {l}", "MLP", l, None, at_home(written)))
-    final = torch.zeros(len(places), frozen.n_positions, dtype=gradients.dtype)
-    final[range(len(places)), places] = constant
-    return [*parts, ("final bias", "bias", None, None, final)]
+            parts.append(Written(f"attention {l}", "attention", l, None, at_home(attention)))
+            mlp = after[l] - frozen.residual_mid[l]
+        parts.append(Written(f"MLP {l}", "MLP", l, None, at_home(mlp)))
+    return [*parts, Written("final bias", "bias", None, None, _on_places(constants, places, frozen.n_positions))]
 
 
-def _heads(attention, stream, places, gradients):
+def _on_places(values: torch.Tensor, places: list[int], n_positions: int) -> torch.Tensor:
+    """values [place] -> [place, source position], each at its own place."""
+    found = torch.zeros(len(places), n_positions, dtype=values.dtype)
+    found[range(len(places)), places] = values
+    return found
+
+
+def _heads(
+    attention: FrozenAttention, stream: torch.Tensor, places: list[int], gradients: torch.Tensor
+) -> torch.Tensor:
     """What each head brought, by the position it came from: [head, place, source position]."""
     groups, keys, per_group, _ = attention.pattern.shape
     wanted = (gradients @ attention.out).view(len(places), groups, per_group, -1)  # of each head's values

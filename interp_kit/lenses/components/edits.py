@@ -21,7 +21,8 @@ def n_heads(hf: PreTrainedModel) -> int:
 def head_slice(hf: PreTrainedModel, head: int) -> slice:
     """Where a head's own values are in the site "heads"."""
     projection = head_projection(anatomy(hf).blocks[0])
-    width = (projection.nx if hasattr(projection, "nx") else projection.in_features) // n_heads(hf)
+    inputs = getattr(projection, "in_features", None) or getattr(projection, "nx", 0)  # nx in transformers' Conv1D
+    width = inputs // n_heads(hf)
     return slice(head * width, (head + 1) * width)
 
 

@@ -3,20 +3,33 @@ unembedding: the logit lens (nostalgebraist 2020). Early layers do not write for
 means little."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from transformers import PretrainedConfig
 
+from ...models import LanguageModel
 from ...models.frozen import FrozenModel
-from ...models.targets import token_of
+from ...models.language_model import Ids
+from ...models.targets import Target, Tokens
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(repr=False)
 class LogitLens:
-    """Three tables [layer, position], a row "embedding" first: tokens, the likeliest next token there; probability, its
-    probability; target, that of the target token; and rank, the target's place, 1 the likeliest. `name`: the target."""
+    """What `logit_lens` found: four tables [layer, position], with a row "embedding" first.
 
-    name: str
+    question: the target in words, "' Austin'".
+    tokens: the likeliest next token there.
+    probability: its probability.
+    target: the probability of the target.
+    rank: the target's place among all tokens, 1 the likeliest; of several tokens that of the likeliest.
+    """
+
+    question: str
     tokens: pd.DataFrame
     probability: pd.DataFrame
     target: pd.DataFrame
@@ -28,7 +41,7 @@ class LogitLens:
         first = [self.rank.iloc[i:, -1].eq(1).all() for i in range(len(self.rank))]
         return self.rank.index[first.index(True)] if any(first) else None
 
-    def show(self):
+    def show(self) -> "go.Figure":
         """A plotly heat map: the likeliest token of every layer and position, coloured by its probability."""
         from ...widgets.heat_map import heat_map, places, plain
 
@@ -40,26 +53,32 @@ class LogitLens:
             texttemplate="%{text}", customdata=self.target.to_numpy(), hovertemplate=hover,
         )  # fmt: skip
 
-    def __repr__(self):
-        return f"LogitLens({self.name!r}, {len(self.tokens)} rows of {len(self.tokens.columns)} positions)"
+    def __repr__(self) -> str:
+        return f"LogitLens({self.question}, {len(self.tokens)} rows of {len(self.tokens.columns)} positions)"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         table = pd.DataFrame(
             {"likeliest": self.tokens.iloc[:, -1], "probability": self.probability.iloc[:, -1],
-             f"probability of {self.name!r}": self.target.iloc[:, -1], "its rank": self.rank.iloc[:, -1]}
+             f"probability of {self.question}": self.target.iloc[:, -1], "its rank": self.rank.iloc[:, -1]}
         )  # fmt: skip
         return "<p>at the last position</p>" + table.to_html(float_format="{:.3f}".format)
 
 
 @torch.no_grad()
-def logit_lens(model, prompt, target=None) -> LogitLens:
+def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = None) -> LogitLens:
     """The next token that the stream after each layer would give, at every position.
 
-    target: whose probability and rank are followed (text or id); without one the model's answer at the last position.
+    target: whose probability and rank are followed: text (" Austin") or id; of a list the sum of the probabilities.
+        Without one the likeliest next token at the last position.
+
     The last row is the model's own prediction.
+
+        ik.lenses.logit_lens(model, prompt, target=" Austin").show()
+
+    Raises what `LanguageModel.encode` and `token_id` raise.
     """
     frozen = FrozenModel(model, prompt)
-    aim = token_of(model, target, frozen.logits[-1])
+    asked = Target.of(model, target, None, frozen.logits[-1])
     streams = [*frozen.residual_pre, frozen.residual_final]
     best, probability, own, rank = [], [], [], []
     for stream in streams:  # one layer's [position, vocabulary] in memory at a time
@@ -67,15 +86,16 @@ def logit_lens(model, prompt, target=None) -> LogitLens:
         highest, ids = p.max(-1)
         best.append(model.tokens(ids))
         probability.append(highest.numpy())
-        own.append(p[:, aim].clone().numpy())  # a view would keep all of p
-        rank.append((1 + (p > p[:, aim, None]).sum(-1)).numpy())
+        of_target = p[:, list(asked.ids)]
+        own.append(of_target.sum(-1).numpy())
+        rank.append((1 + (p > of_target.amax(-1, keepdim=True)).sum(-1)).numpy())
     index = pd.Index(["embedding", *range(model.n_layers)], name="after layer")
     columns = model.tokens(frozen.ids)
     frames = (pd.DataFrame(values, index, columns) for values in (best, probability, own, rank))
-    return LogitLens(model.tokens([aim])[0], *frames)
+    return LogitLens(asked.name, *frames)
 
 
-def model_logits(config, uncapped: torch.Tensor) -> torch.Tensor:
+def model_logits(config: PretrainedConfig, uncapped: torch.Tensor) -> torch.Tensor:
     """What the model makes of what the unembedding writes: Granite divides it, Gemma 2 caps it."""
     config = config.get_text_config()
     logits = uncapped.float() / (getattr(config, "logits_scaling", None) or 1)

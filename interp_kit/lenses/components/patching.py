@@ -1,30 +1,42 @@
 """Where is the answer decided? Of two prompts that differ in a word, the activations of one are put into the other, one
-place at a time: activation patching (Vig et al. 2020; Meng et al. 2022; Heimersheim and Nanda 2024)."""
+place at a time: activation patching, in the denoising direction (Vig et al. 2020; Meng et al. 2022; Heimersheim and
+Nanda 2024)."""
 
 import html
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ...models.edits import SITES, Edit, record
-from ...models.targets import named, score, token_of
+from ...models import LanguageModel
+from ...models.edits import SITES, Edit, Site, record
+from ...models.language_model import Ids
+from ...models.targets import Target, Tokens
 from .edits import head_slice, n_heads, run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(repr=False)
-class Patched:
-    """table: DataFrame [layer, position], or [layer, head]: which share of the difference between the two prompts a
-    single replacement restores: 0 leaves the corrupted prompt's answer, 1 gives the clean one's. clean, corrupted: the
-    measure (target's logit less contrast's) on the prompts themselves."""
+class ActivationPatching:
+    """What `patch_activations` found.
+
+    question: target and contrast in words, "' Austin' rather than ' Sacramento'".
+    what: "residual", "attention", "MLP" or "heads".
+    table: [layer, position], or [layer, head]: which share of the difference between the two prompts a single
+        replacement restores: 0 leaves the corrupted prompt's answer, 1 gives the clean one's.
+    clean, corrupted: the measure, the target's logit less the contrast's, on the prompts themselves.
+    """
 
     question: str
-    what: str
+    what: Site
     table: pd.DataFrame
     clean: float
     corrupted: float
 
-    def show(self):
+    def show(self) -> "go.Figure":
         """A plotly heat map."""
         from ...widgets.heat_map import heat_map, places
 
@@ -32,20 +44,30 @@ class Patched:
         columns = self.table.columns if self.what == "heads" else places(self.table.columns)
         return heat_map(self.table, columns, self.table.index, title, 1).update_yaxes(title="layer", dtick=1)
 
-    def __repr__(self):
-        return f"Patched({self.what}, {self.question})"
+    def __repr__(self) -> str:
+        return f"ActivationPatching({self.what}, {self.question})"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         title = f"{self.what}, {self.question}: {self.clean:.2f} on the clean prompt, {self.corrupted:.2f} on the other"
         return f"<p>{html.escape(title)}</p>{self.table.to_html(float_format='{:.2f}'.format)}"
 
 
-def patch_activations(model, clean, corrupted, what: str = "residual", target=None, contrast=None) -> Patched:
+def patch_activations(
+    model: LanguageModel,
+    clean: str | Ids,
+    corrupted: str | Ids,
+    what: Site = "residual",
+    target: Tokens | None = None,
+    contrast: Tokens | None = None,
+) -> ActivationPatching:
     """Runs the corrupted prompt with the clean prompt's activations put in, one place at a time.
 
     what: "residual" (the stream before a layer), "attention", "MLP" (what they write), each by layer and position;
-    "heads", by layer and head, at all positions together. target: the clean prompt's answer, contrast: the corrupted
-    prompt's; without them each prompt's likeliest next token.
+        "heads", by layer and head, at all positions together.
+    target: the clean prompt's answer, contrast: the corrupted prompt's; text (" Austin") or id, a list is a mean.
+        Without them each prompt's likeliest next token.
+
+        ik.lenses.patch_activations(model, "The capital of Texas is", "The capital of Ohio is").show()
 
     Raises ValueError for prompts of different lengths in tokens (then places do not correspond), for prompts whose
     answers are the same, and for an unknown `what`.
@@ -58,11 +80,14 @@ def patch_activations(model, clean, corrupted, what: str = "residual", target=No
             f"the prompts have {len(ids)} and {len(other_ids)} tokens, so their places do not correspond: "
             f"{model.tokens(ids)} and {model.tokens(other_ids)}. Exchange a word for one of as many tokens."
         )
-    plain, other = model.logits(ids)[-1], model.logits(other_ids)[-1]
-    aim, against = token_of(model, target, plain), token_of(model, contrast, other)
-    best, worst = float(score(plain, aim, against)), float(score(other, aim, against))
-    if aim == against or best == worst:
-        raise ValueError(f"both prompts say {model.tokens([aim])[0]!r}: there is no difference to restore")
+    logits, other_logits = model.logits(ids)[-1], model.logits(other_ids)[-1]
+    asked = Target.of(model, target, int(other_logits.argmax()) if contrast is None else contrast, logits)
+    best, worst = float(asked.score(logits)), float(asked.score(other_logits))
+    if asked.ids == asked.contrast_ids or best == worst:
+        raise ValueError(
+            f"both prompts answer {asked.name} alike, so there is no difference to restore: give prompts with other "
+            "answers, or a target and a contrast on which they differ"
+        )
     values, rows = record(model.hf, ids, [what])[what], range(model.n_layers)
     if what == "heads":
         columns = [f"head {h}" for h in range(n_heads(model.hf))]
@@ -73,9 +98,9 @@ def patch_activations(model, clean, corrupted, what: str = "residual", target=No
         spots = [slice(p, p + 1) for p in range(len(ids))]
         versions = [[Edit(what, l, values[l, place], place)] for l in rows for place in spots]
     with tqdm(total=len(versions), desc=f"patching {what}", leave=False) as bar:
-        found = run(model.hf, other_ids, versions, lambda logits: score(logits, aim, against), bar)
+        found = run(model.hf, other_ids, versions, asked.score, bar)
     restored = (found - worst) / (best - worst)
     table = pd.DataFrame(
         restored.view(model.n_layers, -1).double().numpy(), pd.RangeIndex(model.n_layers, name="layer"), columns
     )
-    return Patched(named(model, aim, against), what, table, best, worst)
+    return ActivationPatching(asked.name, what, table, best, worst)

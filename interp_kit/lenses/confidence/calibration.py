@@ -1,21 +1,31 @@
 """Is it right as often as it is sure? Of all places where a model gives its best next token 70 %, that token should
 come in 70 % (Guo et al. 2017)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ...models import LanguageModel
 from ...text.batches import pad
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
 
 
 @dataclass(repr=False)
 class Calibration:
-    """tokens: a row a predicted token: text (its number), position, token (what came), guess, confidence (the guess's
-    probability) and right. All measures below are over these rows."""
+    """What `calibration` found.
+
+    tokens: a row a predicted token: text (its number), position, token (what came), prediction (the likeliest token),
+        confidence (its probability) and correct. All measures below are over these rows.
+    bins: of equal width, from 0 to 1.
+    """
 
     tokens: pd.DataFrame
     bins: int = 10
@@ -25,19 +35,20 @@ class Calibration:
         """By confidence, in bins of equal width: n, confidence (mean), accuracy."""
         bin_of = (self.tokens["confidence"] * self.bins).clip(upper=self.bins - 1).astype(int)
         grouped = self.tokens.groupby(bin_of.rename("bin"))
-        table = grouped.agg(n=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+        table = grouped.agg(n=("correct", "size"), confidence=("confidence", "mean"), accuracy=("correct", "mean"))
         table.index = [f"{i / self.bins:.0%} to {(i + 1) / self.bins:.0%}" for i in table.index]
         return table
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean distance between confidence and accuracy, bins weighted by tokens."""
+        """Expected calibration error (ECE), 0 to 1: the mean distance between confidence and accuracy, bins weighted
+        by tokens."""
         table = self.table
         return float(((table["confidence"] - table["accuracy"]).abs() * table["n"]).sum() / table["n"].sum())
 
-    def show(self):
-        """A plotly figure: accuracy against confidence, larger marks for more tokens; on the dashed line all is
-        well."""
+    def show(self) -> "go.Figure":
+        """A reliability diagram in plotly: accuracy against confidence, larger marks for more tokens; on the dashed
+        line all is well."""
         import plotly.graph_objects as go
 
         table = self.table
@@ -52,21 +63,24 @@ class Calibration:
         )  # fmt: skip
         title = f"calibration error {self.error:.1%} over {len(self.tokens):,} tokens"
         figure.update_layout(title=title, template="plotly_white", height=420)
-        return figure.update_xaxes(title="confidence").update_yaxes(title="share right")
+        return figure.update_xaxes(title="confidence").update_yaxes(title="accuracy")
 
-    def __repr__(self):
-        right = self.tokens["right"].mean()
-        return f"Calibration({len(self.tokens):,} tokens, {right:.1%} right, calibration error {self.error:.2%})"
+    def __repr__(self) -> str:
+        accuracy = self.tokens["correct"].mean()
+        return f"Calibration({len(self.tokens):,} tokens, accuracy {accuracy:.1%}, calibration error {self.error:.2%})"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}"
 
 
 @torch.no_grad()
-def calibration(model, texts: list[str], bins: int = 10) -> Calibration:
-    """Every next token of the texts, guessed from what stands before it.
+def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> Calibration:
+    """Every next token of the texts, predicted from what stands before it.
 
     The texts should be new to the model and the truth about what comes next: text it was trained on makes it look sure.
+    bins: of confidence, for the table and the error.
+
+        ik.lenses.calibration(model, texts).error
 
     Raises TypeError for a single string, ValueError for no texts, and what `encode` raises.
     """
@@ -81,14 +95,14 @@ def calibration(model, texts: list[str], bins: int = 10) -> Calibration:
     at_once = max(1, int(VALUES_AT_ONCE / (max(map(len, rows)) * model.vocab_size)))
     for first in tqdm(range(0, len(rows), at_once), desc="calibration", leave=False):
         ids, real = pad(rows[first : first + at_once])
-        confidence, guess = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
+        confidence, prediction = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
         text, position = real[:, 1:].nonzero(as_tuple=True)
-        came, guess = ids[:, 1:][text, position], guess[text, position]
+        came, prediction = ids[:, 1:][text, position], prediction[text, position]
         found.append(
             pd.DataFrame(
                 {"text": (text + first).numpy(), "position": (position + 1).numpy(), "token": model.tokens(came),
-                 "guess": model.tokens(guess), "confidence": confidence[text, position].numpy(),
-                 "right": (came == guess).numpy()}
+                 "prediction": model.tokens(prediction), "confidence": confidence[text, position].numpy(),
+                 "correct": (came == prediction).numpy()}
             )
         )  # fmt: skip
     return Calibration(pd.concat(found, ignore_index=True), bins)

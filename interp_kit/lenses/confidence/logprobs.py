@@ -1,27 +1,47 @@
 """How sure was it, word by word? Log-probabilities in the shape of OpenAI's API, of a local model or of a response.
 
-A record is {"token": str, "logprob": float (nats), "bytes": [int], "top_logprobs": [{"token", "logprob", "bytes"}]}.
 Local ones are of the raw logits (temperature 1), with entropies over the whole vocabulary; a response has only its top
 list.
 """
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 import pandas as pd
 import torch
 
+from ...models import LanguageModel
+from ...models.language_model import Ids
 from ...widgets.token_strip import TokenStrip
 
 UNLISTED = -9999.0  # what the API gives for a token outside its top list
-HIGHEST = 20  # alternatives that the API gives at most
+MAX_TOP_LOGPROBS = 20  # alternatives that the API gives at most
+
+
+class Alternative(TypedDict):
+    """One token of a top list, as the API writes it. logprob: in nats. bytes: of its text, each 0 to 255."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Alternative):
+    """One token of a text, as the API writes it, with the likeliest tokens in its place, the likeliest first."""
+
+    top_logprobs: list[Alternative]
 
 
 @dataclass(repr=False)
 class Logprobs:
-    """content: the records. entropies: nats, of every token's distribution, where they are known exactly."""
+    """What `logprobs` or `read_logprobs` found.
 
-    content: list[dict]
+    content: a record a token.
+    entropies: of every token's distribution, in nats, where they are known exactly; else None.
+    """
+
+    content: list[TokenLogprob]
     entropies: list[float] | None = None
 
     @property
@@ -31,9 +51,9 @@ class Logprobs:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a token: token, probability, logprob, surprisal (bits), entropy (bits), alternative (the likeliest
-        other token) and its probability. Without the whole distribution, entropy is the least it can be: all that the
-        top list leaves out counted as one token."""
+        """A row a token: token, probability, logprob (nats), surprisal (bits), entropy (bits), alternative (the
+        likeliest other token) and alternative_probability. Without the whole distribution, entropy is the least it can
+        be: all that the top list leaves out counted as one token."""
         rows = []
         for i, record in enumerate(self.content):
             others = [a for a in record["top_logprobs"] if a["bytes"] != record["bytes"]]
@@ -42,15 +62,16 @@ class Logprobs:
             rows.append(
                 {"token": record["token"], "probability": math.exp(record["logprob"]), "logprob": record["logprob"],
                  "surprisal": -record["logprob"] / math.log(2), "entropy": entropy / math.log(2),
-                 "alternative": best and best["token"], "its probability": math.exp(best["logprob"]) if best else None}
+                 "alternative": best["token"] if best else None,
+                 "alternative_probability": math.exp(best["logprob"]) if best else None}
             )  # fmt: skip
         return pd.DataFrame(rows)
 
-    def to_chat(self) -> dict:
+    def to_chat(self) -> dict[str, list[TokenLogprob] | None]:
         """As in a chat completion: `choices[i].logprobs`."""
         return {"content": self.content, "refusal": None}
 
-    def to_responses(self) -> list[dict]:
+    def to_responses(self) -> list[TokenLogprob]:
         """As in the Responses API: `output[i].content[j].logprobs`."""
         return [
             {"token": r["token"], "bytes": r["bytes"], "logprob": r["logprob"],
@@ -64,25 +85,24 @@ class Logprobs:
         pointer rests."""
         table = self.table
         tips = []
-        for record, row in zip(self.content, table.itertuples()):
+        for record, row in zip(self.content, table.to_dict("records")):
             lines = [f"{math.exp(a['logprob']):7.1%}  {a['token']!r}" for a in record["top_logprobs"]]
-            head = (
-                f"{record['token']!r}: {row.probability:.1%}, {row.surprisal:.2f} bits; entropy {row.entropy:.2f} bits"
-            )
-            tips.append("\n".join([head, *lines]))
+            sure = f"{row['probability']:.1%}, {row['surprisal']:.2f} bits; entropy {row['entropy']:.2f} bits"
+            tips.append("\n".join([f"{record['token']!r}: {sure}", *lines]))
         doubt = [-(1 - p) for p in table["probability"]] if len(table) else []
         note = "deeper orange: less certain (1 - probability); rest the pointer on a token for the alternatives"
         return TokenStrip([record["token"] for record in self.content], doubt, tips, note=note, limit=1.0)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.show()._repr_html_()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         mean = sum(record["logprob"] for record in self.content) / max(len(self.content), 1)
         return f"Logprobs({self.text!r}: {len(self.content)} tokens, mean logprob {mean:.3f})"
 
 
-def _least_entropy(record):
+def _least_entropy(record: TokenLogprob) -> float:
+    """In nats, with all that the top list leaves out counted as one token."""
     listed = {bytes(a["bytes"]): math.exp(a["logprob"]) for a in record["top_logprobs"]}
     listed.setdefault(bytes(record["bytes"]), math.exp(record["logprob"]))
     rest = max(0.0, 1 - sum(listed.values()))
@@ -90,32 +110,44 @@ def _least_entropy(record):
 
 
 @torch.no_grad()
-def logprobs(model, text=None, *, prompt=None, top_logprobs: int = 5, max_new_tokens: int = 40) -> Logprobs:
+def logprobs(
+    model: LanguageModel,
+    text: str | None = None,
+    *,
+    prompt: str | Ids | None = None,
+    top_logprobs: int = 5,
+    max_new_tokens: int = 40,
+) -> Logprobs:
     """What the model gave every token of a text, and what it would rather have written there.
 
-    text: read after `prompt` (text, or ids [position]; for a chat model `model.chat(question)`), whose own tokens are
-    not scored; without a prompt all tokens are scored that follow another. Without a text the model's own greedy
-    continuation of the prompt, of at most `max_new_tokens`. top_logprobs: 0 to 20 alternatives.
+    text: read after `prompt`, or alone: then all tokens are scored that follow another. Without a text the model's own
+        greedy continuation of the prompt is scored, of at most `max_new_tokens`.
+    prompt: text, or ids [position]; for a chat model `model.chat(question)`. Its own tokens are not scored.
+    top_logprobs: 0 to 20 alternatives.
+
+        ik.lenses.logprobs(model, prompt=model.chat("What is the capital of Texas?"))
 
     Raises ValueError for neither text nor prompt, or for `top_logprobs` outside, and what `encode` raises.
     """
-    if isinstance(top_logprobs, bool) or not isinstance(top_logprobs, int) or not 0 <= top_logprobs <= HIGHEST:
-        raise ValueError(f"top_logprobs={top_logprobs!r}: expected 0 to {HIGHEST}, as in the API")
+    if isinstance(top_logprobs, bool) or not isinstance(top_logprobs, int) or not 0 <= top_logprobs <= MAX_TOP_LOGPROBS:
+        raise ValueError(f"top_logprobs={top_logprobs!r}: expected 0 to {MAX_TOP_LOGPROBS}, as in the API")
     if text is None and prompt is None:
         raise ValueError("give a text to be scored, or a prompt to be continued")
-    start = None if prompt is None else model.input_ids(prompt)
-    if start is None:
-        ids, n = model.encode(text), 1  # the first token has nothing before it
+    if prompt is None:
+        ids, n = model.input_ids(text), 1  # the first token has nothing before it
     else:
-        read = model.tokenizer.encode(text, add_special_tokens=False) if text is not None else None
-        new = list(model.greedy(start, max_new_tokens)) if read is None else read
+        start = model.input_ids(prompt)
+        if text is None:
+            new = list(model.greedy(start, max_new_tokens))
+        else:
+            new = model.tokenizer.encode(text, add_special_tokens=False)
         ids, n = torch.cat([start, torch.tensor(new, dtype=torch.long)]), len(start)
     scores = model.logits(ids)[n - 1 : -1].float().log_softmax(-1)
     entropies = -(scores.exp() * scores.clamp(min=-1e4)).sum(-1)
     best, alternatives = scores.topk(min(top_logprobs, scores.shape[1]), -1)
     own = scores.gather(1, ids[n:, None])[:, 0]
     content = [
-        record(model, token, logprob) | {"top_logprobs": [record(model, *a) for a in zip(others, values)]}
+        TokenLogprob(**_record(model, token, logprob), top_logprobs=[_record(model, *a) for a in zip(others, values)])
         for token, logprob, others, values in zip(
             ids[n:].tolist(), own.tolist(), alternatives.tolist(), best.tolist(), strict=True
         )
@@ -123,7 +155,7 @@ def logprobs(model, text=None, *, prompt=None, top_logprobs: int = 5, max_new_to
     return Logprobs(content, entropies.tolist())
 
 
-def record(model, token: int, logprob: float) -> dict:
+def _record(model: LanguageModel, token: int, logprob: float) -> Alternative:
     """One token as the API writes it. A part of a character reads as U+FFFD, and has its bytes."""
     data = model.token_bytes(token)
     return {"token": data.decode("utf-8", errors="replace"), "logprob": max(logprob, UNLISTED), "bytes": list(data)}

@@ -15,56 +15,74 @@ Everything is compared with the same model's own, undisturbed answer, right or w
 """
 
 import random
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ...models import LanguageModel
 from .faithfulness import CotFaithfulness, overlap
-from .greedy import continue_all
+from .greedy import Continuation, continue_all
 from .problems import Problem
 
 STEP_TOKENS, ANSWER_TOKENS = 48, 12
 COLUMNS = [
-    "problem", "test", "kept", "reasoning", "answer", "same", "overlap", "right", "implied", "follows", "verbalised",
+    "problem", "test", "kept", "reasoning", "answer", "same", "overlap", "correct", "implied", "follows", "verbalised",
 ]  # fmt: skip
+
+Test = Literal["early", "mistakes", "paraphrase", "filler", "selfsplice", "hint"]
+Steps = tuple[str, ...]  # of one chain of thought, as they stand in the text
 
 
 class Variant(NamedTuple):
     """A problem with something done to its reasoning.
 
-    kept: the share of the steps that were left as they are. rewrite: the model goes on reasoning after `steps`.
+    number: of the problem.
+    test: what was done, "own" for nothing.
+    kept: the share of the steps that were left as they are.
+    prompt: the question, followed by `steps`.
+    ask: what forces the answer; None: what the problem asks after so many steps.
+    rewrite: the model goes on reasoning after `steps`.
+    implied: the answer that a mistake or a hint leads to.
     """
 
     number: int
     problem: Problem
-    test: str
+    test: Test | Literal["own"]
     kept: float
     prompt: str
-    steps: tuple[str, ...]
-    ask: str | None = None  # None: what the problem asks after so many steps
+    steps: Steps
+    ask: str | None = None
     rewrite: bool = False
     implied: str | None = None
 
     @property
     def context(self) -> str:
+        """The question and the steps so far."""
         return self.prompt + "".join(self.steps)
 
     @property
     def asked(self) -> str:
+        """What forces the answer."""
         return self.problem.ask(len(self.steps)) if self.ask is None else self.ask
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the problem has steps that are not written yet."""
+        return len(self.steps) < len(self.problem.steps)
 
 
 # ---------------------------------------------------------------- the tests
+# Each takes a variant without steps, the steps that the model wrote, the model, and a source of chance.
 
 
-def _early(start: Variant, steps, model, draw) -> Iterator[Variant]:
+def _early(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     for k in range(len(steps)):
         yield start._replace(kept=k / len(steps), steps=steps[:k])
 
 
-def _mistakes(start, steps, model, draw):
+def _mistakes(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     for k, step in enumerate(steps):
         mistake = start.problem.mistake(k, step, draw)
         if mistake is not None:
@@ -72,33 +90,34 @@ def _mistakes(start, steps, model, draw):
             yield start._replace(kept=k / len(steps), steps=wrong, rewrite=True, implied=mistake.implies)
 
 
-def _paraphrase(start, steps, model, draw):
-    words = [start.problem.reworded(k, step, draw) for k, step in enumerate(steps)]
+def _paraphrase(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
+    others = [start.problem.reworded(k, step, draw) for k, step in enumerate(steps)]
     for k in range(1, len(steps) + 1):
-        if None not in words[:k]:
-            yield start._replace(kept=1 - k / len(steps), steps=tuple(words[:k]), rewrite=True)
+        words = tuple(other for other in others[:k] if other is not None)
+        if len(words) == k:
+            yield start._replace(kept=1 - k / len(steps), steps=words, rewrite=True)
 
 
-def _filler(start, steps, model, draw):
-    count = lambda text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+def _filler(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     for k in range(len(steps)):
-        dots = " ." * count("".join(steps[k:]))
+        replaced = model.tokenizer("".join(steps[k:]), add_special_tokens=False)["input_ids"]
+        dots = " ." * len(replaced)
         ask = start.problem.ask(len(steps))
         yield start._replace(kept=k / len(steps), steps=(*steps[:k], dots), ask=ask)
 
 
-def _selfsplice(start, steps, model, draw):
+def _selfsplice(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     for k in range(len(steps)):
         yield start._replace(kept=k / len(steps), steps=steps[:k], rewrite=True)
 
 
-def _hint(start, steps, model, draw):
+def _hint(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     if start.problem.hinted is not None:
         prompt, answer = start.problem.hinted
         yield start._replace(kept=0.0, prompt=prompt, rewrite=True, implied=answer)
 
 
-TESTS = {
+TESTS: dict[Test, Callable[[Variant, Steps, LanguageModel, random.Random], Iterator[Variant]]] = {
     "early": _early, "mistakes": _mistakes, "paraphrase": _paraphrase, "filler": _filler, "selfsplice": _selfsplice,
     "hint": _hint,
 }  # fmt: skip
@@ -107,14 +126,21 @@ TESTS = {
 # ---------------------------------------------------------------- measuring
 
 
-def cot_faithfulness(model, problems: list[Problem], tests=tuple(TESTS), seed: int = 0) -> CotFaithfulness:
+def cot_faithfulness(
+    model: LanguageModel, problems: Sequence[Problem], tests: Test | Sequence[Test] = tuple(TESTS), seed: int = 0
+) -> CotFaithfulness:
     """Has the model reason about each problem and answer, then does to its reasoning what each test says.
 
+    problems: from `ik.lenses.stories` or `ik.lenses.sums`, or of a class of your own (see `Problem`).
+    tests: "early", "mistakes", "paraphrase", "filler", "selfsplice", "hint": what is done to the reasoning (the head
+        of this module says what each is, and where it was published). All of them by default.
     seed: of the choice of mistakes and other words; the model itself always takes the likeliest token.
+
+        ik.lenses.cot_faithfulness(model, ik.lenses.stories(world, 60)).summary
 
     Raises ValueError for an unknown test, no problems, and a problem that does not say what a chosen test needs.
     """
-    tests = [tests] if isinstance(tests, str) else tests
+    tests = [tests] if isinstance(tests, str) else list(tests)
     if unknown := [test for test in tests if test not in TESTS]:
         raise ValueError(f"unknown tests {', '.join(map(repr, unknown))}; there are {', '.join(TESTS)}")
     own, changed = undisturbed(model, problems), []
@@ -131,33 +157,36 @@ def cot_faithfulness(model, problems: list[Problem], tests=tuple(TESTS), seed: i
     return CotFaithfulness(*_tables(everything, answers, len(own)), n_answers, seed)
 
 
-def undisturbed(model, problems: list[Problem]) -> list[Variant]:
+def undisturbed(model: LanguageModel, problems: Sequence[Problem]) -> list[Variant]:
     """Each problem with the model's own reasoning. Raises ValueError where there is no problem."""
     if not problems:
         raise ValueError("there are no problems; ik.lenses.stories and ik.lenses.sums make some")
     return _write(model, [Variant(i, p, "own", 1.0, p.prompt, (), rewrite=True) for i, p in enumerate(problems)])
 
 
-def _write(model, variants):
+def _write(model: LanguageModel, variants: Sequence[Variant]) -> list[Variant]:
     """The variants with the steps that the model goes on to write, all of them a step at a time."""
-    going = {i for i, v in enumerate(variants) if v.rewrite}
     variants = list(variants)
-    while going := {i for i in going if len(variants[i].steps) < len(variants[i].problem.steps)}:
-        places = sorted(going)
-        next_steps = [variants[i].problem.steps[len(variants[i].steps)] for i in places]
-        prompts = [variants[i].context + step.lead for i, step in zip(places, next_steps)]
-        stops = [(step.stop, *variants[i].problem.until) for i, step in zip(places, next_steps)]
+    going = [i for i, v in enumerate(variants) if v.rewrite and v.has_room]
+    while going:
+        next_steps = [variants[i].problem.steps[len(variants[i].steps)] for i in going]
+        prompts = [variants[i].context + step.lead for i, step in zip(going, next_steps)]
+        stops = [(step.stop, *variants[i].problem.until) for i, step in zip(going, next_steps)]
         written = continue_all(model, prompts, stops, STEP_TOKENS, "reasoning")
-        for i, step, words in zip(places, next_steps, written):
+        ended = set()
+        for i, step, words in zip(going, next_steps, written):
             text, end = step.lead + words.text, variants[i].problem.end
             if end is not None and text.lstrip().startswith(end):
-                going.discard(i)
+                ended.add(i)
             else:
                 variants[i] = variants[i]._replace(steps=(*variants[i].steps, text + step.stop))
+        going = [i for i in going if i not in ended and variants[i].has_room]
     return variants
 
 
-def _tables(variants, answers, n_own):
+def _tables(
+    variants: Sequence[Variant], answers: Sequence[Continuation], n_own: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The undisturbed answers, which come first, and those of the variants, as rows."""
     own = [_row(v, said) for v, said in zip(variants[:n_own], answers)]
     rows = []
@@ -167,15 +196,15 @@ def _tables(variants, answers, n_own):
             "test": v.test, "kept": v.kept, "same": row["answer"] == before["answer"],
             "overlap": overlap(said.logprobs, answers[v.number].logprobs), "implied": v.implied,
             "follows": np.nan if v.implied is None else float(row["answer"] == v.implied),
-            "verbalised": float(v.problem.verbalises(row["reasoning"])) if v.test == "hint" else np.nan,
+            "verbalised": float(v.problem.verbalises("".join(v.steps))) if v.test == "hint" else np.nan,
         }  # fmt: skip
         rows.append(row)
     return pd.DataFrame(own), pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row(v, said):
+def _row(v: Variant, said: Continuation) -> dict[str, object]:
     answer, truth = said.text.strip(), v.problem.truth
     return {
         "problem": v.number, "reasoning": "".join(v.steps), "steps": len(v.steps), "answer": answer,
-        "right": np.nan if truth is None else float(answer == truth),
+        "correct": np.nan if truth is None else float(answer == truth),
     }  # fmt: skip

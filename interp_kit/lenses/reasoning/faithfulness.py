@@ -1,11 +1,20 @@
 """What became of the answers, and the published numbers that sum it up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ...statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from pandas.core.groupby import DataFrameGroupBy
+
+Numbers = Sequence[float] | np.ndarray | pd.Series
 
 STYLE = {  # what is drawn last lies on top
     "selfsplice": ("#777777", "dot", "x"), "paraphrase": ("#E69F00", "dash", "diamond"),
@@ -14,20 +23,20 @@ STYLE = {  # what is drawn last lies on top
 }  # fmt: skip
 
 
-def overlap(p, q) -> float:
+def overlap(p: torch.Tensor, q: torch.Tensor) -> float:
     """The probability that two distributions [vocab], given as logarithms, share: 1 where they are the same, 0 where
     they have nothing in common; the most often that draws of both can be made to agree."""
     return min(float(p.exp().minimum(q.exp()).sum()), 1.0)
 
 
-def curve(kept, values, end, grid) -> np.ndarray:
+def curve(kept: Numbers, values: Numbers, end: float, grid: Numbers) -> np.ndarray:
     """The line through the points (kept, values) and (1, end), at `grid`; flat to the left of its first point."""
     order = np.argsort(kept)
     return np.interp(grid, [*np.asarray(kept, float)[order], 1.0], [*np.asarray(values, float)[order], end])
 
 
-def area_over(kept, same) -> float:
-    """The area over the curve through (kept, same) and (1, 1), from 0 to 1, by trapezoids.
+def area_over(kept: Numbers, same: Numbers) -> float:
+    """AOC, the area over the curve through (kept, same) and (1, 1), from 0 to 1, by trapezoids.
 
     With n steps it is at most 1 - 1 / (2 n), since the whole reasoning always gives its own answer.
     """
@@ -37,14 +46,15 @@ def area_over(kept, same) -> float:
 
 @dataclass(repr=False)
 class CotFaithfulness:
-    """What became of the answers.
+    """What became of the answers: what `cot_faithfulness` found.
 
-    own: a row a problem, undisturbed: reasoning, steps (how many), answer, right (NaN where the truth is not known).
+    own: a row a problem, undisturbed: reasoning, steps (how many), answer, correct (NaN where the truth is not known).
     table: a row a problem, test and point of the curve: kept (the share of the steps left as they were), reasoning,
-    answer, same (as the undisturbed one), overlap (of the two distributions of the answer's first token, 0 to 1),
-    right, implied (the answer that a mistake leads to, or that was hinted at), follows (is that the answer?),
-    verbalised (the reasoning owns up to the hint, by the rule of the problem's `detector`).
+        answer, same (as the undisturbed one), overlap (of the two distributions of the answer's first token, 0 to 1),
+        correct, implied (the answer that a mistake leads to, or that was hinted at), follows (is that the answer?),
+        verbalised (the reasoning owns up to the hint, by the rule of the problem's `detector`).
     n_answers: how many answers are possible, on average; 0 where that is not known.
+    seed: of the bootstrap intervals.
     """
 
     own: pd.DataFrame
@@ -61,24 +71,26 @@ class CotFaithfulness:
             bootstrap interval. Of the hint there is no curve.
         soft_AOC: the same of `overlap` in place of sameness.
         changed: the share of altered answers, counting each problem alike: 1 where every cut or mistake changes it.
-        before, after: the share of right answers undisturbed, and where least was kept.
+        before, after: the share of correct answers undisturbed, and where least was kept.
         follows: the share of answers that are what the mistake or the hint implies.
         """
         rows = {test: self._row(test, part) for test, part in self.table.groupby("test", sort=False)}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("test")
 
-    def _row(self, test, part):
+    def _row(self, test: str, part: pd.DataFrame) -> dict[str, float]:
         by = part.groupby("problem")
         least = part.loc[by["kept"].idxmin()]
         nothing = {"AOC": np.nan, "low": np.nan, "high": np.nan, "soft_AOC": np.nan}
         return {
             "n": len(by), **(nothing if test == "hint" else self._areas(by)), "changed": 1 - by["same"].mean().mean(),
-            "before": self.own["right"].iloc[least["problem"]].mean(), "after": least["right"].mean(),
+            "before": self.own["correct"].iloc[least["problem"]].mean(), "after": least["correct"].mean(),
             "follows": by["follows"].mean().mean(),
         }  # fmt: skip
 
-    def _areas(self, by):
-        hard, soft = ([area_over(some["kept"], some[what]) for _, some in by] for what in ("same", "overlap"))
+    def _areas(self, by: "DataFrameGroupBy") -> dict[str, float]:
+        """From one test's rows, by problem."""
+        hard = [area_over(rows["kept"], rows["same"]) for _, rows in by]
+        soft = [area_over(rows["kept"], rows["overlap"]) for _, rows in by]
         low, high = bootstrap_interval(hard, self.seed)
         return {"AOC": np.mean(hard), "low": low, "high": high, "soft_AOC": np.mean(soft)}
 
@@ -108,15 +120,20 @@ class CotFaithfulness:
             {"asked": len(part), "to_hint": to_hint, "elsewhere": elsewhere, "verbalised": verbalised, "score": score}
         )
 
-    def show(self):
-        """A plotly figure: answers that stayed the same, and right ones, over the share of the reasoning kept."""
+    def show(self) -> "go.Figure":
+        """A plotly figure: answers that stayed the same, and correct ones, over the share of the reasoning kept."""
         from plotly.subplots import make_subplots
 
-        titles = {"same": "same answer as undisturbed", "right": "right answer"}
+        titles: dict[Literal["same", "correct"], str] = {
+            "same": "same answer as undisturbed",
+            "correct": "correct answer",
+        }
         figure = make_subplots(rows=1, cols=2, subplot_titles=list(titles.values()), shared_yaxes=True)
         for test, (colour, dash, symbol) in STYLE.items():
             part = self.table[self.table["test"] == test]
-            for column, measure in enumerate(titles if len(part) else [], 1):
+            if part.empty:
+                continue
+            for column, measure in enumerate(titles, 1):
                 grid, mean = self._mean_curve(part, measure)
                 figure.add_scatter(
                     x=grid, y=mean, name=test, mode="lines+markers", line={"color": colour, "dash": dash},
@@ -127,15 +144,16 @@ class CotFaithfulness:
         figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
         return figure.update_layout(template="plotly_white", height=400, legend={"orientation": "h", "y": -0.25})
 
-    def _mean_curve(self, part, measure):
-        """The mean of the problems' curves, at every point that one of them has; the area over it is the mean area."""
+    def _mean_curve(self, part: pd.DataFrame, measure: Literal["same", "correct"]) -> tuple[np.ndarray, np.ndarray]:
+        """The mean of the problems' curves, as a grid, every point that one of them has, and the values there. The area
+        over it is the mean area."""
         grid = np.unique([0.0, *part["kept"].round(9), 1.0])
-        ends = self.own["right"] if measure == "right" else pd.Series(1.0, self.own.index)
+        ends = self.own["correct"] if measure == "correct" else pd.Series(1.0, self.own.index)
         by = part.groupby("problem")
         return grid, np.mean([curve(some["kept"], some[measure], ends[i], grid) for i, some in by], 0)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"CotFaithfulness, {len(self.own)} problems\n{self.summary.to_string(float_format='{:.2f}'.format)}"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.summary.to_html(float_format="{:.2f}".format, na_rep="")

@@ -1,12 +1,14 @@
 """Many prompts continued at once: what they have in common is read once, the rest side by side."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
+from transformers import DynamicCache
 
+from ...models import LanguageModel
 from ...models.cache import new_cache, read_on
 
 TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included, what is shared not
@@ -20,31 +22,33 @@ class Continuation(NamedTuple):
     logprobs: torch.Tensor
 
 
-def continue_all(model, prompts: list[str], stops: list[Sequence[str]], most: int, desc: str) -> list[Continuation]:
+def continue_all(
+    model: LanguageModel, prompts: Sequence[str], stops: Sequence[Sequence[str]], max_new_tokens: int, desc: str
+) -> list[Continuation]:
     """What `model.complete` gives for each prompt, in the prompts' order, and the distribution it begins with.
 
     stops: for each prompt the strings that end its continuation, the first that appears does; none is in the text.
-    most: new tokens at most; generation also ends at the model's end of text and where its context is full.
+    max_new_tokens: generation also ends at the model's end of text and where its context is full.
+    desc: beside the progress bar.
 
     Raises what `model.encode` does.
     """
     rows = [model.encode(prompt).tolist() for prompt in prompts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     n_shared = min(len(os.path.commonprefix(rows)), len(rows[order[0]]) - 1) if rows else 0  # it compares any sequences
-    found = [None] * len(rows)
+    found: dict[int, Continuation] = {}
     # A sliding window is counted in places of the cache, padding included: then only rows of one length go together.
     window = getattr(model.hf.config.get_text_config(), "sliding_window", None)
-    alike = bool(window) and max(map(len, rows), default=0) + most > window
+    alike = bool(window) and max(map(len, rows), default=0) + max_new_tokens > window
     with tqdm(total=len(rows), desc=desc, delay=1, leave=False) as bar:
         for some in _batches(order, [len(row) - n_shared for row in rows], alike):
-            parts = [rows[i] for i in some], [stops[i] for i in some]
-            for i, one in zip(some, _continue(model, *parts, n_shared, most)):
-                found[i] = one
+            continued = _continue(model, [rows[i] for i in some], [stops[i] for i in some], n_shared, max_new_tokens)
+            found |= zip(some, continued)
             bar.update(len(some))
-    return found
+    return [found[i] for i in range(len(rows))]
 
 
-def _batches(order, lengths, alike):
+def _batches(order: list[int], lengths: list[int], alike: bool) -> Iterator[list[int]]:
     """Slices of `order`, which goes from short to long, that are few and short enough to be read at once; `alike`: of
     one length each."""
     while order:
@@ -56,33 +60,42 @@ def _batches(order, lengths, alike):
 
 
 @torch.no_grad()
-def _continue(model, rows, stops, n_shared, most):
+def _continue(
+    model: LanguageModel, rows: list[list[int]], stops: list[Sequence[str]], n_shared: int, max_new_tokens: int
+) -> list[Continuation]:
     """Padding stands between what is shared and the rest of each row, so that new tokens follow on; it is masked, and
     not counted as a position."""
     width = max(map(len, rows)) - n_shared
     ids = torch.tensor([[0] * (width + n_shared - len(row)) + row[n_shared:] for row in rows], device=model.device)
     real = torch.tensor([[0] * (width + n_shared - len(row)) + [1] * (len(row) - n_shared) for row in rows])
     seen = torch.cat([torch.ones(len(rows), n_shared, dtype=torch.long), real], 1).to(model.device)
-    cache, first = _read(model, rows[0][:n_shared], len(rows)), None
+    cache = _read(model, rows[0][:n_shared], len(rows))
+    first = torch.empty(0)  # the distributions that the continuations begin with, [row, vocab]
     last_position = None if model.context_length is None else model.context_length - 1  # rows that ended go on unread
-    new, texts = [[] for _ in rows], [None] * len(rows)
-    for _ in range(most):
+    new: list[list[int]] = [[] for _ in rows]
+    texts: dict[int, str] = {}  # of the rows that ended
+    for step in range(max_new_tokens):
         positions = (seen.cumsum(1) - 1)[:, -ids.shape[1] :].clamp(0, last_position)
         options = {"attention_mask": seen, "position_ids": positions, "logits_to_keep": 1}
-        last = read_on(model.hf, ids, cache, **options).logits[:, -1]
-        first = last.float().log_softmax(-1) if first is None else first
+        last = read_on(model.hf, ids, cache, **options)[:, -1]
+        if step == 0:
+            first = last.float().log_softmax(-1)
         ids = last.argmax(-1, keepdim=True)
         seen = torch.cat([seen, torch.ones_like(ids)], 1)
         for i, token in enumerate(ids[:, 0].tolist()):
-            if texts[i] is None:
-                texts[i] = _ended(model, rows[i], new[i], token, stops[i])
-        if None not in texts:
+            if i not in texts:
+                text = _ended(model, rows[i], new[i], token, stops[i])
+                if text is not None:
+                    texts[i] = text
+        if len(texts) == len(rows):
             break
-    texts = [_text(model, row, some) if text is None else text for text, row, some in zip(texts, rows, new)]
-    return [Continuation(text, logprobs) for text, logprobs in zip(texts, first.cpu())]
+    for i in range(len(rows)):
+        if i not in texts:
+            texts[i] = _text(model, rows[i], new[i])
+    return [Continuation(texts[i], logprobs) for i, logprobs in enumerate(first.cpu())]
 
 
-def _read(model, shared, n):
+def _read(model: LanguageModel, shared: list[int], n: int) -> DynamicCache:
     """Keys and values of what all rows begin with, n times."""
     cache = new_cache(model.hf)
     if shared:
@@ -91,7 +104,7 @@ def _read(model, shared, n):
     return cache
 
 
-def _ended(model, row, new, token, stops):
+def _ended(model: LanguageModel, row: list[int], new: list[int], token: int, stops: Sequence[str]) -> str | None:
     """The text if it ends with this token, which else joins `new`."""
     full = model.context_length is not None and len(row) + len(new) > model.context_length
     if token in model.end_ids or full:
@@ -102,5 +115,5 @@ def _ended(model, row, new, token, stops):
     return text[: min(found)] if found else None
 
 
-def _text(model, row, new):
+def _text(model: LanguageModel, row: list[int], new: list[int]) -> str:
     return model.continuation(torch.tensor(row), new) if new else ""

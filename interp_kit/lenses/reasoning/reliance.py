@@ -6,32 +6,43 @@ The graph is drawn for the undisturbed reasoning alone: it must tell beforehand 
 
 import os
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ...graphs import attribute
+from ...graphs import AttributionGraph, attribute
+from ...models import LanguageModel
 from ...statistics import bootstrap_interval, roc_auc, spearman
-from .chain_of_thought import ANSWER_TOKENS, undisturbed
+from ...transcoders import CrossLayerTranscoder
+from .chain_of_thought import ANSWER_TOKENS, Variant, undisturbed
 from .faithfulness import overlap
-from .greedy import continue_all
+from .greedy import Continuation, continue_all
 from .problems import Mistake, Problem
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(repr=False)
 class Reliance:
-    """table: a row a problem, source ("question", "step 1", ...) and replacement.
+    """What `reliance` found.
 
-    prompt, start, stop: the undisturbed prompt, and the positions in it whose tokens are replaced. text, replacement.
-    share: of the influence on the answer that enters the graph at tokens, the part that enters at those replaced; the
-        rest enters at all that stays, such as what forces the answer.
-    changed: how much the distribution of the answer's first token moves with the replacement (total variation, 0 to 1).
-    answer, implied, follows: the answer now, the one that the replacement implies, and whether they are the same.
+    table: a row a problem, source ("question", "step 1", ...) and replacement. Its other columns:
+
+        text, replacement: of the source.
+        prompt, start, stop: the undisturbed prompt, and the positions in it whose tokens are replaced.
+        share: of the influence on the answer that enters the graph at tokens, the part that enters at those replaced;
+            the rest enters at all that stays, such as what forces the answer.
+        changed: how much the distribution of the answer's first token moves with the replacement (total variation, 0 to
+            1).
+        answer, implied, follows: the answer now, the one that the replacement implies, and whether they are the same.
+    seed: of the bootstrap interval.
     """
 
     table: pd.DataFrame
@@ -84,7 +95,7 @@ class Reliance:
              "high": high, "commonest": pd.Series(found).value_counts(normalize=True).iloc[0]}
         )  # fmt: skip
 
-    def show(self):
+    def show(self) -> "go.Figure":
         """A plotly scatter of changed over share, a colour and a symbol for each source."""
         import plotly.graph_objects as go
 
@@ -100,20 +111,23 @@ class Reliance:
             xaxis_title="share of influence in the graph", yaxis_title="change when replaced",
         )  # fmt: skip
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         tables = self.summary, self.pairs, self.agreement
         return "\n\n".join(table.to_string(float_format="{:.2f}".format) for table in tables)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         tables = self.summary, self.pairs, self.agreement.to_frame("agreement").T
         return "".join(table.to_html(float_format="{:.2f}".format) for table in tables)
 
 
-class Part(NamedTuple):
-    """The question or a step, in its context: what stands `before` and `after` it."""
+class Source(NamedTuple):
+    """The question or a step, in its context: what stands `before` and `after` it.
+
+    number: of the problem. name: "question", "step 1", ...
+    """
 
     number: int
-    source: str
+    name: str
     text: str
     before: str
     after: str
@@ -121,55 +135,72 @@ class Part(NamedTuple):
 
     @property
     def whole(self) -> str:
+        """The prompt as it was."""
         return self.before + self.text + self.after
 
     @property
     def replaced(self) -> str:
+        """The prompt with other words in this source's place."""
         return self.before + self.replacement.text + self.after
 
 
-def reliance(model, transcoder, problems: list[Problem], times: int = 8, seed: int = 0) -> Reliance:
+def reliance(
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder,
+    problems: Sequence[Problem],
+    times: int = 8,
+    seed: int = 0,
+) -> Reliance:
     """Has the model reason about each problem, draws the graph of its answer, and replaces the question and the steps
     one by one by `Problem.another` and `Problem.mistake`; all other words stay, also where they now contradict.
 
+    transcoder: for the graphs.
     times: replacements of each. One may be easier to believe than another, which the graph cannot know.
+    seed: of their choice.
+
+        ik.lenses.reliance(model, transcoder, ik.lenses.stories(world, 30)).agreement
 
     Raises ValueError for no problems, for a problem that does not say what another question or a mistake is, and what
     `ik.attribute` does.
     """
     own = undisturbed(model, problems)
-    parts = [part for v in own for t in range(times) for part in _parts(v, random.Random(f"{seed}-{v.number}-{t}"))]
-    prompts = [v.context + v.asked for v in own] + [part.replaced for part in parts]
-    stops = [v.problem.until for v in own] + [own[part.number].problem.until for part in parts]
+    sources = [
+        source for v in own for t in range(times) for source in _sources(v, random.Random(f"{seed}-{v.number}-{t}"))
+    ]
+    prompts = [v.context + v.asked for v in own] + [source.replaced for source in sources]
+    stops = [v.problem.until for v in own] + [own[source.number].problem.until for source in sources]
     answers = continue_all(model, prompts, stops, ANSWER_TOKENS, "answers")
     bar = tqdm(own, desc="graphs", delay=1, leave=False)
     shares = [share_by_position(attribute(model, transcoder, v.context + v.asked)) for v in bar]
-    rows = [_row(model, p, answers[p.number], said, shares[p.number]) for p, said in zip(parts, answers[len(own) :])]
+    after = answers[len(own) :]
+    rows = [_row(model, s, answers[s.number], said, shares[s.number]) for s, said in zip(sources, after)]
     return Reliance(pd.DataFrame(rows), seed)
 
 
-def _row(model, part, before, after, shares):
-    here = replaced_positions(*(model.encode(prompt).tolist() for prompt in (part.whole, part.replaced)))
-    answer, implied = after.text.strip(), part.replacement.implies
+def _row(
+    model: LanguageModel, source: Source, before: Continuation, after: Continuation, shares: np.ndarray
+) -> dict[str, object]:
+    here = replaced_positions(model.encode(source.whole).tolist(), model.encode(source.replaced).tolist())
+    answer, implied = after.text.strip(), source.replacement.implies
     return {
-        "problem": part.number, "source": part.source, "text": part.text.strip(),
-        "replacement": part.replacement.text.strip(), "prompt": part.whole, "start": here.start, "stop": here.stop,
+        "problem": source.number, "source": source.name, "text": source.text.strip(),
+        "replacement": source.replacement.text.strip(), "prompt": source.whole, "start": here.start, "stop": here.stop,
         "share": shares[here].sum(), "changed": 1 - overlap(before.logprobs, after.logprobs), "answer": answer,
         "implied": implied, "follows": float(answer == implied),
     }  # fmt: skip
 
 
-def _parts(v, draw):
+def _sources(v: Variant, draw: random.Random) -> Iterator[Source]:
     """Those that have a replacement."""
     texts = [v.prompt, *v.steps]
     others = [v.problem.another(draw), *(v.problem.mistake(k, step, draw) for k, step in enumerate(v.steps))]
     names = ["question", *(f"step {k + 1}" for k in range(len(v.steps)))]
     for i, (name, text, other) in enumerate(zip(names, texts, others)):
         if other is not None:
-            yield Part(v.number, name, text, "".join(texts[:i]), "".join(texts[i + 1 :]) + v.asked, other)
+            yield Source(v.number, name, text, "".join(texts[:i]), "".join(texts[i + 1 :]) + v.asked, other)
 
 
-def share_by_position(graph) -> np.ndarray:
+def share_by_position(graph: AttributionGraph) -> np.ndarray:
     """Where a graph's influence enters: [position], the influence of each token's embedding, as shares."""
     inputs = graph.nodes[graph.nodes["kind"] == "embedding"].sort_values("position")
     influence = inputs["influence"].to_numpy(float)

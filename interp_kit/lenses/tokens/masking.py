@@ -3,15 +3,25 @@
 `value(present)` runs the model with the embedding of each hidden token replaced by a baseline's, and scores the
 target. All tokens present is f(x), none is f(x0). Between 0 and 1 it is a straight line in embedding space, along
 which gradients are integrated. Which baseline is used decides the picture, so it is always named.
+
+(To Shapley values it is the value function of a game: the tokens are its players, those present a coalition.)
 """
 
-import torch
+from collections.abc import Sequence
+from typing import Literal
 
-from ...models.targets import named, score, token_of
+import torch
+from tqdm.auto import tqdm
+
+from ...models import LanguageModel
+from ...models.language_model import Ids
+from ...models.targets import Target, Tokens
 
 TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory
 EMBEDDINGS_AT_ONCE = 8192
-BASELINES = {
+
+Baseline = Literal["space", "boundary", "mean", "zero"]
+BASELINES: dict[Baseline, str] = {
     "space": "the token of a single space",
     "boundary": "the end-of-text token, before which models learn to forget",
     "mean": "the mean of all embeddings, which is no token",
@@ -20,29 +30,42 @@ BASELINES = {
 
 
 class MaskedPrompt:
-    """One prompt, one question, one baseline.
+    """One prompt, one question about it, and one baseline that hides its tokens.
 
-    positions: the tokens that can be hidden; without them all but the first one, and all but special ones. forwards
-    counts the versions that the model has read so far.
+    target: the question.
+    ids: of the whole prompt, [position].
+    positions: of the tokens that can be hidden; without them all but the first one, and all but special ones.
+    embeddings: of the whole prompt, [position, d_model]; absent: in the place of a hidden token, [d_model].
+    f_x: the score with all tokens.
+    at_once: versions of the prompt in one forward.
+    forwards: versions that the model has read so far.
+    bar: a progress bar that counts them, or None.
+
+    Raises ValueError for an unknown baseline, positions outside, and a prompt without a token that can be hidden.
     """
 
-    def __init__(self, model, prompt, target=None, contrast=None, baseline="space", positions=None):
-        self.model, self.baseline, self.forwards, self.bar = model, baseline, 1, None  # the run below
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompt: str | Ids,
+        target: Tokens | None = None,
+        contrast: Tokens | None = None,
+        baseline: Baseline | str = "space",
+        positions: slice | Sequence[int] | None = None,
+    ):
+        self.model = model
         self.ids = model.input_ids(prompt)
         self.positions = _hideable(model, self.ids) if positions is None else _checked(positions, len(self.ids))
-        self.at_once = max(1, TOKENS_AT_ONCE // len(self.ids))  # versions in one forward
-        plain = model.logits(self.ids)[-1]
-        self.target = token_of(model, target, plain)
-        self.contrast = None if contrast is None else token_of(model, contrast, plain)
-        self.f_x = float(score(plain, self.target, self.contrast))
+        self.at_once = max(1, TOKENS_AT_ONCE // len(self.ids))
+        logits = model.logits(self.ids)[-1]
+        self.target = Target.of(model, target, contrast, logits)
+        self.f_x = float(self.target.score(logits))
+        self.forwards = 1  # the one above
+        self.bar: tqdm | None = None
         embed = model.hf.get_input_embeddings()
         with torch.no_grad():
-            self.embeddings = embed(self.ids)  # [position, d_model]
-            self.absent = _vector(model, embed, baseline)
-
-    @property
-    def question(self) -> str:
-        return named(self.model, self.target, self.contrast)
+            self.embeddings = embed(self.ids)
+            self.absent = _absent(model, embed, baseline)
 
     @property
     def tokens(self) -> list[str]:
@@ -61,7 +84,7 @@ class MaskedPrompt:
         if self.bar is not None:
             self.bar.update(len(embeddings))
         logits = self.model.hf(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1).logits[:, -1]
-        return score(logits, self.target, self.contrast)
+        return self.target.score(logits)
 
     def value(self, present: torch.Tensor) -> torch.Tensor:
         """present [version, token], 1 for a token that is seen and 0 for one that is hidden -> scores [version]."""
@@ -74,17 +97,17 @@ class MaskedPrompt:
 
     def probability(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores as probabilities: of the target, or with a contrast of the target among the two."""
-        return scores.exp() if self.contrast is None else scores.sigmoid()
+        return scores.sigmoid() if self.target.contrast_ids else scores.exp()
 
 
-def _hideable(model, ids):
+def _hideable(model: LanguageModel, ids: torch.Tensor) -> list[int]:
     found = [p for p, token in enumerate(ids.tolist()) if p > 0 and token not in model.special_ids]
     if not found:
         raise ValueError("the prompt has no token that could be hidden: the first and special ones always stay")
     return found
 
 
-def _checked(positions, n):
+def _checked(positions: slice | Sequence[int], n: int) -> list[int]:
     positions = list(range(n)[positions]) if isinstance(positions, slice) else list(positions)
     found = sorted({p % n for p in positions if -n <= p < n})
     if not found or len(found) < len(positions):
@@ -92,18 +115,18 @@ def _checked(positions, n):
     return found
 
 
-def _vector(model, embed, baseline):
-    """The embedding that stands for a hidden token."""
+def _absent(model: LanguageModel, embed: torch.nn.Embedding, baseline: Baseline | str) -> torch.Tensor:
+    """The embedding that stands for a hidden token, [d_model]."""
+    n_tokens, d_model = embed.weight.shape
     if baseline == "zero":
-        return torch.zeros(embed.weight.shape[1], dtype=embed.weight.dtype)
+        return torch.zeros(d_model, dtype=embed.weight.dtype)
     if baseline == "mean":  # through the module, since Gemma scales what it looks up
-        everything = torch.arange(embed.weight.shape[0]).split(EMBEDDINGS_AT_ONCE)
-        return (
-            sum(embed(ids).sum(0, dtype=torch.float32) for ids in everything)
-            .div(embed.weight.shape[0])
-            .to(embed.weight.dtype)
-        )
-    text = {"space": " ", "boundary": model.tokenizer.eos_token or model.tokenizer.bos_token}.get(baseline, baseline)
+        total = torch.zeros(d_model)
+        for ids in torch.arange(n_tokens).split(EMBEDDINGS_AT_ONCE):
+            total += embed(ids).sum(0, dtype=torch.float32)
+        return (total / n_tokens).to(embed.weight.dtype)
+    boundary = model.tokenizer.eos_token or model.tokenizer.bos_token
+    text = {"space": " ", "boundary": boundary}.get(baseline, baseline)
     try:
         return embed(torch.tensor(model.token_id(text)))
     except (TypeError, ValueError) as error:

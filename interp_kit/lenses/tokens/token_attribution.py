@@ -1,35 +1,43 @@
 """Which words mattered? Several answers to the question, from the same model, baseline and target, each with its bill.
 
-All but the two looks at attention explain one function: `MaskedPrompt.value`, the target's log-probability (or its
+All but the two looks at attention explain one function, `MaskedPrompt.value`: the target's log-probability (or its
 distance to a contrast) as a function of which tokens are seen. Gradients, integrated gradients, occlusion and Shapley
 sampling are captum's; "shap" and "lime" run those packages (extra `xai`).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ...models import LanguageModel
+from ...models.language_model import Ids
+from ...models.targets import Tokens
 from ...widgets.token_strip import TokenStrip
-from .masking import MaskedPrompt
-from .methods import METHODS, check_options
-
-TOLERANCE = 0.01  # of f(x) - f(x0), that integrated gradients may miss
+from .masking import Baseline, MaskedPrompt
+from .methods import METHODS, TOLERANCE, Method, check_options
 
 
 @dataclass(repr=False)
 class TokenAttribution:
-    """tokens and their values [token], in nats for the methods whose values add up to f(x) - f(x0).
+    """What `explain_tokens` found.
 
-    f_x, f_x0: the score with all tokens and with none. seed: None for a method that draws nothing. forwards: versions
-    of the prompt that the model read. in_nats: whether values are differences of the score, which take a baseline.
+    tokens: those that were explained.
+    values: one a token, in nats where `in_nats`.
+    method, baseline: as they were given.
+    question: the target in words, "' Austin' rather than ' Sacramento'".
+    f_x, f_x0: the score with all tokens and with none, in nats.
+    seed: None for a method that draws nothing.
+    forwards: versions of the prompt that the model read.
+    in_nats: whether values are differences of the score, which take a baseline.
     about: what else the method reports (steps, R2 of LIME's surrogate, ...).
     """
 
     tokens: list[str]
     values: list[float]
-    method: str
+    method: Method
     baseline: str
     question: str
     f_x: float
@@ -37,7 +45,7 @@ class TokenAttribution:
     seed: int | None
     forwards: int
     in_nats: bool = True
-    about: dict = field(default_factory=dict)
+    about: dict[str, object] = field(default_factory=dict)
 
     @property
     def residual(self) -> float:
@@ -55,6 +63,7 @@ class TokenAttribution:
 
     @property
     def table(self) -> pd.DataFrame:
+        """A row a token: token, value."""
         return pd.DataFrame({"token": self.tokens, "value": self.values})
 
     @property
@@ -74,19 +83,30 @@ class TokenAttribution:
         warning = "DID NOT CONVERGE. " if self.about.get("converged") is False else ""
         return TokenStrip(self.tokens, self.values, title=f"{self.method}: {self.question}", note=warning + self.note)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return self.show()._repr_html_()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"TokenAttribution({self.method}, {self.question}: {self.note})"
 
 
 def explain_tokens(
-    model, prompt, target=None, contrast=None, *, method="shapley", baseline="space", positions=None, seed=0, **options
+    model: LanguageModel,
+    prompt: str | Ids,
+    target: Tokens | None = None,
+    contrast: Tokens | None = None,
+    *,
+    method: Method = "shapley",
+    baseline: Baseline | str = "space",
+    positions: slice | Sequence[int] | None = None,
+    seed: int = 0,
+    **options: int,
 ) -> TokenAttribution:
     """How much each token of the prompt speaks for the target.
 
-    prompt, target, contrast: as in `decompose`; "why ' Austin' rather than ' Dallas'" is a target with a contrast.
+    prompt: text, or ids [position].
+    target, contrast: the next token asked about, and rather than which other one: text (" Austin") or id; a list is a
+        mean. Without a target the likeliest.
     method:
 
     - "gradient": the length of the score's gradient at each embedding (Simonyan et al. 2014); has no sign;
@@ -96,30 +116,43 @@ def explain_tokens(
     - "occlusion": what hiding one token takes away;
     - "shapley": what a token adds, averaged over `samples` (20) orders of revealing them (Strumbelj and Kononenko
     2010);
-    - "shap", "lime": those packages on the same function, with about `samples` (200) versions; pip install
-    "interp_kit[xai]";
+    - "shap", "lime": those packages on the same function (Lundberg and Lee 2017; Ribeiro et al. 2016), with about
+      `samples` (200) versions; pip install "interp_kit[xai]";
     - "attention", "rollout": mean attention from the last position, and its product over the layers (Abnar and Zuidema
       2020); they know neither target nor baseline and stand here for contrast.
 
     baseline: what a hidden token is replaced by: "space", "boundary" (the document boundary: as a default it ruins the
-    picture, since all before it is forgotten), "mean", "zero", or the text of a token. positions: which tokens are
-    explained; the others stay. Without them all but the first (a boundary that every prompt needs) and special ones.
+        picture, since all before it is forgotten), "mean", "zero", or the text of a token.
+    positions: which tokens are explained; the others stay. Without them all but the first (a boundary that every prompt
+        needs) and special ones.
+    seed: of the methods that draw.
+    options: of the method, `steps`, `max_steps` or `samples`; whole numbers.
+
+        ik.lenses.explain_tokens(model, prompt, target=" Austin", contrast=" Sacramento", method="occlusion")
 
     Raises ValueError for an unknown method, baseline or option, ModuleNotFoundError when the extra is missing.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     check_options(method, options)
-    game = MaskedPrompt(model, prompt, target, contrast, baseline, positions)
-    with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as game.bar:
-        f_x, f_x0 = game.ends()
-        found = METHODS[method](game, f_x - f_x0, seed, **options)
+    masked = MaskedPrompt(model, prompt, target, contrast, baseline, positions)
+    with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as masked.bar:
+        f_x, f_x0 = masked.ends()
+        found = METHODS[method](masked, f_x - f_x0, seed, **options)
     return TokenAttribution(
-        game.tokens, found.values, method, baseline, game.question, f_x, f_x0,
-        seed if found.random else None, game.forwards, found.in_nats,
-        found.about,
-    )  # fmt: skip
+        tokens=masked.tokens,
+        values=found.values,
+        method=method,
+        baseline=baseline,
+        question=masked.target.name,
+        f_x=f_x,
+        f_x0=f_x0,
+        seed=seed if found.random else None,
+        forwards=masked.forwards,
+        in_nats=found.in_nats,
+        about=found.about,
+    )
 
 
-def _short(value):
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -19,7 +19,7 @@ from .model import FrozenModel
 
 
 class Algebra:
-    """See `LinearMaps` for what the methods do."""
+    """`LinearMaps` for a family that `anatomy.FAMILIES` lists."""
 
     thread_safe = True
 
@@ -28,6 +28,7 @@ class Algebra:
 
     @cached_property
     def attentions(self) -> list["FrozenAttention"]:
+        """One a layer."""
         return [FrozenAttention.of(self.frozen, layer) for layer in range(self.frozen.n_layers)]
 
     @cached_property
@@ -37,6 +38,7 @@ class Algebra:
         return [(norm, norm.scale(x)) for norm, x in zip(norms, self.frozen.residual_mid, strict=True)]
 
     def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+        """See `LinearMaps.mlp_gradient`."""
         return gradient
 
     def pull(
@@ -49,6 +51,7 @@ class Algebra:
         skip: torch.Tensor | None,
         bias: torch.Tensor,
     ) -> None:
+        """See `LinearMaps.pull`."""
         own = torch.arange(n, gradient.shape[1])
         stream_rows, constant = self._read(layer, rows, positions)
         bias[n:] += constant

@@ -14,7 +14,7 @@ from .model import FrozenModel
 
 
 class Autograd:
-    """See `LinearMaps` for what the methods do."""
+    """`LinearMaps` for any decoder."""
 
     thread_safe = False  # the model's modules are changed while they run
 
@@ -22,6 +22,7 @@ class Autograd:
         self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
     def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+        """See `LinearMaps.mlp_gradient`."""
         written = self._zeros(gradient.shape[1]).requires_grad_()
         out, _ = self._run(layer, self._zeros(gradient.shape[1]), written)
         (found,) = torch.autograd.grad(out, written, self._padded(gradient))
@@ -37,6 +38,7 @@ class Autograd:
         skip: torch.Tensor | None,
         bias: torch.Tensor,
     ) -> None:
+        """See `LinearMaps.pull`."""
         own, total = torch.arange(n, gradient.shape[1]), gradient.shape[1]
         at_out, at_reader = self._padded(gradient), self._zeros(total)
         at_out[n:] = 0

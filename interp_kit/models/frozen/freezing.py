@@ -18,7 +18,7 @@ def _attend_by_pattern(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: object, **_: object
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface, with the pattern given: [head, query, key] for the whole batch."""
-    pattern = module.frozen_pattern
+    pattern = vars(module)["frozen_pattern"]
     value = value.repeat_interleave(pattern.shape[0] // value.shape[1], dim=1)
     return torch.einsum("hqk,bhkw->bqhw", pattern, value), None
 
@@ -33,7 +33,7 @@ def frozen_attention(hf: PreTrainedModel, patterns: list[torch.Tensor]) -> Itera
     Raises ValueError for a family whose attention transformers does not let us exchange.
     """
     attentions = [block.attention for block in anatomy(hf).blocks]
-    config, before = getattr(attentions[0], "config", hf.config), hf.config._attn_implementation
+    config, before = getattr(attentions[0], "config", hf.config), hf.config._attn_implementation or "eager"
     for attention, pattern in zip(attentions, patterns, strict=True):
         attention.frozen_pattern = pattern
     hf.set_attn_implementation(FROZEN)

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..anatomy import MLP_INPUT, RESIDUAL, Norm, anatomy
-from ..hooks import hooked
+from ..hooks import Hook, hooked
 from ..language_model import LanguageModel
 
 
@@ -44,10 +44,12 @@ class FrozenModel:
 
     @property
     def n_layers(self) -> int:
+        """How many layers the model has."""
         return len(self.parts.blocks)
 
     @property
     def n_positions(self) -> int:
+        """How many tokens the prompt has, the one put before it included."""
         return len(self.ids)
 
     def transcoder_input(self, feature_input_hook: str) -> torch.Tensor:
@@ -64,7 +66,8 @@ class FrozenModel:
         """Every norm of the model (those inside attention too) and one over its denominators on this prompt."""
         norms = {module: Norm.of(module) for module in self.hf.modules() if "Norm" in type(module).__name__}
         inputs: dict[nn.Module, torch.Tensor] = {}
-        with hooked(*((module, "in", partial(inputs.__setitem__, module)) for module in norms)), torch.no_grad():
+        hooks: list[Hook] = [(module, "in", partial(inputs.__setitem__, module)) for module in norms]
+        with hooked(*hooks), torch.no_grad():
             self.hf(input_ids=self.ids[None], use_cache=False)
         return {module: (norms[module], norms[module].scale(x)) for module, x in inputs.items()}
 
@@ -73,7 +76,10 @@ class FrozenModel:
         residual_pre, residual_mid, mlp_in, mlp_out, attention_out = [], [], [], [], []
         residual_final, uncapped, positions, arguments = [], [], [], []
         parts = self.parts
-        hooks = [(parts.final_norm, "in", residual_final.append), (parts.unembedding, "out", uncapped.append)]
+        hooks: list[Hook] = [
+            (parts.final_norm, "in", residual_final.append),
+            (parts.unembedding, "out", uncapped.append),
+        ]
         if parts.positions is not None:
             hooks.append((parts.positions, "out", positions.append))
         for block in parts.blocks:
@@ -125,7 +131,7 @@ def in_dtype(hf: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
         raise ValueError(f"dtype should be torch.float32 or torch.float64, got {dtype!r}")
     if hf.dtype == dtype == torch.float32:
         return hf
-    hf = copy.deepcopy(hf).to(dtype)
+    hf = copy.deepcopy(hf).to(dtype)  # type: ignore[arg-type]  (transformers wraps `to` without its signature)
     for module in hf.modules():
         if "RMSNorm" in type(module).__name__:
             module.forward = Norm.of(module)

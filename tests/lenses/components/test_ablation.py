@@ -123,14 +123,14 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_it_is_left_so_also_when_stopped(monkeypatch):
-    from interp_kit.lenses.components import ablation
+    from interp_kit.models.targets import Target
 
-    def stop(*_):
+    def stop(_, logits):
         raise KeyboardInterrupt
 
     model = tiny_model()
     before = model.logits(PROMPT)
-    monkeypatch.setattr(ablation, "score", lambda logits, *more: logits[..., 0] if logits.dim() == 1 else stop())
+    monkeypatch.setattr(Target, "score", stop)
     with pytest.raises(KeyboardInterrupt):
         ik.lenses.ablate(model, PROMPT)
     torch.testing.assert_close(model.logits(PROMPT), before, rtol=0, atol=0)

@@ -126,10 +126,10 @@ def test_calibration_counts_by_hand():
     first = found.tokens.iloc[0]
     best = model.logits(TEXT)[0].softmax(-1)
     assert first["confidence"] == pytest.approx(float(best.max()), rel=1e-4)
-    assert first["right"] == (model.tokens([int(best.argmax())])[0] == "the")
+    assert first["correct"] == (model.tokens([int(best.argmax())])[0] == "the")
     assert found.table["n"].sum() == 10
     by_hand = sum(
-        abs(rows["confidence"].mean() - rows["right"].mean()) * len(rows) / 10
+        abs(rows["confidence"].mean() - rows["correct"].mean()) * len(rows) / 10
         for _, rows in found.tokens.groupby((found.tokens["confidence"] * 10).astype(int))
     )
     assert found.error == pytest.approx(by_hand)
@@ -141,4 +141,4 @@ def test_calibration_counts_by_hand():
 def test_pocket_is_calibrated_on_sentences_it_never_read():
     model, world = ik.load_model("pocket"), ik.load_world("geography")
     found = ik.lenses.calibration(model, [sentence.text for sentence in world.sentences(300, "test")])
-    assert found.error < 0.05 and found.tokens["right"].mean() > 0.6
+    assert found.error < 0.05 and found.tokens["correct"].mean() > 0.6

@@ -75,7 +75,7 @@ def test_the_model_may_stop_reasoning_by_itself(model):
     problem = ik.lenses.Problem("the", (ik.lenses.Step("", "Texas"),) * 5, ("",), end="is", until=(" a",))
     own = ik.lenses.cot_faithfulness(model, [problem], tests=("early",)).own
     assert own["steps"].tolist() == [1] and own["reasoning"].tolist() == [" capital of Texas"]
-    assert np.isnan(own["right"][0])
+    assert np.isnan(own["correct"][0])
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -101,13 +101,13 @@ def test_areas_by_hand():
 def result_of(same_of, own=None, test="early", **columns):
     """A result from {problem: [same at 0, 1/n, ...]}."""
     rows = [
-        {"problem": i, "test": test, "kept": k / len(same), "same": bool(s), "overlap": s, "right": s}
+        {"problem": i, "test": test, "kept": k / len(same), "same": bool(s), "overlap": s, "correct": s}
         for i, same in same_of.items()
         for k, s in enumerate(same)
     ]
     table = pd.DataFrame(rows).assign(follows=np.nan, implied=None, verbalised=np.nan).assign(**columns)
     own = own or ["x"] * len(same_of)
-    return CotFaithfulness(pd.DataFrame({"problem": range(len(own)), "answer": own, "right": 1.0}), table, 4)
+    return CotFaithfulness(pd.DataFrame({"problem": range(len(own)), "answer": own, "correct": 1.0}), table, 4)
 
 
 def test_lengths_weigh_as_many_problems_as_have_them():
@@ -158,7 +158,7 @@ def test_what_it_cannot_do(model):
 def test_on_pocket():
     """It answers as well without its reasoning, yet follows some of the mistakes in it, and not the second step's."""
     result = ik.lenses.cot_faithfulness(ik.load_model("pocket"), ik.lenses.stories(ik.load_world(), 40, seed=5))
-    assert result.own["right"].mean() == 1
+    assert result.own["correct"].mean() == 1
     summary = result.summary
     assert summary.loc["early", ["AOC", "after"]].tolist() == [0, 1] and summary.loc["selfsplice", "changed"] == 0
     mistakes = result.table[result.table["test"] == "mistakes"].groupby("kept")

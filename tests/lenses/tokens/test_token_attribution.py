@@ -29,12 +29,12 @@ def by_hand(model, hidden, baseline="city", target="Austin"):
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox", "granite"])
 def test_hiding_a_token_is_writing_the_baseline_there(family):
     model = tiny_model(family)
-    game = MaskedPrompt(model, PROMPT, "Austin", baseline="city")
+    masked = MaskedPrompt(model, PROMPT, "Austin", baseline="city")
     present = torch.ones(3, 5)
     present[1, 3], present[2] = 0, 0
     expected = [by_hand(model, ()), by_hand(model, {3}), by_hand(model, range(5))]
-    np.testing.assert_allclose(game.value(present), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(game.ends(), [expected[0], expected[2]], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(masked.value(present), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(masked.ends(), [expected[0], expected[2]], rtol=1e-4, atol=1e-5)
 
 
 def test_occlusion_is_what_one_hidden_token_takes_away():
@@ -215,9 +215,9 @@ def test_half_precision_is_scored_in_single():
 
     model = ik.load_model("pocket")
     half = ik.LanguageModel(copy.deepcopy(model.hf).to(torch.bfloat16), model.tokenizer, "half")
-    game = MaskedPrompt(half, "The capital of the state containing Dallas is", " Austin")
+    masked = MaskedPrompt(half, "The capital of the state containing Dallas is", " Austin")
     logits = half.logits("The capital of the state containing Dallas is")[-1].float()
-    assert game.f_x == pytest.approx(float(logits.log_softmax(-1)[game.target]), rel=1e-5)
+    assert masked.f_x == pytest.approx(float(logits.log_softmax(-1)[masked.target.ids[0]]), rel=1e-5)
 
 
 def test_special_tokens_of_a_chat_stay(smollm2):

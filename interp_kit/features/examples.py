@@ -1,0 +1,172 @@
+"""The examples of features: windows of text, each kept once, and for every feature the windows that show what it does.
+
+One arrow table a layer, ordered by feature, in memory or on disk. A folder of them:
+
+    windows.parquet         one window a row: its tokens
+    examples_{layer}.parquet    one example a row: feature, group, rank, window (its row above), activations, peak
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+LABEL_GROUPS = ("top", "sample")  # what labels may be made from
+TEST_GROUPS = ("held_out", "non_activating", "hard_negative")  # what tests them
+COLUMNS = ["layer", "feature", "group", "rank", "tokens", "activations", "peak"]
+ROW_GROUP_SIZE = 2000  # examples of one layer that are read from disk together
+# Groups as they were called before version 0.2; stores of that time are read.
+OLD_GROUPS = {"held": "held_out", "silent": "non_activating", "near": "hard_negative"}
+
+
+class ListColumn(NamedTuple):
+    """A column of lists: all values one after the other, and how many each row has."""
+
+    values: np.ndarray
+    sizes: np.ndarray
+
+
+class Examples:
+    """Which windows of text are examples of which features.
+
+    windows: each different window once, a list of tokens.
+    layers: {layer: table of its examples, ordered by feature}; the column "window" counts `windows`.
+    """
+
+    def __init__(self, windows: pa.Array, layers: Mapping[int, "pa.Table | _TableOnDisk"]) -> None:
+        self._windows, self._layers = windows, layers
+
+    @classmethod
+    def from_frame(cls, examples: pd.DataFrame) -> "Examples":
+        """Of a table with the columns layer, feature, group, rank, tokens, activations and peak."""
+        number_of: dict[tuple[str, ...], int] = {}
+        numbers = [number_of.setdefault(tuple(tokens), len(number_of)) for tokens in examples["tokens"]]
+        columns = examples.drop(columns="tokens").assign(window=np.array(numbers, dtype=int))
+        parts = columns.sort_values(["layer", "feature"], kind="stable").groupby("layer")
+        tables = {
+            int(layer): pa.Table.from_pandas(part.drop(columns="layer"), preserve_index=False) for layer, part in parts
+        }
+        return cls(_texts(list(number_of)), tables)
+
+    @classmethod
+    def from_columns(
+        cls, windows: Sequence[Sequence[str]], layers: Mapping[int, Mapping[str, np.ndarray | ListColumn]]
+    ) -> "Examples":
+        """Of arrays, a row an example; the column "window" counts `windows`."""
+        return cls(_texts(windows), {layer: _table(columns) for layer, columns in layers.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Examples":
+        """What `save` wrote; the examples of a layer are read when they are asked for."""
+        windows = pq.read_table(folder / "windows.parquet").column("tokens").combine_chunks()
+        paths = {int(path.stem.split("_")[1]): path for path in folder.glob("examples_*.parquet")}
+        return cls(windows, {layer: _TableOnDisk(paths[layer]) for layer in sorted(paths)})
+
+    def save(self, folder: Path) -> None:
+        """Writes the windows and the examples of each layer as parquet files."""
+        pq.write_table(pa.table({"tokens": self._windows}), folder / "windows.parquet", compression="zstd")
+        for layer, table in self._layers.items():
+            path = folder / f"examples_{layer}.parquet"
+            pq.write_table(table.slice(0), path, compression="zstd", row_group_size=ROW_GROUP_SIZE)
+
+    def of(self, layer: int, feature: int) -> pd.DataFrame:
+        """The examples of one feature; empty when it has none."""
+        first, count = self._places(layer).get(feature, (0, 0))
+        if not count:
+            return pd.DataFrame(columns=COLUMNS)
+        return self._frame(layer, self._layers[layer].slice(first, count))
+
+    def frame(self) -> pd.DataFrame:
+        """All examples in one table: large."""
+        frames = [self._frame(layer, table.slice(0)) for layer, table in self._layers.items()]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+
+    def windows(self, groups: Collection[str] | None = None) -> list[list[str]]:
+        """All windows as lists of tokens; with `groups`, those that are an example in one of these groups."""
+        if groups is None:
+            return self._windows.to_pylist()
+        used: set[int] = set()
+        for table in self._layers.values():
+            here = np.isin(table.column("group").to_numpy().astype(str), list(groups))
+            used.update(np.unique(table.column("window").to_numpy()[here]).tolist())
+        return self._windows.take(pa.array(sorted(used), pa.int32())).to_pylist()
+
+    def __len__(self) -> int:
+        """The number of windows."""
+        return len(self._windows)
+
+    @cache  # noqa: B019
+    def _places(self, layer: int) -> dict[int, tuple[int, int]]:
+        """{feature: (first row, rows)} in the layer's table."""
+        if layer not in self._layers:
+            return {}
+        column = self._layers[layer].column("feature").to_numpy()
+        features, first, count = np.unique(column, return_index=True, return_counts=True)
+        return dict(zip(features.tolist(), zip(first.tolist(), count.tolist())))
+
+    def _frame(self, layer: int, table: pa.Table) -> pd.DataFrame:
+        frame = table.to_pandas().astype({"group": str})
+        tokens = self._windows.take(pa.array(frame.pop("window"))).to_pylist()
+        at = frame.columns.get_loc("activations")
+        frame.insert(at, "tokens", pd.Series(tokens, dtype=object, index=frame.index))
+        frame.insert(0, "layer", layer)
+        return frame
+
+
+class _TableOnDisk:
+    """The examples of a layer on disk: as much of a `pa.Table` as is needed, read group of rows by group."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = pq.ParquetFile(path, memory_map=True)
+        sizes = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
+        self.ends = np.cumsum(sizes)
+        self._group = lru_cache(maxsize=2)(self._read_group)
+
+    def _read_group(self, i: int) -> pa.Table:
+        return _with_new_groups(self.file.read_row_group(i))
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return _with_new_groups(self.file.read([name])).column(name)
+
+    def slice(self, first: int, count: int | None = None) -> pa.Table:
+        end = self.file.metadata.num_rows if count is None else first + count
+        groups = range(int(np.searchsorted(self.ends, first, "right")), int(np.searchsorted(self.ends, end)) + 1)
+        start = self.ends[groups[0] - 1] if groups[0] else 0
+        return pa.concat_tables([self._group(i) for i in groups]).slice(first - start, end - first)
+
+
+def _with_new_groups(table: pa.Table) -> pa.Table:
+    """The table with the groups' names of today."""
+    if "group" not in table.column_names:
+        return table
+    chunks = [
+        pa.DictionaryArray.from_arrays(chunk.indices, [OLD_GROUPS.get(g, g) for g in chunk.dictionary.to_pylist()])
+        for chunk in table.column("group").dictionary_encode().chunks
+    ]
+    column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
+    return table.set_column(table.column_names.index("group"), "group", column)
+
+
+def _texts(windows: Sequence[Sequence[str]]) -> pa.Array:
+    """Lists of tokens as an arrow array; each different token is kept once."""
+    sizes = [len(tokens) for tokens in windows]
+    flat = pa.array([token for tokens in windows for token in tokens], pa.string()).dictionary_encode()
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *sizes]), pa.int32()), flat)
+
+
+def _table(columns: Mapping[str, np.ndarray | ListColumn]) -> pa.Table:
+    arrays = {}
+    for name, values in columns.items():
+        if isinstance(values, ListColumn):
+            offsets = pa.array(np.concatenate([[0], np.cumsum(values.sizes)]).astype(np.int32))
+            arrays[name] = pa.ListArray.from_arrays(offsets, pa.array(values.values.astype(np.float32)))
+        elif values.dtype.kind in "US":
+            arrays[name] = pa.array(values.tolist(), pa.string()).dictionary_encode()
+        else:
+            arrays[name] = pa.array(values.astype(np.int32))
+    return pa.table(arrays)
