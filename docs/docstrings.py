@@ -18,18 +18,16 @@ class HouseDocstrings(griffe.Extension):
 def as_markdown(docstring: str) -> str:
     """Lines such as `target, contrast: two tokens` and `adjacency [target, source]: effects` as list entries.
 
-    An entry ends where a line is neither indented nor an entry; everything else stays as it is.
+    An entry ends with its paragraph, or where it is said what is raised. Everything else stays as it is.
     """
     lines, inside = [], False
     for line in docstring.splitlines():
-        if entry := ENTRY.match(line):
-            if not inside:
-                lines.append("")
+        entry = ENTRY.match(line)
+        if bool(entry) > inside or (inside and line.startswith("Raises ")):
+            lines.append("")  # Markdown wants a gap before a list and after it
+        if entry:
             names = ", ".join(f"`{name}`" for name in entry[1].split(", "))
             line = f"- {names}{entry[2]}: {line[entry.end() :]}"
-            inside = True
-        elif inside and line.strip() and not line.startswith("    "):
-            lines.append("")
-            inside = False
-        lines.append(line)
+        inside = bool(entry) or (inside and line.strip() != "" and not line.startswith("Raises "))
+        lines.append(f"    {line.strip()}" if inside and not entry else line)
     return "\n".join(lines)

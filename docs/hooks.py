@@ -20,7 +20,13 @@ PUBLIC = "https://github.com/interp-kit/interp_kit/blob/HEAD/"
 
 CARDS = sorted(ROOT.glob("data/**/README.md"))
 LESSONS = sorted(ROOT.glob("notebooks/*.ipynb"))
-ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+NAMES_AND_ROOMS = [
+    "`ik.` has the names for the main job; the rooms have the rest.",
+    "",
+    "| name | what it is |",
+    "| --- | --- |",
+]
 
 
 def _in_site() -> dict[str, str]:
@@ -45,7 +51,7 @@ def on_config(config):
     listed = {
         "Lessons": [IN_SITE[path.relative_to(ROOT).as_posix()] for path in LESSONS],
         "Cards": [IN_SITE[path.relative_to(ROOT).as_posix()] for path in CARDS],
-        "Reference": ["reference/index.md", *(f"reference/{room.name}.md" for room in ROOMS)],
+        "Reference": ["reference/index.md", *(f"reference/{room}.md" for room in ROOMS)],
     }
     config.nav = _filled(config.nav, listed)
     return config
@@ -68,30 +74,40 @@ def on_files(files, config):
         else:
             text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
+    package = griffe.load(PACKAGE.name, search_paths=[ROOT], resolve_aliases=True)
     for room in ROOMS:
-        files.append(File.generated(config, f"reference/{room.name}.md", content=_room_page(room)))
-    files.append(File.generated(config, "reference/index.md", content=_index_of_names()))
+        files.append(File.generated(config, f"reference/{room}.md", content=_room_page(package, room)))
+    files.append(File.generated(config, "reference/index.md", content=_index_page(package)))
     files.append(File.generated(config, "assets/plotly.js", content=plotly.offline.get_plotlyjs()))
     return files
 
 
-def _room_page(room) -> str:
-    return f"# ik.{room.name}\n\n::: {PACKAGE.name}.{room.name}\n"
+def _room_page(package, room) -> str:
+    """What the room is for, and each public name that its `__init__.py` lists."""
+    module = package[room]
+    parts = [f"# ik.{room}", module.docstring.value if module.docstring else ""]
+    for name in module.exports or []:
+        parts.append(f"::: {_path(package, room, name)}")
+    return "\n\n".join(map(str, parts))
 
 
-def _index_of_names() -> str:
+def _path(package, room, name) -> str:
+    """Where a name is documented. A function may be called as the file that it lies in: then the file hides it."""
+    found = package[room].members[name]
+    return f"{PACKAGE.name}.{room}.{name}" + (f".{name}" if found.is_module else "")
+
+
+def _index_page(package) -> str:
     """The names of `ik.` itself, as the stub lists them, each with the first sentence of its docstring."""
-    package = griffe.load(PACKAGE.name, search_paths=[ROOT], resolve_aliases=True)
     rows = []
     for line in ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body:
         if isinstance(line, ast.ImportFrom) and line.module:
             for name in (alias.name for alias in line.names):
-                path = f"{PACKAGE.name}.{line.module}.{name}"
-                first = re.split(r"(?<=[.:;])\s", package[f"{line.module}.{name}"].docstring.value)[0]
-                rows.append(f"| [`ik.{name}`]({line.module}.md#{path}) | {' '.join(first.split()).rstrip(':;')} |")
-    return "# Reference\n\nThe names for the main job; the rooms have the rest.\n\n| | |\n| --- | --- |\n" + "\n".join(
-        rows
-    )
+                path = _path(package, line.module, name)
+                docstring = package[path.removeprefix(f"{PACKAGE.name}.")].docstring.value
+                first = " ".join(re.split(r"(?<=[.:;])\s", docstring)[0].split()).rstrip(".:;")
+                rows.append(f"| [`ik.{name}`]({line.module}.md#{path}) | {first} |")
+    return "\n".join(["# Reference", "", *NAMES_AND_ROOMS, *rows])
 
 
 def on_page_markdown(markdown, page, config, files):

@@ -101,4 +101,5 @@ def test_views_are_visible(site):
 def test_reference_has_every_public_name(room, site, pages):
     ids = pages[site / "reference" / f"{room}.html"].ids
     public = getattr(importlib.import_module(f"interp_kit.{room}"), "__all__", [])
-    assert not {name for name in public if f"interp_kit.{room}.{name}" not in ids}
+    # Twice the name where a function is called as its file.
+    assert not {n for n in public if not ids & {f"interp_kit.{room}.{n}", f"interp_kit.{room}.{n}.{n}"}}
