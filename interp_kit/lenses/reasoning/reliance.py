@@ -115,7 +115,7 @@ class Reliance:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        tables = self.summary, self.pairs, self.agreement
+        tables = self.summary, self.pairs, self.agreement.to_frame("agreement")
         return "\n\n".join(table.to_string(float_format="{:.2f}".format) for table in tables)
 
     def _repr_html_(self) -> str:
