@@ -88,7 +88,7 @@ def side_by_side(
 
         ik.side_by_side(model, prompt, target=" Austin", contrast=" Sacramento", transcoder=clt)
 
-    Raises what the lenses raise.
+    Raises TypeError for ids together with a transcoder, and what the lenses raise.
     """
     explain = partial(explain_tokens, model, prompt, target, contrast, baseline=baseline)
     looks: dict[str, Callable[[], Result]] = {
@@ -103,7 +103,9 @@ def side_by_side(
     if problem is not None:
         looks["chain of thought"] = lambda: cot_faithfulness(model, [problem], ("early", "mistakes"))
     if transcoder is not None:
-        looks["attribution graph"] = lambda: _graph(model, transcoder, prompt, features, labels)
+        if not isinstance(prompt, str):
+            raise TypeError("the attribution graph takes its prompt as text: give the text, or leave transcoder out")
+        looks["attribution graph"] = partial(_graph, model, transcoder, prompt, features, labels)
     for library in ("captum.attr", "shap", "lime.lime_text"):  # loading them is not the lenses' cost
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(library)
@@ -118,14 +120,14 @@ def side_by_side(
         except (ModuleNotFoundError, NotImplementedError) as error:
             says = str(error)
         rows[name] = {"tells": LENSES[name].tells, "says": says, "CPU seconds": time.process_time() - start}
-    prompt = prompt if isinstance(prompt, str) else model.decode(prompt)
-    return SideBySide(prompt, results, pd.DataFrame.from_dict(rows, orient="index"))
+    text = prompt if isinstance(prompt, str) else model.decode(prompt)
+    return SideBySide(text, results, pd.DataFrame.from_dict(rows, orient="index"))
 
 
 def _graph(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,
-    prompt: str | Ids,
+    prompt: str,
     features: FeatureStore | None,
     labels: pd.DataFrame | None,
 ) -> AttributionGraph:

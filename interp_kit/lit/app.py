@@ -7,6 +7,9 @@ log-probability for the salience maps. Two hidden ones, named as LIT's sequence 
 with its continuation into tokens and explain the tokens chosen there.
 """
 
+# pyright: reportMissingImports=false
+# LIT, and what only it needs, are in an environment of their own.
+
 import os
 import shutil
 import sys
@@ -40,7 +43,7 @@ NEW_TOKENS = 12  # generated
 AT_ONCE = 8  # prompts in a forward pass
 LIME_SAMPLES = 128  # each a forward pass with some of the words left out
 OTHER = "(any other)"
-CLIENT = Path(lit_nlp.__file__).parent / "client" / "build" / "default"
+CLIENT = Path(lit_nlp.__path__[0]) / "client" / "build" / "default"
 
 _Modules = layout.LitModuleName
 LAYOUT = layout.LitCanonicalLayout(

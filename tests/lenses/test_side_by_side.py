@@ -72,6 +72,12 @@ def test_a_family_whose_heads_cannot_be_told_apart():
     assert "LIME" in found.results and "capital" in found._repr_html_()
 
 
+def test_a_graph_takes_a_text():
+    model = tiny_model()
+    with pytest.raises(TypeError, match="takes its prompt as text"):
+        ik.side_by_side(model, model.encode(PROMPT), transcoder=planted_transcoder(model, ["Texas"]), baseline="city")
+
+
 def test_a_text_that_ends():
     model = tiny_model()
     end = model.tokenizer.eos_token_id

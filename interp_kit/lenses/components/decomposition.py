@@ -19,11 +19,12 @@ from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids
 from ...models.targets import Target, Tokens
+from ...widgets.colours import BLUE, ORANGE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-COLOURS = {"MLP": "#0072B2", "attention": "#D55E00", "embedding": "#777777", "bias": "#BBBBBB"}
+COLOURS = {"attention": ORANGE, "MLP": BLUE}
 
 
 @dataclass(repr=False)
@@ -67,8 +68,9 @@ class Decomposition:
         from ...widgets.heat_map import plain
 
         figure = go.Figure()
-        for kind in (kind for kind in ("attention", "MLP") if kind in self.layers):
-            figure.add_bar(x=self.layers.index, y=self.layers[kind], name=kind, marker_color=COLOURS[kind])
+        for kind, colour in COLOURS.items():
+            if kind in self.layers:
+                figure.add_bar(x=self.layers.index, y=self.layers[kind], name=kind, marker_color=colour)
         figure.update_layout(title=plain(f"written towards {self.question}"), template="plotly_white", height=360)
         return figure.update_xaxes(title="layer").update_yaxes(title="contribution to the logit")
 

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ...models import LanguageModel
 from ...text.batches import pad
+from ...widgets.colours import BLUE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -63,7 +64,7 @@ class Calibration:
         )
         figure.add_scatter(
             x=table["confidence"], y=table["accuracy"], mode="lines+markers", name="model",
-            marker={"size": sizes, "color": "#0072B2"}, text=[f"{n:,} tokens" for n in table["n"]],
+            marker={"size": sizes, "color": BLUE}, text=[f"{n:,} tokens" for n in table["n"]],
         )  # fmt: skip
         title = f"calibration error {self.error:.1%} over {len(self.tokens):,} tokens"
         figure.update_layout(title=title, template="plotly_white", height=420)

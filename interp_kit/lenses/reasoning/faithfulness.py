@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from ...statistics import bootstrap_interval
+from ...widgets.colours import BLUE, ORANGE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,8 +18,8 @@ Numbers = Sequence[float] | np.ndarray
 
 STYLE = {  # what is drawn last lies on top
     "selfsplice": ("#777777", "dot", "x"), "paraphrase": ("#E69F00", "dash", "diamond"),
-    "filler": ("#56B4E9", "dash", "square"), "mistakes": ("#D55E00", "solid", "triangle-down"),
-    "early": ("#0072B2", "solid", "circle"),
+    "filler": ("#56B4E9", "dash", "square"), "mistakes": (ORANGE, "solid", "triangle-down"),
+    "early": (BLUE, "solid", "circle"),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from ...graphs import AttributionGraph, attribute
 from ...models import LanguageModel
 from ...statistics import bootstrap_interval, roc_auc, spearman
 from ...transcoders import CrossLayerTranscoder
+from ...widgets.colours import BLUE, ORANGE
 from .chain_of_thought import ANSWER_TOKENS, Variant, undisturbed
 from .faithfulness import overlap
 from .greedy import Continuation, continue_all
@@ -101,7 +102,7 @@ class Reliance:
         """A plotly scatter of changed over share, a colour and a symbol for each source."""
         import plotly.graph_objects as go
 
-        figure, colours = go.Figure(), ["#0072B2", "#D55E00", "#777777", "#56B4E9", "#E69F00", "#CC79A7"]
+        figure, colours = go.Figure(), [BLUE, ORANGE, "#777777", "#56B4E9", "#E69F00", "#CC79A7"]
         for i, (source, part) in enumerate(self.means.groupby("source", sort=False)):
             figure.add_scatter(
                 x=part["share"], y=part["changed"], mode="markers", name=source,
@@ -114,7 +115,7 @@ class Reliance:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        tables = self.summary, self.pairs, self.agreement
+        tables = self.summary, self.pairs, self.agreement.to_frame("agreement")
         return "\n\n".join(table.to_string(float_format="{:.2f}".format) for table in tables)
 
     def _repr_html_(self) -> str:

@@ -110,7 +110,8 @@ def shap(masked: MaskedPrompt, difference: float, seed: int, samples: int = 200)
         found = explainer(np.ones((1, n)), max_evals=max(samples, 2 * n + 1), batch_size=AT_ONCE, silent=True)
     finally:
         np.random.set_state(before)
-    return MethodResult(found.values[0].tolist(), random=True, about={"algorithm": "permutation"})
+    values = found.values[0].tolist()  # pyright: ignore[reportAttributeAccessIssue]  (of one input there is no list)
+    return MethodResult(values, random=True, about={"algorithm": "permutation"})
 
 
 def lime(masked: MaskedPrompt, difference: float, seed: int, samples: int = 200) -> MethodResult:
@@ -137,7 +138,8 @@ def lime(masked: MaskedPrompt, difference: float, seed: int, samples: int = 200)
     found = explainer.explain_instance(words, scores, labels=(1,), num_features=n, num_samples=samples)
     weights = {int(word[1:]): weight for word, weight in found.as_list(1)}
     values = [float(weights.get(i, 0.0)) for i in range(n)]
-    return MethodResult(values, random=True, about={"R2 of the surrogate": float(found.score)})
+    score = float(found.score)  # pyright: ignore[reportArgumentType]  (None only before it is fitted)
+    return MethodResult(values, random=True, about={"R2 of the surrogate": score})
 
 
 def attention(masked: MaskedPrompt, difference: float, seed: int) -> MethodResult:

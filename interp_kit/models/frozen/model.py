@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ..anatomy import MLP_INPUT, RESIDUAL, Norm, anatomy
 from ..hooks import Hook, hooked
-from ..language_model import LanguageModel
+from ..language_model import Ids, LanguageModel
 
 
 class FrozenModel:
@@ -35,7 +35,7 @@ class FrozenModel:
     block_arguments: what each layer is called with beside the stream: (args, kwargs)
     """
 
-    def __init__(self, model: LanguageModel, prompt: str | torch.Tensor, dtype: torch.dtype = torch.float32):
+    def __init__(self, model: LanguageModel, prompt: str | Ids, dtype: torch.dtype = torch.float32):
         self.hf = in_dtype(model.hf, dtype)
         self.ids = model.input_ids(prompt)
         self.parts = anatomy(self.hf)
