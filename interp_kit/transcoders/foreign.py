@@ -280,7 +280,11 @@ def read_json(path: Path) -> Json:
 
 def _require(condition: object, path: Path, expected: str) -> None:
     if not condition:
-        raise ValueError(f"{path} cannot be read as a transcoder of interp_kit: expected {expected}")
+        raise _refusal(path, expected)
+
+
+def _refusal(path: Path, expected: str) -> ValueError:
+    return ValueError(f"{path} cannot be read as a transcoder of interp_kit: expected {expected}")
 
 
 def _pick(raw: dict[str, torch.Tensor], path: Path, **names: str) -> dict[str, torch.Tensor]:
@@ -305,7 +309,8 @@ def _threshold(raw: dict[str, torch.Tensor], path: Path) -> torch.Tensor:
 def _hook(name: str | None, path: Path) -> tuple[int, str]:
     """ "blocks.3.ln2.hook_normalized" -> (3, "ln2.hook_normalized")."""
     parts = re.fullmatch(r"blocks\.(\d+)\.(.+)", str(name))
-    _require(parts, path, f"hook names such as blocks.3.mlp.hook_in; it has {name}")
+    if parts is None:
+        raise _refusal(path, f"hook names such as blocks.3.mlp.hook_in; it has {name}")
     return int(parts[1]), parts[2]
 
 
@@ -318,7 +323,8 @@ def _number(path: Path) -> int | None:
 def _needed_number(path: Path) -> int:
     """The same, or ValueError."""
     number = _number(path)
-    _require(number is not None, path, "a folder or file name with the layer, layer_3")
+    if number is None:
+        raise _refusal(path, "a folder or file name with the layer, layer_3")
     return number
 
 

@@ -189,7 +189,7 @@ class CrossLayerTranscoder(nn.Module):
             smaller.threshold[i, used] = self.threshold[i, kept]
         smaller.b_dec[:] = self.b_dec
         if self.W_skip is not None:
-            smaller.W_skip[:] = self.W_skip
+            smaller.W_skip = nn.Parameter(self.W_skip.clone())
         return smaller.eval().requires_grad_(False)
 
     def check_model(self, model: LanguageModel) -> None:

@@ -46,8 +46,9 @@ class ActiveFeatures:
     "the same pairs in the order of tokens"
 
     @classmethod
-    def of_pairs(cls, tokens: torch.Tensor, features: torch.Tensor, n_tokens: int, n_features: int) -> "ActiveFeatures":
-        """tokens and features [pair], in the order of tokens."""
+    def of_pairs(cls, tokens: torch.Tensor, features: torch.Tensor, shape: torch.Size) -> "ActiveFeatures":
+        """tokens and features [pair] in the order of tokens, and how many there are of either: (token, feature)."""
+        n_tokens, n_features = shape
         order, places = features.argsort(stable=True), torch.empty_like(features)
         places[order] = torch.arange(len(order), device=order.device)
         by_token = TokenOrder(places, features, _starts(tokens, n_tokens))
@@ -104,12 +105,13 @@ def top_features(pre: torch.Tensor, k: int) -> ActiveFeatures:
     """The k largest of each token's pre-activations [token, feature], as far as they are positive."""
     top = pre.topk(k, dim=-1)
     on = top.values > 0
-    return ActiveFeatures.of_pairs(on.nonzero()[:, 0], top.indices[on], *pre.shape)
+    return ActiveFeatures.of_pairs(on.nonzero()[:, 0], top.indices[on], pre.shape)
 
 
 def features_where(on: torch.Tensor) -> ActiveFeatures:
     """Those that `on` [token, feature] says are on."""
-    return ActiveFeatures.of_pairs(*on.nonzero(as_tuple=True), *on.shape)
+    tokens, features = on.nonzero(as_tuple=True)
+    return ActiveFeatures.of_pairs(tokens, features, on.shape)
 
 
 def _starts(sorted_ids: torch.Tensor, n: int) -> torch.Tensor:

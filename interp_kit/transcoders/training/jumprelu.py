@@ -13,6 +13,7 @@ theta itself is trained, not its logarithm, which moves too slowly under Adam.
 """
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -65,9 +66,9 @@ class DensePass:
         layers = range(len(x))
         pre = torch.stack([torch.addmm(weights.b_enc[i], x[i], weights.W_enc[i].T) for i in layers])
         a = JumpReLU.apply(pre, weights.threshold)
-        self.written = [
-            sum(a[source] @ rows for source, rows in zip(weights.sources(i), weights.W_dec[i])) for i in layers
-        ]
+        for i in layers:
+            parts = [a[source] @ rows for source, rows in zip(weights.sources(i), weights.W_dec[i])]
+            self.written.append(reduce(torch.add, parts))
         self.penalty = self.penalty_weight * penalty(a, map(weights.decoders, layers))
         self.fired = a.detach() > 0  # [layer, token, feature]
         return [written.detach().clone() for written in self.written]

@@ -31,10 +31,10 @@ class Processes:
     def __init__(self, split: Split, device: torch.device):
         if split not in get_args(Split):
             raise ValueError(f"parallel {split!r} is not one of {', '.join(get_args(Split))}")
-        launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
-        state = PartialState(cpu=device.type == "cpu" and not torch.cuda.is_available()) if launched else None
-        self.rank, self.size = (state.process_index, state.num_processes) if launched else (0, 1)
-        self.device = state.device if launched else device
+        self.rank, self.size, self.device = 0, 1, device
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # launched
+            state = PartialState(cpu=device.type == "cpu" and not torch.cuda.is_available())
+            self.rank, self.size, self.device = state.process_index, state.num_processes, state.device or device
         self.by_tokens = self.size > 1 and split == "data"
         self.by_features = self.size > 1 and split == "features"
 

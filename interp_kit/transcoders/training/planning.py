@@ -263,7 +263,7 @@ def _row(step: Step, entry: str, steps: float) -> tuple[str, str, float, float, 
         own = step.share(way, n)
         seconds = own.seconds(device) | {"links": 2 * (n - 1) / n * 4 * told / (1e9 * BANDWIDTH_SHARE * device.link)}
         hours = steps * sum(seconds.values()) / 3600
-        options.append((entry, way, own.memory / 1e9, hours, max(seconds, key=seconds.get)))
+        options.append((entry, way, own.memory / 1e9, hours, max(seconds, key=lambda name: seconds[name])))
     fitting = [option for option in options if option[2] <= USABLE_MEMORY_SHARE * device.memory]
     if not fitting:
         return entry, "does not fit", min(option[2] for option in options), float("nan"), "memory"

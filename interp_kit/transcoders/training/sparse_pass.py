@@ -5,13 +5,15 @@ and gradients are computed here as autograd would. Where the processor multiplie
 up are read in it, half as many bytes; activations are in float32.
 """
 
+from functools import reduce
+
 import torch
 
 from ..sparse import ActiveFeatures, joined
 from .parallel import LayerWorkers
 from .selection import Selection
 from .stream import Batch
-from .weights import Scales, Weights
+from .weights import Scales, Weights, gradient
 
 
 class SparsePass:
@@ -73,13 +75,14 @@ class SparsePass:
         slopes = writers.dots(error, decoders.flatten(0, 1)).mul_(multiple)
         self.slopes[i] = dict(zip(sources, slopes.split([len(self.active[source]) for source in sources])))
         activations, dtype = self.writer_activations[i].mul_(multiple), self.selection.dtype
-        decoders.grad.copy_(writers.gather(activations.to(dtype), error.to(dtype)).view_as(decoders))
+        gradient(decoders).copy_(writers.gather(activations.to(dtype), error.to(dtype)).view_as(decoders))
 
     def _encoder_gradient(self, i: int) -> None:
         """From the slopes of layer i's features, in all layers that they write to, to its encoder."""
-        active, slope = self.active[i], sum(self.slopes[target][i] for target in self.weights.targets(i))
-        self.weights.W_enc[i].grad.copy_(active.gather(slope, self.x[i]))
-        self.weights.b_enc.grad[i].zero_().index_add_(0, active.features, slope)
+        active = self.active[i]
+        slope = reduce(torch.add, [self.slopes[target][i] for target in self.weights.targets(i)])
+        gradient(self.weights.W_enc[i]).copy_(active.gather(slope, self.x[i]))
+        gradient(self.weights.b_enc)[i].zero_().index_add_(0, active.features, slope)
 
     # ---------------------------------------------------------------- for the record
 

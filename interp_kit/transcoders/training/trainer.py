@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from .progress import Progress
 from .selection import Selection
 from .sparse_pass import SparsePass
 from .stream import ActivationStream, Batch, FirstBlock
-from .weights import Scales, Weights
+from .weights import Scales, Weights, gradient
 
 ADAM_BETAS = (0.9, 0.99)
 WARMUP_STEPS = 20
@@ -130,7 +131,7 @@ class Trainer:
         multiple = 2 * self._share  # the loss is `_share` times the sum of squared errors
         layers.backward(errors, multiple)
         self.weights.b_dec.grad = torch.stack([error.sum(0) for error in errors]).mul(multiple)
-        self.processes.sum_over_tokens(*(weights.grad for weights in self.trained))
+        self.processes.sum_over_tokens(*map(gradient, self.trained))
         self._clip_gradients()
         self.optimizer.step()
         self.weights.threshold.clamp_(min=0)
@@ -164,20 +165,21 @@ class Trainer:
 
     def _clip_gradients(self) -> None:
         """Scales the gradient down to the norm `MAX_GRAD_NORM`, where it is longer."""
-        b_dec = self.weights.b_dec
-        shared, own = b_dec.grad, [weights.grad for weights in self.trained if weights is not b_dec]
-        square = torch.stack(torch._foreach_norm(own)).pow(2).sum()
+        shared = gradient(self.weights.b_dec)
+        own = [gradient(weights) for weights in self.trained if weights is not self.weights.b_dec]
+        square = torch.stack([part.norm() for part in own]).pow(2).sum()
         self.processes.sum_over_features(square)
         norm = math.sqrt(square + shared.norm().pow(2))
         if norm > MAX_GRAD_NORM:
-            torch._foreach_mul_([*own, shared], MAX_GRAD_NORM / norm)
+            for part in (*own, shared):
+                part.mul_(MAX_GRAD_NORM / norm)
 
     def _revive_dead(self, step: int) -> None:
         """Raises the biases of dead features. They get no gradient, so nothing else would make them fire (the paper has
         a loss for this). At the end of the run they are left alone."""
         if step < self.config.steps * (1 - DECAY_FRACTION):
             self.processes.latest(self.last_fired)
-            self.weights.b_enc += REVIVE_BIAS_STEP * (self.last_fired < step - DEAD_AFTER_STEPS)
+            self.weights.b_enc.add_(REVIVE_BIAS_STEP * (self.last_fired < step - DEAD_AFTER_STEPS))
 
     # ---------------------------------------------------------------- the history
 
@@ -189,7 +191,7 @@ class Trainer:
         """A line of history; every number is that of the whole batch and the whole transcoder."""
         processes, n = self.processes, len(errors)
         processes.latest(self.last_fired)
-        nmse = sum(error.pow(2).sum() for error in errors) * self._share / n
+        nmse = reduce(torch.add, [error.pow(2).sum() for error in errors]) * self._share / n
         dead = (self.last_fired < step - DEAD_AFTER_STEPS).float().mean()
         dead /= processes.size if processes.by_features else 1
         penalty = torch.as_tensor(layers.penalty, dtype=torch.float32, device=dead.device)

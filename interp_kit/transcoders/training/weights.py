@@ -29,6 +29,12 @@ class Scales:
         return cls(x, y, torch.zeros(n_layers, 1, d_model, device=device))
 
 
+def gradient(weights: torch.Tensor) -> torch.Tensor:
+    """Of a loss, by these weights: set once a pass has gone back to them."""
+    assert weights.grad is not None
+    return weights.grad
+
+
 class Weights(nn.Module):
     """This process's share of a transcoder: encoders random, everything else zero.
 
