@@ -66,7 +66,7 @@ class AttributionGraph(GraphTables):
     def _with_influence(self, total: np.ndarray) -> pd.DataFrame:
         nodes = self.nodes.copy()
         nodes["id"] = [_id_of(n, self.n_layers) for n in nodes.itertuples()]
-        nodes["label"] = [plain_label(n) for n in nodes.itertuples()]
+        nodes["label"] = [plain_label(n.kind, n.layer, n.feature, n.token) for n in nodes.itertuples()]
         nodes["influence"], nodes["cumulative"] = total, scoring.cumulative_share(total)
         return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
 
@@ -253,9 +253,8 @@ def _id_of(node, n_layers):
     return str(NodeId(layer, node.feature, node.position))
 
 
-def plain_label(n):
-    if n.kind == "feature":
-        return f"feature {n.layer}/{n.feature}"
-    if n.kind == "error":
-        return f"error, layer {n.layer}"
-    return n.token
+def plain_label(kind: str, layer: int, feature: int, token: str) -> str:
+    """What a node is called before it has a label of its own."""
+    if kind == "feature":
+        return f"feature {layer}/{feature}"
+    return f"error, layer {layer}" if kind == "error" else token

@@ -42,7 +42,7 @@ def load_graph(path: str | Path) -> AttributionGraph:
     tables = read_graph(path)
     nodes = tables.nodes
     # A label that is missing would make all such features of a position one step of a path.
-    nodes["label"] = [n.label or plain_label(n) for n in nodes.itertuples()]
+    nodes["label"] = [n.label or plain_label(n.kind, n.layer, n.feature, n.token) for n in nodes.itertuples()]
     try:
         _fill_influence(nodes, tables.adjacency)
     except ValueError as error:
