@@ -55,12 +55,17 @@ class ListOfGraphs(TypedDict):
 def write_graph(graph: GraphTables, path: Path, scan: str | None = None, listed: bool = False) -> None:
     """Writes `graph` to `path`; `scan` says where the viewer finds its features' files. `listed` enters it in the list
     of graphs beside it."""
-    content = _content(graph, slug_of(path))
-    if scan:
-        content["metadata"]["scan"] = scan
-    write_json(content, path)
+    origin = graph.origin.get("content")
+    metadata = _metadata(graph, origin) | {"slug": slug_of(path)} | ({"scan": scan} if scan else {})
+    parts = {
+        "metadata": metadata,
+        "qParams": _q_params(graph, origin),
+        "nodes": _nodes(graph, origin),
+        "links": _links(graph, origin),
+    }
+    write_json({**(origin or {}), **parts}, path)
     if listed:
-        _enter_in_list(content["metadata"], path.parent / LIST_OF_GRAPHS)
+        _enter_in_list(metadata, path.parent / LIST_OF_GRAPHS)
 
 
 def slug_of(path: Path) -> str:
@@ -79,24 +84,10 @@ def _enter_in_list(metadata: Mapping[str, object], path: Path) -> None:
     write_json({**content, "graphs": [*others, metadata]}, path)
 
 
-def _content(graph: GraphTables, slug: str) -> dict[str, object]:
-    origin = graph.origin.get("content")
-    metadata = {**(origin["metadata"] if origin else _metadata(graph)), "slug": slug}
-    if "interp_kit" in metadata:
-        metadata["interp_kit"] = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
-    return {
-        **(origin or {}),
-        "metadata": metadata,
-        "qParams": _q_params(graph, origin),
-        "nodes": _nodes(graph, origin),
-        "links": _links(graph, origin),
-    }
-
-
-def _metadata(graph: GraphTables) -> dict[str, object]:
+def _metadata(graph: GraphTables, origin: GraphFile | None) -> dict[str, object]:
     from .. import __version__
 
-    return {
+    metadata: dict[str, object] = {
         "scan": graph.about.get("model", "") or "unknown",
         "transcoder_list": [],
         "prompt_tokens": graph.tokens,
@@ -106,14 +97,20 @@ def _metadata(graph: GraphTables) -> dict[str, object]:
         "info": {"generator": {"name": "interp_kit", "version": __version__}},
         "interp_kit": {},
     }
+    if origin:
+        metadata = dict(origin["metadata"])
+    if "interp_kit" in metadata:
+        metadata["interp_kit"] = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
+    return metadata
 
 
 def _q_params(graph: GraphTables, origin: GraphFile | None) -> Mapping[str, object]:
     """The state of the public view, without the nodes that are gone since."""
     before = origin.get("qParams") if origin else None
-    if before is None:
-        before = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
-    state, after = view_state(before), dict(before)
+    after: dict[str, object] = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
+    if before is not None:
+        after = dict(before)
+    state = view_state(before)
     if graph.supernodes != supernodes_of(state):
         after["supernodes"] = [[name, *members] for name, members in graph.supernodes.items()]
     gone = {node["node_id"] for node in origin["nodes"]} - set(graph.nodes["id"]) if origin else set()

@@ -23,7 +23,7 @@ from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .graph import AttributionGraph
 from .influence import influence_so_far
-from .nodes import Nodes, find_nodes
+from .nodes import find_nodes
 from .renamed import renamed_keyword
 from .sweep import Rows, Sweep
 
@@ -146,14 +146,11 @@ def assemble(
     """The graph of the features `kept` [feature node], from their rows and those of the logits."""
     tokens = model.tokens(sweep.frozen.ids)
     adjacency, per_node = in_graph_order(sweep, kept, rows)
-    nodes = pd.concat(
-        [_feature_table(sweep.nodes, kept, tokens), _other_nodes(model, sweep, tokens)], ignore_index=True
-    )
     return AttributionGraph(
         prompt=prompt,
         tokens=tokens,
         n_layers=sweep.nodes.n_layers,
-        nodes=nodes.assign(**per_node),
+        nodes=_node_table(model, sweep, kept, tokens).assign(**per_node),
         adjacency=adjacency,
         about={"model": model.name, "fingerprint": model.fingerprint},
     )
@@ -184,45 +181,33 @@ def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tu
     return adjacency, per_node
 
 
-def _feature_table(nodes: Nodes, kept: torch.Tensor, tokens: list[str]) -> pd.DataFrame:
-    features = nodes.features
-    return pd.DataFrame(
+def _node_table(model: LanguageModel, sweep: Sweep, kept: torch.Tensor, tokens: list[str]) -> pd.DataFrame:
+    features, logits, n_layers = sweep.nodes.features, sweep.nodes.logits, sweep.nodes.n_layers
+    positions = np.arange(len(tokens))
+    parts = [
         {
             "kind": "feature",
             "layer": features.layer[kept].numpy(),
             "position": features.position[kept].numpy(),
             "feature": features.feature[kept].numpy(),
-            "token": [tokens[p] for p in features.position[kept].tolist()],
             "activation": features.activation[kept].double().numpy(),
-        }
-    )
-
-
-def _other_nodes(model: LanguageModel, sweep: Sweep, tokens: list[str]) -> pd.DataFrame:
-    """Errors, embeddings and logits."""
-    n_layers, positions, logits = sweep.nodes.n_layers, list(range(len(tokens))), sweep.nodes.logits
-    errors = pd.DataFrame(
+        },
         {
             "kind": "error",
-            "layer": [layer for layer in range(n_layers) for _ in positions],
-            "position": positions * n_layers,
+            "layer": np.repeat(np.arange(n_layers), len(positions)),
+            "position": np.tile(positions, n_layers),
             "feature": -1,
-            "token": tokens * n_layers,
-        }
-    )
-    ids = sweep.frozen.ids.tolist()
-    embeddings = pd.DataFrame(
-        {"kind": "embedding", "layer": -1, "position": positions, "feature": ids, "token": tokens}
-    )
-    outputs = pd.DataFrame(
+        },
+        {"kind": "embedding", "layer": -1, "position": positions, "feature": sweep.frozen.ids.numpy()},
         {
             "kind": "logit",
             "layer": n_layers,
             "position": positions[-1],
             "feature": logits.ids.numpy(),
-            "token": model.tokens(logits.ids),
             "activation": logits.values.double().numpy(),
             "probability": logits.probabilities.double().numpy(),
-        }
-    )
-    return pd.concat([errors, embeddings, outputs])
+        },
+    ]
+    table = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
+    read = [tokens[position] for position in table["position"][: -len(logits)]]
+    return table.assign(token=read + model.tokens(logits.ids))

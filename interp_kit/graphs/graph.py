@@ -23,7 +23,7 @@ from .renamed import renamed_keyword
 from .views import drawable, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
-    from ..features import FeatureStore
+    from ..features import Card, FeatureStore
     from ..widgets import GraphView
     from ..widgets.graph_data import GraphData
 
@@ -148,7 +148,7 @@ class AttributionGraph(GraphTables):
         return replace(self, nodes=nodes, feature_store=features)
 
     @property
-    def cards(self) -> dict[tuple[int, int], dict]:
+    def cards(self) -> "dict[tuple[int, int], Card]":
         """What the store of `annotate` shows of each feature, by (layer, feature)."""
         store, places = self.feature_store, self.features[["layer", "feature"]].drop_duplicates()
         return {} if store is None else {(layer, i): store.card(layer, i) for _, layer, i in places.itertuples()}

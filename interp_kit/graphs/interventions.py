@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import torch
@@ -26,6 +26,7 @@ from .graph import AttributionGraph
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
     import plotly.graph_objects as go
 
+Rule = Literal["factor", "value", "add"]
 Ids = str | NodeId | Sequence[str | NodeId]  # one node or several
 
 
@@ -61,15 +62,20 @@ class Steer:
     def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
         multiplies it."""
-        rule = next(name for name in ("factor", "value", "add") if getattr(self, name) is not None)
+        rule, amount = self._rule()
         changes = []
         for node in self.nodes:
             layer, feature, positions = self._place(node, edits.frozen.n_positions)
             index = _index(layer, feature, node, edits)
             if rule == "factor" and not edits.activations[index, positions, feature].any():
                 raise ValueError(f"feature {node} is not active there on this prompt: there is nothing to multiply")
-            changes.append(FeatureEdit(index, feature, positions, rule, float(getattr(self, rule))))
+            changes.append(FeatureEdit(index, feature, positions, rule, float(amount)))
         return changes
+
+    def _rule(self) -> tuple[Rule, float]:
+        """The one that was given."""
+        rules: dict[Rule, float | None] = {"factor": self.factor, "value": self.value, "add": self.add}
+        return next((name, amount) for name, amount in rules.items() if amount is not None)
 
     def _place(self, node: str, n_positions: int) -> tuple[int, int, slice]:
         """Layer, feature and positions (a slice)."""
@@ -144,7 +150,7 @@ def swap(graph: AttributionGraph, off: Ids, other: AttributionGraph, on: Ids, st
     return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
 
 
-def _features(graph: AttributionGraph, names: Ids) -> list:
+def _features(graph: AttributionGraph, names: Ids) -> list[tuple]:
     """The rows of the features named, by ids or as supernodes."""
     names = [str(name) for name in as_list(names)]
     ids = list(dict.fromkeys(i for name in names for i in graph.supernodes.get(name, [name])))

@@ -2,13 +2,13 @@
 graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from ..models import LanguageModel
@@ -106,7 +106,7 @@ class Validation:
         return said + self.by_distance.to_html(index=False, float_format="{:.2f}".format)
 
 
-def agreement(predicted: Sequence[float] | pd.Series, measured: Sequence[float] | pd.Series) -> dict[str, float]:
+def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:
     """spearman, cosine and nmse of two columns of numbers; NaN where a column has no spread."""
     p, m = np.asarray(predicted, float), np.asarray(measured, float)
     with np.errstate(divide="ignore", invalid="ignore"):
