@@ -16,8 +16,8 @@ from docs.lessons import LESSONS, executed
 # The lesson a visitor reads first, on GitHub and without a kernel, may show its outputs.
 WITH_OUTPUTS = [path for path in LESSONS if path.name.startswith("00_")]
 
-SECONDS_A_LESSON = 90  # the longest, one that trains
-SECONDS_FOR_ALL = 360
+SECONDS_A_LESSON = 150  # the longest, one that trains; side by side with another, a core computes more slowly
+SECONDS_FOR_ALL = 720
 ROWS, COLUMNS = 10, 80  # of a code cell
 
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -45,7 +45,7 @@ def test_warns_of_nothing(path):
     assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
 
 
-def test_all_run_within_six_minutes():
+def test_all_run_within_twelve_minutes():
     """Adds up what ran above, so it holds for a selection of lessons too."""
     assert sum(seconds_spent.values()) < SECONDS_FOR_ALL, seconds_spent
 
