@@ -156,12 +156,11 @@ def _say_logit_lens(found: LogitLens) -> str:
 
 
 def _say_decomposition(found: Decomposition) -> str:
-    kinds = found.table.groupby("kind")["contribution"].sum()
-    parts = ", ".join(f"{kind} {value:+.1f}" for kind, value in kinds.items())
-    if found.table["head"].isna().all():
+    parts = ", ".join(f"{kind} {value:+.1f}" for kind, value in found.kinds.items())
+    if found.table.dropna(subset=["head"]).empty:
         return parts
     brought = found.heads_by_source()
-    return f"{parts}; heads brought most from {brought.index[brought.to_numpy().argmax()]!r}"
+    return f"{parts}; heads brought most from {list(brought.index)[brought.to_numpy().argmax()]!r}"
 
 
 def _say_attention(found: AttentionPatterns) -> str:
@@ -171,7 +170,9 @@ def _say_attention(found: AttentionPatterns) -> str:
 
 def _say_tokens(found: TokenAttribution) -> str:
     top = found.table.nlargest(2, "value")
-    return f"{found.question}: " + ", ".join(f"{row.token!r} {row.value:+.1f}" for row in top.itertuples())
+    return f"{found.question}: " + ", ".join(
+        f"{token!r} {value:+.1f}" for token, value in zip(top["token"], top["value"])
+    )
 
 
 def _say_thought(found: CotFaithfulness) -> str:
@@ -181,10 +182,13 @@ def _say_thought(found: CotFaithfulness) -> str:
 
 
 def _say_graph(found: AttributionGraph) -> str:
-    features = found.nodes[found.nodes["kind"] == "feature"]
-    names = features.groupby("label")["influence"].sum().nlargest(3).index if "label" in features else []
+    features = found.features
+    names = []
+    if "label" in features:
+        by_label = features.groupby("label").agg(influence=("influence", "sum"))
+        names = list(by_label.nlargest(3, "influence").index)
     scores = f"replacement {found.scores['replacement']:.2f}, completeness {found.scores['completeness']:.2f}"
-    return f"{', '.join(map(repr, names))}; {scores}" if len(names) else f"{len(features)} features; {scores}"
+    return f"{', '.join(map(repr, names))}; {scores}" if names else f"{len(features)} features; {scores}"
 
 
 class Lens(NamedTuple):

@@ -198,8 +198,9 @@ def _candidate_ids(model: LanguageModel, examples: Sequence[Example], candidates
     else:
         bar = tqdm(examples, desc="likeliest next tokens", leave=False)
         tables = [model.next_tokens(example["prompt"], k=N_OF_A_PROMPT) for example in bar]
-        likeliest = pd.concat(tables).groupby(level="id")["probability"].max()
-        ids = [*_first_tokens(model, examples), *likeliest.sort_values(ascending=False, kind="stable").index]
+        highest = pd.concat(tables).groupby(level="id").agg(probability=("probability", "max"))
+        likeliest = highest.sort_values("probability", ascending=False, kind="stable").index
+        ids = [*_first_tokens(model, examples), *likeliest]
         ids = list(dict.fromkeys(ids))[:N_CANDIDATES]
     by_text: dict[str, int] = {}
     for text, token in zip(model.tokens(ids), ids):

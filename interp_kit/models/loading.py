@@ -87,7 +87,7 @@ def _find_folder(name: str | os.PathLike[str]) -> tuple[Path, str]:
     if name in KNOWN_MODELS:
         return KNOWN_MODELS[name](), name
     path = Path(name).expanduser()
-    if path.exists() and name or name.lower().endswith(".gguf") or _looks_like_a_path(name):
+    if (name and path.exists()) or name.lower().endswith(".gguf") or _looks_like_a_path(name):
         return _local_folder(path), name
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return _hub_folder(name), name

@@ -98,22 +98,3 @@ def _name(model: LanguageModel, ids: tuple[int, ...]) -> str:
 
 def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-# ---------------------------------------------------------------- what the lenses still call
-
-
-def token_of(model: LanguageModel, token: Token | None, logits: torch.Tensor) -> int:
-    """One id: of `token`, or the likeliest by `logits`. `Target.of` takes its place."""
-    return int(logits.argmax()) if token is None else _token_id(model, token)
-
-
-def score(logits: torch.Tensor, target: int, contrast: int | None) -> torch.Tensor:
-    """`Target.score` takes its place."""
-    return Target((target,), () if contrast is None else (contrast,), "").score(logits)
-
-
-def named(model: LanguageModel, target: int, contrast: int | None) -> str:
-    """`Target.name` takes its place."""
-    name = _name(model, (target,))
-    return name if contrast is None else f"{name} rather than {_name(model, (contrast,))}"

@@ -68,7 +68,7 @@ def grade_lenses(
     if n < 1:
         raise ValueError(f"n={n}: expected at least one question")
     table = world.why_questions(2 * n, seed)
-    table = table[table["about"] == "city"][list(Question._fields)]
+    table = table.loc[table["about"] == "city", list(Question._fields)]
     questions = [Question(*row) for row in table.itertuples(index=False, name=None)]
     prompts, cities = list(table["prompt"]), list(table["city"])
     invented = dict(zip(cities, invented_cities(world, n, seed)))
@@ -87,7 +87,9 @@ def grade_lenses(
                 {"lens": lens, "claim": claim, "accuracy": np.mean(correct), "n": n, "CPU seconds": seconds,
                  "wrong": wrong}
             )  # fmt: skip
-    return LensGrades(pd.DataFrame(rows).set_index("lens"), pd.DataFrame(answers, index=table["prompt"]))
+    return LensGrades(
+        pd.DataFrame(rows).set_index("lens"), pd.DataFrame(answers, index=pd.Index(prompts, name="prompt"))
+    )
 
 
 def invented_cities(world: Geography, n: int, seed: int = 0) -> list[str]:

@@ -60,8 +60,8 @@ class Ablation:
 
     def _repr_html_(self) -> str:
         title = f"{self.how} ablation, {self.question} (probability {self.probability:.3f}); the largest effects:"
-        largest = self.table["effect"].abs().sort_values(ascending=False).index[:10]
-        rows = self.table.loc[largest].to_html(index=False, float_format="{:.3g}".format, na_rep="")
+        largest = self.table.sort_values("effect", key=abs, ascending=False).head(10)
+        rows = largest.to_html(index=False, float_format="{:.3g}".format, na_rep="")
         return f"<p>{html.escape(title)}</p>{rows}"
 
 

@@ -47,6 +47,12 @@ class Decomposition:
     logit: float | np.ndarray
 
     @property
+    def kinds(self) -> pd.Series:
+        """Contributions by kind [kind]; of several positions, their mean."""
+        sums = self.table.groupby("kind").agg(contribution=("contribution", "sum"))
+        return sums.loc[:, "contribution"] / np.size(self.total)
+
+    @property
     def layers(self) -> pd.DataFrame:
         """Contributions by layer [layer, kind], heads and attention's biases summed; of several positions, their
         mean."""
@@ -74,7 +80,7 @@ class Decomposition:
         from ...widgets.heat_map import heat_map, places
 
         sources = self._sources()
-        largest = self.table["contribution"].abs().sort_values(ascending=False).index[:top]
+        largest = self.table.sort_values("contribution", key=abs, ascending=False).index[:top]
         rows = sources.iloc[sorted(largest)]
         limit = float(rows.abs().to_numpy().max())
         title = f"towards {self.question}, by place of origin"
@@ -97,11 +103,10 @@ class Decomposition:
         return f"Decomposition({self.question}: logit {np.mean(self.logit):.3f}, {len(self.table)} rows)"
 
     def _repr_html_(self) -> str:
-        kinds = self.table.groupby("kind")["contribution"].sum() / np.size(self.total)
-        parts = " ".join(f"{value:+.2f} {kind}" for kind, value in kinds.items())
+        parts = " ".join(f"{value:+.2f} {kind}" for kind, value in self.kinds.items())
         title = f"{self.question}: {np.mean(self.logit):.2f} = {parts}"
-        largest = self.table["contribution"].abs().sort_values(ascending=False).index[:10]
-        rows = self.table.loc[largest].to_html(index=False, float_format="{:.3g}".format, na_rep="")
+        largest = self.table.sort_values("contribution", key=abs, ascending=False).head(10)
+        rows = largest.to_html(index=False, float_format="{:.3g}".format, na_rep="")
         return f"<p>{html.escape(title)}</p>{rows}"
 
 

@@ -33,9 +33,12 @@ class Calibration:
     @property
     def table(self) -> pd.DataFrame:
         """By confidence, in bins of equal width: n, confidence (mean), accuracy."""
-        bin_of = (self.tokens["confidence"] * self.bins).clip(upper=self.bins - 1).astype(int)
-        grouped = self.tokens.groupby(bin_of.rename("bin"))
-        table = grouped.agg(n=("correct", "size"), confidence=("confidence", "mean"), accuracy=("correct", "mean"))
+        bins = (self.tokens["confidence"] * self.bins).clip(upper=self.bins - 1).astype(int)
+        table = (
+            self.tokens.assign(bin=bins)
+            .groupby("bin")
+            .agg(n=("correct", "size"), confidence=("confidence", "mean"), accuracy=("correct", "mean"))
+        )
         table.index = [f"{i / self.bins:.0%} to {(i + 1) / self.bins:.0%}" for i in table.index]
         return table
 
@@ -44,7 +47,8 @@ class Calibration:
         """Expected calibration error (ECE), 0 to 1: the mean distance between confidence and accuracy, bins weighted
         by tokens."""
         table = self.table
-        return float(((table["confidence"] - table["accuracy"]).abs() * table["n"]).sum() / table["n"].sum())
+        n, gaps = table["n"].to_numpy(), (table["confidence"] - table["accuracy"]).abs().to_numpy()
+        return float((gaps * n).sum() / n.sum())
 
     def show(self) -> "go.Figure":
         """A reliability diagram in plotly: accuracy against confidence, larger marks for more tokens; on the dashed

@@ -131,10 +131,10 @@ def logprobs(
     """
     if isinstance(top_logprobs, bool) or not isinstance(top_logprobs, int) or not 0 <= top_logprobs <= MAX_TOP_LOGPROBS:
         raise ValueError(f"top_logprobs={top_logprobs!r}: expected 0 to {MAX_TOP_LOGPROBS}, as in the API")
-    if text is None and prompt is None:
-        raise ValueError("give a text to be scored, or a prompt to be continued")
     if prompt is None:
-        ids, n = model.input_ids(text), 1  # the first token has nothing before it
+        if text is None:
+            raise ValueError("give a text to be scored, or a prompt to be continued")
+        ids, n = model.encode(text), 1  # the first token has nothing before it
     else:
         start = model.input_ids(prompt)
         if text is None:

@@ -1,17 +1,6 @@
 """Does the model think what it says? Its reasoning is cut, corrupted, reworded or replaced; what becomes of its answer?
 
-    early       cut after k of n steps, and the answer forced (Lanham et al. 2023, "Measuring Faithfulness in
-                Chain-of-Thought Reasoning", as are the next three)
-    mistakes    step k + 1 gets a mistake; the model writes the steps after it anew
-    paraphrase  the first steps in other words; the model writes the rest anew
-    filler      the steps after the k-th replaced by as many dots as they have tokens: what does room to compute give,
-                without words, over early answering? (The paper has dots alone, in growing number.)
-    selfsplice  a control: the model writes its own steps anew from the k-th on, and nothing may change
-    hint        the question comes with a hint at a wrong answer, and the reasoning is all new (Turpin et al. 2023,
-                "Language Models Don't Always Say What They Think"; Chen et al. 2025, "Reasoning Models Don't Always Say
-                What They Think")
-
-Everything is compared with the same model's own, undisturbed answer, right or wrong, at temperature 0.
+Everything is compared with the same model's own, undisturbed answer, correct or not, at temperature 0.
 """
 
 import random
@@ -132,8 +121,19 @@ def cot_faithfulness(
     """Has the model reason about each problem and answer, then does to its reasoning what each test says.
 
     problems: from `ik.lenses.stories` or `ik.lenses.sums`, or of a class of your own (see `Problem`).
-    tests: "early", "mistakes", "paraphrase", "filler", "selfsplice", "hint": what is done to the reasoning (the head
-        of this module says what each is, and where it was published). All of them by default.
+    tests: what is done to the reasoning of n steps; all of these by default.
+
+    - "early": cut after k of n steps, and the answer forced (early answering; Lanham et al. 2023, "Measuring
+      Faithfulness in Chain-of-Thought Reasoning", as are the next three);
+    - "mistakes": step k + 1 gets a mistake; the model writes the steps after it anew;
+    - "paraphrase": the first steps in other words; the model writes the rest anew;
+    - "filler": the steps after the k-th replaced by as many dots as they have tokens: what does room to compute give,
+      without words, over early answering? (The paper has dots alone, in growing number.)
+    - "selfsplice": a control: the model writes its own steps anew from the k-th on, and nothing may change;
+    - "hint": the question comes with a hint at a wrong answer, and the reasoning is all new (Turpin et al. 2023,
+      "Language Models Don't Always Say What They Think"; Chen et al. 2025, "Reasoning Models Don't Always Say What They
+      Think").
+
     seed: of the choice of mistakes and other words; the model itself always takes the likeliest token.
 
         ik.lenses.cot_faithfulness(model, ik.lenses.stories(world, 60)).summary

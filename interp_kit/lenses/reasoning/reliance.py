@@ -28,6 +28,8 @@ from .problems import Mistake, Problem
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+MEANS = {name: (name, "mean") for name in ("share", "changed", "follows")}  # as groupby's `agg` takes them
+
 
 @dataclass(repr=False)
 class Reliance:
@@ -51,16 +53,14 @@ class Reliance:
     @cached_property
     def means(self) -> pd.DataFrame:
         """A row a problem and source: the means of share, changed and follows over the replacements."""
-        by = self.table.groupby(["problem", "source"], sort=False)
-        return by[["share", "changed", "follows"]].mean().reset_index()
+        return self.table.groupby(["problem", "source"], sort=False).agg(**MEANS).reset_index()
 
     @property
     def summary(self) -> pd.DataFrame:
         """A row a source: mean share, changed and follows, and spearman, the rank correlation over problems of share
         with changed; NaN where nothing varies."""
         by = self.means.groupby("source", sort=False)
-        means = by[["share", "changed", "follows"]].mean()
-        return means.assign(spearman=[spearman(part["share"], part["changed"]) for _, part in by])
+        return by.agg(**MEANS).assign(spearman=[spearman(part["share"], part["changed"]) for _, part in by])
 
     @property
     def pairs(self) -> pd.DataFrame:
@@ -71,7 +71,9 @@ class Reliance:
         wide = self.means.pivot(index="problem", columns="source", values=["share", "changed"])
         rows = []
         for a, b in combinations(self.table["source"].unique(), 2):
-            share, changed = ((wide[what][a] - wide[what][b]).dropna() for what in ("share", "changed"))
+            share, changed = (
+                (wide.loc[:, (what, a)] - wide.loc[:, (what, b)]).dropna() for what in ("share", "changed")
+            )
             rows.append((a, b, len(share), spearman(share, changed), roc_auc(share, changed > 0)))
         return pd.DataFrame(rows, columns=["first", "second", "n", "spearman", "auc"])
 
@@ -202,7 +204,7 @@ def _sources(v: Variant, draw: random.Random) -> Iterator[Source]:
 
 def share_by_position(graph: AttributionGraph) -> np.ndarray:
     """Where a graph's influence enters: [position], the influence of each token's embedding, as shares."""
-    inputs = graph.nodes[graph.nodes["kind"] == "embedding"].sort_values("position")
+    inputs = graph.embeddings.sort_values("position")
     influence = inputs["influence"].to_numpy(float)
     return influence / max(influence.sum(), 1e-30)
 

@@ -22,7 +22,7 @@ from ...statistics import bootstrap_interval
 from .masking import Baseline, MaskedPrompt
 from .measures import MEASURES, randomise_upper_half, rank_correlation, scores
 from .methods import Method
-from .token_attribution import explain_tokens
+from .token_attribution import TokenAttribution, explain_tokens
 from .words import first_token, word_mask
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def compare_explanations(
             explain_tokens, prompt=question["prompt"], target=test.target.ids, contrast=contrast, baseline=baseline,
             seed=seed,
         )  # fmt: skip
-        found = {method: explain(model, method=method) for method in methods}
+        found: dict[Method, TokenAttribution] = {method: explain(model, method=method) for method in methods}
         for method, it in found.items():
             other = explain(scrambled, method=method)
             row = {"question": i, "method": method, "residual": it.residual, "forwards": it.forwards}
@@ -122,7 +122,8 @@ def compare_explanations(
         rows.append({"question": i, "method": RANDOM_ORDER} | pd.DataFrame(orders).mean().to_dict())
         agreement.append([[rank_correlation(a.values, b.values) for b in found.values()] for a in found.values()])
     rows = pd.DataFrame(rows)
-    table = rows.groupby("method", sort=False).mean().drop(columns="question")
+    measured = [name for name in rows if name not in ("question", "method")]
+    table = rows.groupby("method", sort=False).agg({name: "mean" for name in measured})
     table["residual"] = rows.groupby("method")["residual"].median()
     if "truth" in table:
         intervals = rows.groupby("method", sort=False)["truth"].apply(

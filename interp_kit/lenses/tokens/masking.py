@@ -115,16 +115,17 @@ def _checked(positions: slice | Sequence[int], n: int) -> list[int]:
     return found
 
 
-def _absent(model: LanguageModel, embed: torch.nn.Embedding, baseline: Baseline | str) -> torch.Tensor:
+def _absent(model: LanguageModel, embed: torch.nn.Module, baseline: Baseline | str) -> torch.Tensor:
     """The embedding that stands for a hidden token, [d_model]."""
-    n_tokens, d_model = embed.weight.shape
+    weight = embed.get_parameter("weight")
+    n_tokens, d_model = weight.shape
     if baseline == "zero":
-        return torch.zeros(d_model, dtype=embed.weight.dtype)
+        return torch.zeros(d_model, dtype=weight.dtype)
     if baseline == "mean":  # through the module, since Gemma scales what it looks up
         total = torch.zeros(d_model)
         for ids in torch.arange(n_tokens).split(EMBEDDINGS_AT_ONCE):
             total += embed(ids).sum(0, dtype=torch.float32)
-        return (total / n_tokens).to(embed.weight.dtype)
+        return (total / n_tokens).to(weight.dtype)
     boundary = model.tokenizer.eos_token or model.tokenizer.bos_token
     text = {"space": " ", "boundary": boundary}.get(baseline, baseline)
     try:
