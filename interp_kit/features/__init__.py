@@ -6,12 +6,11 @@ from .label_scores import Judge, score_labels
 from .labels import Rule, label_features, student_labels
 from .llm import LLM, label_prompt
 from .steering import steering_scores
-from .store import Card, Example, FeatureStore, load_feature_json, load_features, load_labels
+from .store import Card, FeatureStore, load_feature_json, load_features, load_labels
 
 __all__ = [
     "Card",
     "Dictionary",
-    "Example",
     "FeatureStore",
     "Judge",
     "LLM",

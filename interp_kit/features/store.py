@@ -14,7 +14,8 @@ from .examples import TEST_GROUPS, Examples
 
 if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported where something is shown
     from ..graphs import AttributionGraph
-    from ..widgets import FeatureBrowser, FeatureCard
+    from ..widgets import FeatureBrowser, FeatureCard, FeatureCardData, FeatureRow
+    from ..widgets.graph_data import FeatureExample
 
 QUARTERS = ("strongest", "second", "third", "weakest")
 TOKEN_COLUMNS = {"top_logits": "top logits", "bottom_logits": "bottom logits", "top_embeddings": "top embeddings"}
@@ -29,18 +30,11 @@ OLD_COLUMNS = {
 }
 
 
-class Example(TypedDict):
-    """A window of text on which a feature is active: a number for each token."""
-
-    tokens: list[str]
-    activations: list[float]
-
-
 class Card(TypedDict, total=False):
     """What a graph shows of a feature; empty where the store does not have it."""
 
     concept: str | None
-    examples: list[Example]
+    examples: "list[FeatureExample]"
     top_logits: list[str]
     bottom_logits: list[str]
 
@@ -146,7 +140,7 @@ class FeatureStore:
         from ..widgets import FeatureBrowser
 
         named = _by_feature(labels)
-        rows = []
+        rows: list[FeatureRow] = []
         for r in self.features.itertuples():
             about = named.get((r.layer, r.feature), {})
             label = about.get("label", "")
@@ -156,14 +150,11 @@ class FeatureStore:
 
     def _card_view(
         self, layer: int, feature: int, named: dict, graph: "AttributionGraph | None", n_examples: int
-    ) -> dict[str, object]:
-        """The data of a `FeatureCard`."""
-        row, about, examples = (
-            self.row(layer, feature),
-            named.get((layer, feature), {}),
-            self.examples_of(layer, feature),
-        )
-        facts = {"on": f"{row['density']:.2%} of tokens", "max activation": float(row["max_activation"])}
+    ) -> "FeatureCardData":
+        """The data of a `FeatureCard`; named: the labels' rows by feature."""
+        row, examples = self.row(layer, feature), self.examples_of(layer, feature)
+        about = named.get((layer, feature), {})
+        facts: dict[str, object] = {"on": f"{row['density']:.2%} of tokens", "max activation": float(row["max_activation"])}
         facts |= {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
         drawn = [_plain(e) for e in examples[examples["group"] == "sample"].itertuples()]
@@ -256,7 +247,7 @@ def _folder(name: str | Path, file: str, how: str) -> Path:
     return folder
 
 
-def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
+def _strongest(examples: pd.DataFrame, n: int) -> "list[FeatureExample]":
     """The n strongest of those that labels may be made from, but one for each different token at the peak before a
     second one: twenty times the same word would hide that the feature fires on others."""
     usable = examples[~examples["group"].isin(TEST_GROUPS)]
@@ -269,7 +260,7 @@ def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
     return [_plain(example) for example in (first + again)[:n]]
 
 
-def _plain(example) -> Example:
+def _plain(example) -> "FeatureExample":
     return {"tokens": list(example.tokens), "activations": [float(a) for a in example.activations]}
 
 
