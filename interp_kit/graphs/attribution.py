@@ -209,5 +209,5 @@ def _node_table(model: LanguageModel, sweep: Sweep, kept: torch.Tensor, tokens: 
         },
     ]
     table = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
-    read = [tokens[position] for position in table["position"][: -len(logits)]]
+    read = [tokens[position] for position in table["position"].iloc[: -len(logits)]]
     return table.assign(token=read + model.tokens(logits.ids))
