@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 import pandas as pd
 
-from ..formats.feature_json import read_features, write_features
+from ..formats.feature_json import ExampleRow, example_rows, read_features, write_features
 from ..storage.atomic import atomic_folder
 from ..storage.shipped import FEATURES, shipped_folder
 from .examples import TEST_GROUPS, Examples
@@ -15,6 +15,7 @@ from .examples import TEST_GROUPS, Examples
 if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported where something is shown
     from ..graphs import AttributionGraph
     from ..widgets import FeatureBrowser, FeatureCard
+    from ..widgets.feature_card import FeatureCardData, FeatureRow
 
 QUARTERS = ("strongest", "second", "third", "weakest")
 TOKEN_COLUMNS = {"top_logits": "top logits", "bottom_logits": "bottom logits", "top_embeddings": "top embeddings"}
@@ -146,27 +147,29 @@ class FeatureStore:
         from ..widgets import FeatureBrowser
 
         named = _by_feature(labels)
-        rows = []
-        for r in self.features.itertuples():
-            about = named.get((r.layer, r.feature), {})
+        rows: list[FeatureRow] = []
+        columns = self.features[["layer", "feature", "top_logits"]]
+        for layer, feature, top_logits in columns.itertuples(index=False, name=None):
+            about = named.get((layer, feature), {})
             label = about.get("label", "")
-            search = " ".join([label, about.get("evidence") or "", *r.top_logits])
-            rows.append({"layer": int(r.layer), "feature": int(r.feature), "label": label, "search": search})
+            search = " ".join([label, about.get("evidence") or "", *top_logits])
+            rows.append({"layer": int(layer), "feature": int(feature), "label": label, "search": search})
         return FeatureBrowser(rows, lambda layer, feature: self._card_view(layer, feature, named, graph, 6))
 
     def _card_view(
         self, layer: int, feature: int, named: dict, graph: "AttributionGraph | None", n_examples: int
-    ) -> dict[str, object]:
+    ) -> "FeatureCardData":
         """The data of a `FeatureCard`."""
         row, about, examples = (
             self.row(layer, feature),
             named.get((layer, feature), {}),
             self.examples_of(layer, feature),
         )
-        facts = {"on": f"{row['density']:.2%} of tokens", "max activation": float(row["max_activation"])}
+        facts: dict[str, object] = {"on": f"{row['density']:.2%} of tokens"}
+        facts["max activation"] = float(row["max_activation"])
         facts |= {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
-        drawn = [_plain(e) for e in examples[examples["group"] == "sample"].itertuples()]
+        drawn = [_plain(e) for e in example_rows(examples[examples["group"] == "sample"])]
         for i, quarter in enumerate(QUARTERS):
             part = drawn[i * len(drawn) // 4 : (i + 1) * len(drawn) // 4]
             groups[f"drawn at random, {quarter} quarter"] = part[: max(1, n_examples // 3)]
@@ -244,7 +247,8 @@ def load_labels(name: str | Path) -> pd.DataFrame:
     Raises FileNotFoundError when there are none.
     """
     labels = pd.read_parquet(_folder(name, "labels.parquet", "store.save(folder, labels)") / "labels.parquet")
-    return labels.assign(words=[words if words is None else tuple(words) for words in labels["words"]])
+    words = [words if words is None else tuple(words) for words in labels["words"]]
+    return labels.assign(words=pd.Series(words, labels.index, object))
 
 
 def _folder(name: str | Path, file: str, how: str) -> Path:
@@ -260,7 +264,7 @@ def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
     """The n strongest of those that labels may be made from, but one for each different token at the peak before a
     second one: twenty times the same word would hide that the feature fires on others."""
     usable = examples[~examples["group"].isin(TEST_GROUPS)]
-    ranked = sorted(usable.itertuples(), key=lambda e: -abs(e.activations[e.peak]))
+    ranked = sorted(example_rows(usable), key=lambda e: -abs(e.activations[e.peak]))
     seen, first, again = set(), [], []
     for example in ranked:
         token = example.tokens[example.peak]
@@ -269,7 +273,7 @@ def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
     return [_plain(example) for example in (first + again)[:n]]
 
 
-def _plain(example) -> Example:
+def _plain(example: ExampleRow) -> Example:
     return {"tokens": list(example.tokens), "activations": [float(a) for a in example.activations]}
 
 

@@ -67,7 +67,7 @@ def _oddity(value: object, depth: int = 0) -> tuple[str, str] | None:
     for key, inner in value.items() if is_object else enumerate(value):
         odd = _oddity(inner, depth + 1) or (_oddity(key) if is_object else None)
         if odd:
-            return (f".{key[:40]!a}".replace("'", "") if is_object else f"[{key}]") + odd[0], odd[1]
+            return (f".{str(key)[:40]!a}".replace("'", "") if is_object else f"[{key}]") + odd[0], odd[1]
     return None
 
 

@@ -138,7 +138,10 @@ class Sweep:
     def rows(self, targets: torch.Tensor) -> Iterator[Rows]:
         """The rows of `targets` [target], which are numbered as in `Nodes`, block by block."""
         blocks, beside_features = list(self._blocks(targets)), self.errors_and_constants  # the workers share it
-        sweep = lambda block: self._sweep_block(*block, beside_features)  # noqa: E731
+
+        def sweep(block: tuple[torch.Tensor, int]) -> Rows:
+            return self._sweep_block(*block, beside_features)
+
         with _in_parallel(sweep, blocks, self.workers) as found:
             yield from tqdm(found, desc="attributing", total=len(blocks), delay=1, leave=False)
 

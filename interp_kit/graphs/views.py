@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the graph offers these as methods
+    from ..features.store import Card
     from ..widgets.graph_data import GraphData, GraphNode
     from .graph import AttributionGraph
 
@@ -26,8 +27,8 @@ def view_data(graph: "AttributionGraph") -> "GraphData":
     }
 
 
-def _node(row: dict, cards: dict[tuple[int, int], dict]) -> "GraphNode":
-    card = cards.get((row["layer"], row["feature"]), {}) if row["kind"] == "feature" else {}
+def _node(row: dict, cards: "dict[tuple[int, int], Card]") -> "GraphNode":
+    card: Card = cards.get((row["layer"], row["feature"]), {}) if row["kind"] == "feature" else {}
     return {
         "id": row["id"],
         "kind": row["kind"],

@@ -85,7 +85,7 @@ def _files(clt: CrossLayerTranscoder, dtype: torch.dtype) -> Iterator[tuple[str,
         decoder = _rows("W_dec", clt.W_dec[i][:, 0] if clt.config.span == 1 else clt.W_dec[i], dtype)
         if clt.config.activation == "jumprelu":
             tensors["threshold"] = clt.threshold[i]
-        if clt.config.skip:
+        if clt.W_skip is not None:
             tensors["W_skip"] = clt.W_skip[i].to(torch.float16 if dtype == torch.int8 else dtype)
         if clt.config.span == 1:
             tensors |= decoder
@@ -93,7 +93,7 @@ def _files(clt: CrossLayerTranscoder, dtype: torch.dtype) -> Iterator[tuple[str,
                 tensors["activation_function.threshold"] = tensors.pop("threshold")
             yield f"layer_{layer}.safetensors", tensors
         else:
-            if clt.config.skip:
+            if "W_skip" in tensors:
                 tensors["W_skip"] = tensors["W_skip"].T
             yield f"W_enc_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in tensors.items()}
             yield f"W_dec_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in decoder.items()}
@@ -293,7 +293,7 @@ def _describe(layers: list[Layer]) -> TranscoderConfig:
             f"a cross-layer transcoder of {span} layers has files for layers 0 to {span - 1}, and those in "
             f"{first.path.parent} are of {', '.join(map(str, numbers))}: copy the missing ones too"
         )
-    facts = {"activation": "jumprelu" if "threshold" in first.tensors else "relu"} | first.facts
+    facts: Json = {"activation": "jumprelu" if "threshold" in first.tensors else "relu"} | first.facts
     return TranscoderConfig(
         d_model=first.tensors["b_dec"].numel(),
         n_features=first.tensors["b_enc"].numel(),
@@ -325,7 +325,7 @@ def _check_finite(layer: Layer, name: str, value: torch.Tensor) -> None:
 
 def _find(name: str | Path) -> Path:
     """Where the transcoder of this name lies, or would lie."""
-    if name in TRANSCODERS:
+    if isinstance(name, str) and name in TRANSCODERS:
         return shipped_folder(TRANSCODERS[name])
     path, hub = Path(name).expanduser().absolute(), HUB_NAME.fullmatch(name) if isinstance(name, str) else None
     return path if path.exists() or not hub else _hub_folder(*hub.groups())
