@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..formats.feature_json import ExampleRow, example_rows, read_features, write_features
+from ..formats.graph_tables import Card, Example
 from ..storage.atomic import atomic_folder
 from ..storage.shipped import FEATURES, shipped_folder
 from .examples import TEST_GROUPS, Examples
@@ -28,22 +29,6 @@ OLD_COLUMNS = {
     "suppresses": "bottom_logits",
     "promoted_by": "top_embeddings",
 }
-
-
-class Example(TypedDict):
-    """A window of text on which a feature is active: a number for each token."""
-
-    tokens: list[str]
-    activations: list[float]
-
-
-class Card(TypedDict, total=False):
-    """What a graph shows of a feature; empty where the store does not have it."""
-
-    concept: str | None
-    examples: list[Example]
-    top_logits: list[str]
-    bottom_logits: list[str]
 
 
 class FeatureStore:

@@ -26,6 +26,22 @@ class Origin(TypedDict, total=False):
     nodes: pd.DataFrame
 
 
+class Example(TypedDict):
+    """A window of text on which a feature is active: a number for each token."""
+
+    tokens: list[str]
+    activations: list[float]
+
+
+class Card(TypedDict, total=False):
+    """What a graph shows of a feature; empty where the store does not have it."""
+
+    concept: str | None
+    examples: list[Example]
+    top_logits: list[str]
+    bottom_logits: list[str]
+
+
 class NodeRow(Protocol):
     """A row of a graph's table of nodes."""
 

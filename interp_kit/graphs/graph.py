@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..formats.graph_tables import GraphTables, NodeRow, node_rows
+from ..formats.graph_tables import Card, GraphTables, NodeRow, node_rows
 from ..formats.node_id import NodeId
 from ..storage.atomic import atomic_file
 from . import influence as scoring
@@ -24,7 +24,6 @@ from .views import drawable, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
     from ..features import FeatureStore
-    from ..features.store import Card
     from ..widgets import GraphView
     from ..widgets.graph_data import GraphData
 
@@ -152,7 +151,7 @@ class AttributionGraph(GraphTables):
         return replace(self, nodes=nodes, feature_store=features)
 
     @property
-    def cards(self) -> "dict[tuple[int, int], Card]":
+    def cards(self) -> dict[tuple[int, int], Card]:
         """What the store of `annotate` shows of each feature, by (layer, feature)."""
         store, places = self.feature_store, self.features[["layer", "feature"]].drop_duplicates()
         return {} if store is None else {(layer, i): store.card(layer, i) for _, layer, i in places.itertuples()}
