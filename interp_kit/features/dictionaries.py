@@ -1,7 +1,7 @@
 """What has features: a transcoder, the neurons of a model's MLPs, random directions."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from ..hardware import multiplies_bfloat16
 from ..models import LanguageModel
-from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
+from ..models.anatomy import MLP_INPUT, Norm, anatomy, input_embeddings, mlp_activations
 from ..models.hooks import Hook, hooked
 from ..transcoders import CrossLayerTranscoder
 from ..transcoders.training.config import chosen_layers
@@ -190,7 +190,7 @@ def top_tokens(dictionary: Dictionary, n: int) -> Iterator[TopTokens]:
     rows = parts.unembedding.weight
     readout = _Tokens(Norm.of(parts.final_norm).pull(rows - rows.mean(0)))
     for i, layer in enumerate(dictionary.layers):
-        embedding = _Tokens(Norm.of(parts.blocks[layer].mlp_norm)(model.hf.get_input_embeddings().weight))
+        embedding = _Tokens(Norm.of(parts.blocks[layer].mlp_norm)(input_embeddings(model.hf)))
         raised, lowered = readout.best(dictionary.decoder_directions(i), n, (1, -1))
         yield TopTokens(raised, lowered, embedding.best(dictionary.encoder_directions(i), n, (1,))[0])
 
@@ -231,4 +231,5 @@ def _projections(mlp: nn.Module, d_model: int) -> tuple[nn.Module, nn.Module]:
 
 def _weight(module: nn.Module) -> torch.Tensor:
     """[out, in]; transformers' Conv1D (GPT-2) keeps the transpose."""
-    return module.weight.T if type(module).__name__ == "Conv1D" else module.weight
+    weight = cast("torch.Tensor", module.weight)
+    return weight.T if type(module).__name__ == "Conv1D" else weight

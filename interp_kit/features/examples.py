@@ -9,7 +9,7 @@ One arrow table a layer, ordered by feature, in memory or on disk. A folder of t
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,8 @@ class Examples:
         columns = examples.drop(columns="tokens").assign(window=np.array(numbers, dtype=int))
         parts = columns.sort_values(["layer", "feature"], kind="stable").groupby("layer")
         tables = {
-            int(layer): pa.Table.from_pandas(part.drop(columns="layer"), preserve_index=False) for layer, part in parts
+            int(cast("int", layer)): pa.Table.from_pandas(part.drop(columns="layer"), preserve_index=False)
+            for layer, part in parts
         }
         return cls(_texts(list(number_of)), tables)
 

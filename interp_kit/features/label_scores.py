@@ -21,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models import LanguageModel
+from ..models.anatomy import input_embeddings
 from ..statistics import roc_auc
 from .corpus import Corpus
 from .labels import Rule
@@ -212,7 +213,7 @@ def _at(tokens: Sequence[str], positions: Sequence[int], offsets: Sequence[tuple
 @torch.no_grad()
 def _similarity(model: LanguageModel, label: str, texts: Sequence[Sequence[str]]) -> list[float]:
     """The highest cosine of an input embedding of the label with one of each text."""
-    embedding = model.hf.get_input_embeddings().weight
+    embedding = input_embeddings(model.hf)
     centre = embedding.mean(0)
 
     def vectors(text: str) -> torch.Tensor:

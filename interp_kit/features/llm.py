@@ -5,12 +5,17 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
+from ..formats.feature_json import example_rows
 from ..storage.atomic import atomic_file
 from .examples import LABEL_GROUPS
 from .store import FeatureStore
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
 
 MAX_RETRIES = 5  # of the client: it waits longer each time, as the server says
 CHARACTERS_PER_TOKEN = 4  # of English, about
@@ -56,9 +61,10 @@ class LLM:
     ) -> None:
         import openai  # slow to import, and most never ask an LLM
 
-        self.model = model or os.environ.get("OPENAI_MODEL")
-        if not self.model:
+        name = model or os.environ.get("OPENAI_MODEL")
+        if not name:
             raise ValueError("no model: give LLM(model=...), or set OPENAI_MODEL")
+        self.model = name
         self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=MAX_RETRIES)
         self.prices, self.cache = prices, Path(cache)
 
@@ -68,7 +74,10 @@ class LLM:
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["answer"]
         response = self.client.chat.completions.create(
-            model=self.model, messages=messages, max_completion_tokens=max_tokens, temperature=0
+            model=self.model,
+            messages=cast("list[ChatCompletionMessageParam]", messages),
+            max_completion_tokens=max_tokens,
+            temperature=0,
         )
         answer = (response.choices[0].message.content or "").strip()
         with atomic_file(path) as temporary:
@@ -104,7 +113,7 @@ def label_prompt(store: FeatureStore, layer: int, feature: int) -> Messages:
     """
     row = store.row(layer, feature)
     examples = store.examples_of(layer, feature)
-    shown = examples[examples["group"].isin(LABEL_GROUPS)].head(N_EXAMPLES_SHOWN).itertuples()
+    shown = example_rows(examples[examples["group"].isin(LABEL_GROUPS)].head(N_EXAMPLES_SHOWN))
     lines = [f"{i + 1}. {marked(e.tokens, strong(e.activations))}" for i, e in enumerate(shown)]
     text = "\n".join(lines) + "\nMakes likelier: " + ", ".join(map(repr, row["top_logits"]))
     return [{"role": "system", "content": LABEL_INSTRUCTION}, {"role": "user", "content": text}]

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..formats.feature_json import example_rows
 from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
 from ..transcoders import CrossLayerTranscoder
@@ -47,7 +48,7 @@ def steering_scores(
             continue
         examples, found = store.examples_of(*at), []
         strength = STEERING_FACTOR * store.row(*at)["max_activation"]
-        for e in examples[examples["group"] == "held_out"].head(MAX_TEXTS).itertuples():
+        for e in example_rows(examples[examples["group"] == "held_out"].head(MAX_TEXTS)):
             prompt = "".join(e.tokens[: e.peak + 1])
             steer = Steer(NodeId(*at), value=strength, positions=-1)
             result = intervene(model, transcoder, prompt, steer)

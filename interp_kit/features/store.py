@@ -2,20 +2,21 @@
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ..formats.feature_json import read_features, write_features
+from ..formats.feature_json import ExampleRow, example_rows, read_features, write_features
+from ..formats.graph_tables import Card, Example
 from ..storage.atomic import atomic_folder
 from ..storage.shipped import FEATURES, shipped_folder
 from .examples import TEST_GROUPS, Examples
 
 if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported where something is shown
     from ..graphs import AttributionGraph
-    from ..widgets import FeatureBrowser, FeatureCard, FeatureCardData, FeatureRow
-    from ..widgets.graph_data import FeatureExample
+    from ..widgets import FeatureBrowser, FeatureCard
+    from ..widgets.feature_card import FeatureCardData, FeatureRow
 
 QUARTERS = ("strongest", "second", "third", "weakest")
 TOKEN_COLUMNS = {"top_logits": "top logits", "bottom_logits": "bottom logits", "top_embeddings": "top embeddings"}
@@ -28,15 +29,6 @@ OLD_COLUMNS = {
     "suppresses": "bottom_logits",
     "promoted_by": "top_embeddings",
 }
-
-
-class Card(TypedDict, total=False):
-    """What a graph shows of a feature; empty where the store does not have it."""
-
-    concept: str | None
-    examples: "list[FeatureExample]"
-    top_logits: list[str]
-    bottom_logits: list[str]
 
 
 class FeatureStore:
@@ -141,26 +133,28 @@ class FeatureStore:
 
         named = _by_feature(labels)
         rows: list[FeatureRow] = []
-        for r in self.features.itertuples():
-            about = named.get((r.layer, r.feature), {})
+        columns = self.features[["layer", "feature", "top_logits"]]
+        for layer, feature, top_logits in columns.itertuples(index=False, name=None):
+            about = named.get((layer, feature), {})
             label = about.get("label", "")
-            search = " ".join([label, about.get("evidence") or "", *r.top_logits])
-            rows.append({"layer": int(r.layer), "feature": int(r.feature), "label": label, "search": search})
+            search = " ".join([label, about.get("evidence") or "", *top_logits])
+            rows.append({"layer": int(layer), "feature": int(feature), "label": label, "search": search})
         return FeatureBrowser(rows, lambda layer, feature: self._card_view(layer, feature, named, graph, 6))
 
     def _card_view(
         self, layer: int, feature: int, named: dict, graph: "AttributionGraph | None", n_examples: int
     ) -> "FeatureCardData":
-        """The data of a `FeatureCard`; named: the labels' rows by feature."""
-        row, examples = self.row(layer, feature), self.examples_of(layer, feature)
-        about = named.get((layer, feature), {})
-        facts: dict[str, object] = {
-            "on": f"{row['density']:.2%} of tokens",
-            "max activation": float(row["max_activation"]),
-        }
+        """The data of a `FeatureCard`."""
+        row, about, examples = (
+            self.row(layer, feature),
+            named.get((layer, feature), {}),
+            self.examples_of(layer, feature),
+        )
+        facts: dict[str, object] = {"on": f"{row['density']:.2%} of tokens"}
+        facts["max activation"] = float(row["max_activation"])
         facts |= {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
-        drawn = [_plain(e) for e in examples[examples["group"] == "sample"].itertuples()]
+        drawn = [_plain(e) for e in example_rows(examples[examples["group"] == "sample"])]
         for i, quarter in enumerate(QUARTERS):
             part = drawn[i * len(drawn) // 4 : (i + 1) * len(drawn) // 4]
             groups[f"drawn at random, {quarter} quarter"] = part[: max(1, n_examples // 3)]
@@ -238,7 +232,8 @@ def load_labels(name: str | Path) -> pd.DataFrame:
     Raises FileNotFoundError when there are none.
     """
     labels = pd.read_parquet(_folder(name, "labels.parquet", "store.save(folder, labels)") / "labels.parquet")
-    return labels.assign(words=[words if words is None else tuple(words) for words in labels["words"]])
+    words = [words if words is None else tuple(words) for words in labels["words"]]
+    return labels.assign(words=pd.Series(words, labels.index, object))
 
 
 def _folder(name: str | Path, file: str, how: str) -> Path:
@@ -254,7 +249,7 @@ def _strongest(examples: pd.DataFrame, n: int) -> "list[FeatureExample]":
     """The n strongest of those that labels may be made from, but one for each different token at the peak before a
     second one: twenty times the same word would hide that the feature fires on others."""
     usable = examples[~examples["group"].isin(TEST_GROUPS)]
-    ranked = sorted(usable.itertuples(), key=lambda e: -abs(e.activations[e.peak]))
+    ranked = sorted(example_rows(usable), key=lambda e: -abs(e.activations[e.peak]))
     seen, first, again = set(), [], []
     for example in ranked:
         token = example.tokens[example.peak]
@@ -263,7 +258,7 @@ def _strongest(examples: pd.DataFrame, n: int) -> "list[FeatureExample]":
     return [_plain(example) for example in (first + again)[:n]]
 
 
-def _plain(example) -> "FeatureExample":
+def _plain(example: ExampleRow) -> Example:
     return {"tokens": list(example.tokens), "activations": [float(a) for a in example.activations]}
 
 

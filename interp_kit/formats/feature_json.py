@@ -5,9 +5,9 @@ The file is {index}.json, where index is Cantor's pairing of layer and feature. 
 read from such files has it in columns of its own and writes it back.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NotRequired
+from typing import Annotated, NotRequired, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,20 @@ class FeatureFile(TypedDict):
     activation_frequency: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
 
 
+class ExampleRow(Protocol):
+    """A row of a table of examples."""
+
+    group: str
+    tokens: Sequence[str]
+    activations: Sequence[float]
+    peak: int
+
+
+def example_rows(examples: pd.DataFrame) -> Iterator[ExampleRow]:
+    """The rows of a table of examples, whose columns pandas' own types do not know."""
+    return cast("Iterator[ExampleRow]", examples.itertuples())
+
+
 def write_features(features: Iterable[tuple[Mapping, pd.DataFrame]], folder: str | Path) -> None:
     """One JSON file for each of `features`: its row of a store's table, and its examples. The folder is replaced as a
     whole.
@@ -86,7 +100,7 @@ def _public(row: Mapping, examples: pd.DataFrame) -> dict[str, object]:
 def _quantiles(examples: pd.DataFrame) -> list[dict[str, object]]:
     seen: set[tuple[str, ...]] = set()
     quantiles: dict[str, list[dict[str, object]]] = {}
-    for e in examples[~examples["group"].isin(NON_ACTIVATING)].itertuples():
+    for e in example_rows(examples[~examples["group"].isin(NON_ACTIVATING)]):
         tokens = list(e.tokens)
         quantiles.setdefault(e.group, []).append(
             {
@@ -100,7 +114,7 @@ def _quantiles(examples: pd.DataFrame) -> list[dict[str, object]]:
     return [{"quantile_name": QUANTILES.get(name, name), "examples": some} for name, some in quantiles.items()]
 
 
-def _is_known(value: object) -> bool:
+def _is_known(value: list | np.ndarray | float | str | None) -> bool:
     return isinstance(value, list | np.ndarray) or not pd.isna(value)
 
 

@@ -9,7 +9,7 @@ import re
 import reprlib
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Literal, NotRequired
@@ -195,7 +195,7 @@ def kind_of(node: Node) -> Kind:
     return KINDS[node["feature_type"]]
 
 
-def view_state(q_params: ViewState | None) -> ViewState:
+def view_state(q_params: Mapping[str, object] | None) -> ViewState:
     """The same with its lists as lists."""
     return adapter_of(ViewState).validate_python(q_params or {})
 

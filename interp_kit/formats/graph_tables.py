@@ -1,7 +1,8 @@
 """A graph as plain tables: what the graph files are made of, and made into."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,39 @@ class Origin(TypedDict, total=False):
 
     content: "GraphFile"
     nodes: pd.DataFrame
+
+
+class Example(TypedDict):
+    """A window of text on which a feature is active: a number for each token."""
+
+    tokens: list[str]
+    activations: list[float]
+
+
+class Card(TypedDict, total=False):
+    """What a graph shows of a feature; empty where the store does not have it."""
+
+    concept: str | None
+    examples: list[Example]
+    top_logits: list[str]
+    bottom_logits: list[str]
+
+
+class NodeRow(Protocol):
+    """A row of a graph's table of nodes."""
+
+    id: str
+    kind: str
+    layer: int
+    position: int
+    feature: int
+    token: str
+    label: str
+
+
+def node_rows(nodes: pd.DataFrame) -> Iterator[NodeRow]:
+    """The rows of a table of nodes, whose columns pandas' own types do not know."""
+    return cast("Iterator[NodeRow]", nodes.itertuples())
 
 
 @dataclass

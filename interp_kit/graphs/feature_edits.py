@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from transformers import DynamicCache
@@ -30,6 +30,8 @@ from ..models.hooks import Callback, Hook, hooked
 from ..transcoders import CrossLayerTranscoder
 
 ALL_VERSIONS = slice(None)
+Rule = Literal["factor", "value", "add"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class FeatureEdit:
     index: int
     feature: int
     positions: slice
-    rule: Literal["factor", "value", "add"]
+    rule: Rule
     amount: float
 
     def wanted(self, activation: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..formats.graph_tables import GraphTables
+from ..formats.graph_tables import Card, GraphTables, NodeRow, node_rows
 from ..formats.node_id import NodeId
 from ..storage.atomic import atomic_file
 from . import influence as scoring
@@ -65,8 +65,8 @@ class AttributionGraph(GraphTables):
 
     def _with_influence(self, total: np.ndarray) -> pd.DataFrame:
         nodes = self.nodes.copy()
-        nodes["id"] = [_id_of(n, self.n_layers) for n in nodes.itertuples()]
-        nodes["label"] = [plain_label(n.kind, n.layer, n.feature, n.token) for n in nodes.itertuples()]
+        nodes["id"] = [_id_of(n, self.n_layers) for n in node_rows(nodes)]
+        nodes["label"] = [plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
         nodes["influence"], nodes["cumulative"] = total, scoring.cumulative_share(total)
         return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
 
@@ -142,13 +142,16 @@ class AttributionGraph(GraphTables):
     def annotate(self, features: "FeatureStore", labels: pd.DataFrame | None = None) -> "AttributionGraph":
         """The same graph with feature cards from a FeatureStore and, where given, labels (of `ik.label_features`)."""
         nodes = self.nodes.copy()
-        named = {} if labels is None else {(r.layer, r.feature): r.label for r in labels.itertuples()}
+        named = {}
+        if labels is not None:
+            named = dict(zip(zip(labels["layer"], labels["feature"]), labels["label"]))
         for i, layer, feature in self.features[["layer", "feature"]].itertuples():
-            nodes.loc[i, "label"] = named.get((layer, feature)) or nodes.loc[i, "label"]
+            if label := named.get((layer, feature)):
+                nodes.loc[i, "label"] = label
         return replace(self, nodes=nodes, feature_store=features)
 
     @property
-    def cards(self) -> "dict[tuple[int, int], Card]":
+    def cards(self) -> dict[tuple[int, int], Card]:
         """What the store of `annotate` shows of each feature, by (layer, feature)."""
         store, places = self.feature_store, self.features[["layer", "feature"]].drop_duplicates()
         return {} if store is None else {(layer, i): store.card(layer, i) for _, layer, i in places.itertuples()}
@@ -200,7 +203,7 @@ class AttributionGraph(GraphTables):
         else:
             hit = (logits["token"] == str(target)) | (logits["id"] == str(target))
         if not hit.any():
-            known = ", ".join(f"{n.token!r} ({n.id})" for n in logits.itertuples())
+            known = ", ".join(f"{n.token!r} ({n.id})" for n in node_rows(logits))
             raise ValueError(f"target {target!r} is not a logit of this graph; its logits: {known}")
         return logits["id"][hit].iloc[0]
 
@@ -248,7 +251,7 @@ class AttributionGraph(GraphTables):
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}"
 
 
-def _id_of(node, n_layers):
+def _id_of(node: NodeRow, n_layers: int) -> str:
     layer = n_layers + 1 if node.kind == "logit" else node.layer
     return str(NodeId(layer, node.feature, node.position))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..formats.graph_json import read_graph, slug_of, write_graph
+from ..formats.graph_tables import node_rows
 from . import influence
 from .graph import AttributionGraph, plain_label
 
@@ -42,7 +43,7 @@ def load_graph(path: str | Path) -> AttributionGraph:
     tables = read_graph(path)
     nodes = tables.nodes
     # A label that is missing would make all such features of a position one step of a path.
-    nodes["label"] = [n.label or plain_label(n.kind, n.layer, n.feature, n.token) for n in nodes.itertuples()]
+    nodes["label"] = [n.label or plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
     try:
         _fill_influence(nodes, tables.adjacency)
     except ValueError as error:

@@ -20,7 +20,7 @@ from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
-from .feature_edits import FeatureEdit, FeatureEdits, Run
+from .feature_edits import RULES, FeatureEdit, FeatureEdits, Rule, Run
 from .graph import AttributionGraph
 
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
@@ -50,7 +50,7 @@ class Steer:
     positions: int | slice | range | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("factor", "value", "add") if getattr(self, name) is not None]
+        given = [name for name in RULES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"Steer takes exactly one of factor, value and add; got {', '.join(given) or 'none'}")
 
@@ -62,7 +62,7 @@ class Steer:
     def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
         multiplies it."""
-        rule, amount = self._rule()
+        rule: Rule = next(name for name in RULES if getattr(self, name) is not None)
         changes = []
         for node in self.nodes:
             layer, feature, positions = self._place(node, edits.frozen.n_positions)

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from ..formats.graph_tables import node_rows
 from .influence import shares
 
 if TYPE_CHECKING:  # the graph offers these paths as a method
@@ -23,7 +24,7 @@ def strongest_paths(graph: "AttributionGraph", logit: str, k: int, by_label: boo
     step_of = {node: step for step, ids in enumerate(steps.members) for node in ids}
     network = _network(steps)
     rows = []
-    for token in graph.embeddings.itertuples():
+    for token in node_rows(graph.embeddings):
         for path in _shortest(network, step_of[token.id], step_of[logit], k):
             edges = [(target, source) for source, target in pairwise(path)]
             rows.append(
@@ -59,7 +60,7 @@ class Steps:
         """All steps of the graph, in the order of their first members; features are grouped if `by_label`."""
         supernode_of = {node: name for name, ids in graph.supernodes.items() for node in ids}
         groups: dict[tuple[str, str, int | None], list[int]] = {}  # rows of the table of nodes
-        for row, node in enumerate(graph.nodes.itertuples()):
+        for row, node in enumerate(node_rows(graph.nodes)):
             if node.id in supernode_of:
                 key = "supernode", supernode_of[node.id], None
             elif by_label and node.kind == "feature":

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
+from ..formats.graph_tables import node_rows
 from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
@@ -156,7 +157,7 @@ def validate(
 
 def _check_transcoder(graph: AttributionGraph, edits: FeatureEdits) -> None:
     layers, active = edits.transcoder.layers, edits.activations
-    for n in graph.features.itertuples():
+    for n in node_rows(graph.features):
         inside = n.layer in layers and n.position < active.shape[1] and n.feature < active.shape[2]
         if not inside or active[layers.index(n.layer), n.position, n.feature] == 0:
             raise ValueError(f"feature {n.id} of the graph is not active here: it was made with another transcoder")
@@ -188,7 +189,7 @@ def _measure(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
     layers, frozen = edits.transcoder.layers, edits.frozen
-    places = [(layers.index(n.layer), n.position, n.feature) for n in graph.features.itertuples()]
+    places = [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
     ids = torch.tensor(graph.logits["feature"].to_numpy(int))
     before = torch.stack([edits.preactivations[place] for place in places])
     value_before, log_before = _centred(frozen.uncapped[-1]), frozen.logits[-1].log_softmax(-1)

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the graph offers these as methods; the others are rooms above, and what is drawn
-    from ..features import Card
+from ..formats.graph_tables import Card
+
+if TYPE_CHECKING:  # the graph offers these as methods
     from ..widgets.graph_data import GraphData, GraphNode
     from .graph import AttributionGraph
 
@@ -27,7 +28,7 @@ def view_data(graph: "AttributionGraph") -> "GraphData":
     }
 
 
-def _node(row: dict, cards: "dict[tuple[int, int], Card]") -> "GraphNode":
+def _node(row: dict, cards: dict[tuple[int, int], Card]) -> "GraphNode":
     card: Card = cards.get((row["layer"], row["feature"]), {}) if row["kind"] == "feature" else {}
     return {
         "id": row["id"],

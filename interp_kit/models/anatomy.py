@@ -9,6 +9,7 @@ have one of the same layouts, but whose family is not listed, by autograd (`froz
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -240,6 +241,11 @@ def anatomy(hf: PreTrainedModel) -> Anatomy:
     if unembedding is None:
         raise ValueError(f"{type(hf).__name__} gives no logits: load it as a causal language model")
     return Anatomy(positions, blocks, final_norm, unembedding, listed)
+
+
+def input_embeddings(hf: PreTrainedModel) -> torch.Tensor:
+    """The embedding of every token: [token, d_model]."""
+    return cast("nn.Embedding", hf.get_input_embeddings()).weight
 
 
 def _fits(decoder: nn.Module, layout: Layout) -> bool:

@@ -4,7 +4,7 @@ plot by which papers compare them (Ameisen et al. 2025; Circuits Research Landsc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,7 +15,7 @@ from ..graphs.attribution import attribute
 from ..models import LanguageModel
 from ..text.rows import Texts
 from ..transcoders.evaluation import AFFINE_MAP, MEAN_OUTPUT, evaluate_transcoder
-from ..transcoders.training.config import TRANSCODER_KINDS
+from ..transcoders.training.config import TRANSCODER_KINDS, Kind, TrainingActivation
 from ..transcoders.training.train import TrainingRun, train_transcoder
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}
@@ -46,7 +46,7 @@ class Frontier:
                 x=ends, y=[nmse, nmse], name=name, mode="lines", line={"color": "#777777", "dash": dash}, row=1, col=1
             )
         for kind, rows in self.table.sort_values("L0").groupby("kind", sort=False):
-            colour, symbol = STYLE[kind]
+            colour, symbol = STYLE[str(kind)]
             for column, measure in enumerate(PANELS, 1):
                 figure.add_scatter(
                     x=rows["L0"], y=rows[measure], text=[f"{setting} {value:g}" for value in rows[setting]], name=kind,
@@ -71,9 +71,9 @@ def frontier(
     held_out: Texts,
     prompts: Sequence[str],
     ks: Sequence[int] = (2, 4, 8, 16),
-    kinds: Sequence[Literal["cross-layer", "per-layer"]] = TRANSCODER_KINDS,
+    kinds: Sequence[Kind] = TRANSCODER_KINDS,
     *,
-    activation: Literal["topk", "batchtopk", "jumprelu"] = "topk",
+    activation: TrainingActivation = "topk",
     sparsities: Sequence[float] = (0.5, 1, 2, 4),
     steps: int = 1000,
     checkpoint: str | Path | None = None,
@@ -98,7 +98,8 @@ def frontier(
         raise ValueError("prompts should be a list of at least one prompt, whose graphs are scored")
     setting, values = ("sparsity", sparsities) if activation == "jumprelu" else ("k", ks)
     rows, runs = [], {}
-    bar = tqdm([(kind, value) for kind in kinds for value in values], desc="frontier")
+    wanted: list[tuple[Kind, float]] = [(kind, value) for kind in kinds for value in values]
+    bar = tqdm(wanted, desc="frontier")
     try:
         for kind, value in bar:
             bar.set_postfix_str(f"{kind}, {setting} {value:g}")

@@ -38,8 +38,9 @@ class Recovery:
     @property
     def summary(self) -> pd.DataFrame:
         """By kind of concept and dictionary: mean F1, and the share of concepts with a feature of F1 >= 0.8."""
-        by = self.table.groupby(["kind", "dictionary"], sort=False)["F1"]
-        return by.agg(concepts="size", F1="mean", recovered=lambda f1: (f1 >= DETECTION_F1).mean())
+        by = self.table.groupby(["kind", "dictionary"], sort=False)
+        detected = ("F1", lambda f1: (f1 >= DETECTION_F1).mean())
+        return by.agg(concepts=("F1", "size"), F1=("F1", "mean"), recovered=detected)
 
     def __repr__(self) -> str:
         return f"Recovery({self.table['concept'].nunique()} concepts)\n{self.summary.to_string()}"

@@ -1,6 +1,7 @@
 """How many two-hop questions does a model answer?"""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 
@@ -23,7 +24,7 @@ def two_hop_accuracy(model: LanguageModel, questions: Sequence[Question], batch:
         some = questions[i : i + batch]
         rows = [(encode(q.prompt), encode(f"{q.prompt} {q.answer}.")) for q in some]
         width = 1 + max(len(whole) for _, whole in rows)
-        ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+        ids = torch.full((len(rows), width), cast("int", tokenizer.pad_token_id))
         for row, (_, whole) in zip(ids, rows, strict=True):
             row[: len(whole) + 1] = torch.tensor([tokenizer.bos_token_id, *whole])
         with torch.no_grad():

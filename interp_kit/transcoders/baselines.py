@@ -63,6 +63,6 @@ def featureless(like: CrossLayerTranscoder, skip: torch.Tensor | None, bias: tor
     out = CrossLayerTranscoder(config).requires_grad_(False)
     out.W_enc.zero_()
     out.b_dec.copy_(bias)
-    if skip is not None and out.W_skip is not None:
+    if skip is not None and out.W_skip is not None:  # both or neither
         out.W_skip.copy_(skip)
     return out.to(like.b_dec.device, like.b_dec.dtype)

@@ -93,7 +93,7 @@ def _files(clt: CrossLayerTranscoder, dtype: torch.dtype) -> Iterator[tuple[str,
                 tensors["activation_function.threshold"] = tensors.pop("threshold")
             yield f"layer_{layer}.safetensors", tensors
         else:
-            if clt.config.skip:
+            if "W_skip" in tensors:
                 tensors["W_skip"] = tensors["W_skip"].T
             yield f"W_enc_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in tensors.items()}
             yield f"W_dec_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in decoder.items()}

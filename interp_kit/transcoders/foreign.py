@@ -98,8 +98,8 @@ def sparsify(path: Path) -> Layer:
     """
     cfg, raw = read_json(path.with_name("cfg.json")), read_tensors(path)
     number = re.search(r"(?:layers|h)\.(\d+)\.mlp(?:/|$)", path.parent.as_posix())
-    if number is None:
-        raise _refusal(path, "the folder is named layers.3.mlp or h.3.mlp: only transcoders of MLPs are read")
+    _require(number, path, "the folder is named layers.3.mlp or h.3.mlp: only transcoders of MLPs are read")
+    assert number is not None
     _require(cfg.get("transcode"), path, "cfg.json says transcode: true (this is a sparse autoencoder)")
     _require(cfg.get("activation", "topk") == "topk" and not cfg.get("signed"), path, "cfg.json says activation: topk")
     _require(not cfg.get("topk_coalesced"), path, "topk_coalesced: false (the k largest of each layer)")

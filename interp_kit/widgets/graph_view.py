@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import anywidget
 import traitlets
@@ -29,8 +29,8 @@ class Checked(traitlets.TraitType[T, T], Generic[T]):
 
     def validate(self, obj: "GraphView", value: object) -> T:
         """Called by traitlets when the trait of the view `obj` is set."""
-        if value is obj._trait_values.get(self.name):
-            return value  # traitlets sets what __init__ got a second time
+        if self.name and value is obj._trait_values.get(self.name):
+            return cast("T", value)  # traitlets sets what __init__ got a second time
         return self.check(obj, value)
 
 

@@ -96,7 +96,8 @@ class Geography:
         self.facts: dict[str, dict[str, str]] = {}
         for table in (self.states, self.countries):
             for row in table.to_dict("records"):
-                self.facts[row.pop("place")] = row
+                place = row.pop("place")
+                self.facts[place] = {str(relation): answer for relation, answer in row.items()}
         self.place_of = dict(zip(self.cities["city"], self.cities["place"], strict=True))
         self.held_out = self._hold_out(seed)
         if not self.held_out:

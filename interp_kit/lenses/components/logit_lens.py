@@ -38,7 +38,7 @@ class LogitLens:
     @property
     def decided(self) -> int | str | None:
         """The first layer from which on the target is the likeliest at the last position; None where it never is."""
-        first = [self.rank.iloc[i:, -1].eq(1).all() for i in range(len(self.rank))]
+        first = [bool(self.rank.iloc[i:, -1].eq(1).all()) for i in range(len(self.rank))]
         return self.rank.index[first.index(True)] if any(first) else None
 
     def show(self) -> "go.Figure":

@@ -116,4 +116,6 @@ def _reader(model: LanguageModel, dtype: torch.dtype | None, device: torch.devic
     """The model that is read: the model itself where it has this type and device, else a copy."""
     dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(device) else model.dtype)
     hf = model.hf
-    return hf if (hf.dtype, hf.device) == (dtype, device) else copy.deepcopy(hf).to(device=device, dtype=dtype)
+    if (hf.dtype, hf.device) == (dtype, device):
+        return hf
+    return copy.deepcopy(hf).to(device=device, dtype=dtype)  # pyright: ignore[reportCallIssue]  (`to` has no signature)

@@ -5,6 +5,7 @@ import time
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
+from typing import TypedDict, cast
 
 import torch
 
@@ -30,6 +31,13 @@ DEAD_AFTER_STEPS = 100  # without firing; while it trains ...
 REVIVE_BIAS_STEP = 0.02  # ... a dead feature's bias rises by this much a step until it fires
 LOG_EVERY = 25  # steps
 SAVE_SECONDS = 60  # between two checkpoints
+
+
+class Notes(TypedDict):
+    """What a checkpoint says beside its tensors."""
+
+    history: list[dict[str, float]]
+    settings: Json
 
 
 class Trainer:
@@ -221,7 +229,7 @@ class Trainer:
 
     def _save(self, folder: str | Path, step: int) -> None:
         if self.processes.rank == 0 or self.processes.by_features:
-            notes = {"history": self.history, "settings": self._settings()}
+            notes: Notes = {"history": self.history, "settings": self._settings()}
             save_checkpoint(folder, self.weights, self.optimizer, step, self._state(), notes)
 
     def _resume(self, folder: str | Path) -> int:
@@ -229,7 +237,8 @@ class Trainer:
 
         Raises ValueError for one of a run with other settings.
         """
-        step, notes = load_checkpoint(folder, self.weights, self.optimizer, self._state())
+        step, found = load_checkpoint(folder, self.weights, self.optimizer, self._state())
+        notes = cast("Notes | None", found)
         if notes is None:
             return step
         self.history = notes["history"]
