@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported w
     from ..graphs import AttributionGraph
     from ..widgets import FeatureBrowser, FeatureCard
     from ..widgets.feature_card import FeatureCardData, FeatureRow
+    from ..widgets.graph_data import FeatureExample
 
 QUARTERS = ("strongest", "second", "third", "weakest")
 TOKEN_COLUMNS = {"top_logits": "top logits", "bottom_logits": "bottom logits", "top_embeddings": "top embeddings"}

@@ -11,7 +11,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -50,15 +49,6 @@ class ListOfGraphs(TypedDict):
     graphs: list[ListedGraph]
 
 
-class Written(TypedDict):
-    """A graph file as we write one: a `GraphFile`, and whatever keys it came with."""
-
-    metadata: dict[str, object]
-    qParams: Mapping[str, object]
-    nodes: Sequence[Mapping[str, object]]
-    links: Sequence[Mapping[str, object]]
-
-
 # ---------------------------------------------------------------------- writing
 
 
@@ -94,21 +84,7 @@ def _enter_in_list(metadata: Mapping[str, object], path: Path) -> None:
     write_json({**content, "graphs": [*others, metadata]}, path)
 
 
-def _content(graph: GraphTables, slug: str) -> Written:
-    origin = graph.origin.get("content")
-    metadata = {**(origin["metadata"] if origin else _metadata(graph)), "slug": slug}
-    if "interp_kit" in metadata:
-        metadata["interp_kit"] = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
-    ours: Written = {
-        "metadata": metadata,
-        "qParams": _q_params(graph, origin),
-        "nodes": _nodes(graph, origin),
-        "links": _links(graph, origin),
-    }
-    return cast("Written", {**(origin or {}), **ours})
-
-
-def _metadata(graph: GraphTables) -> dict[str, object]:
+def _metadata(graph: GraphTables, origin: GraphFile | None) -> dict[str, object]:
     from .. import __version__
 
     metadata: dict[str, object] = {

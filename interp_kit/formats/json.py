@@ -66,7 +66,8 @@ def _oddity(value: object, depth: int = 0) -> tuple[str, str] | None:
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         odd = _oddity(inner, depth + 1) or _oddity(key)
         if odd:
-            return (f".{str(key)[:40]!a}".replace("'", "") if is_object else f"[{key}]") + odd[0], odd[1]
+            place = f".{key[:40]!a}".replace("'", "") if isinstance(key, str) else f"[{key}]"
+            return place + odd[0], odd[1]
     return None
 
 

@@ -20,7 +20,7 @@ from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
-from .feature_edits import RULES, FeatureEdit, FeatureEdits, Rule, Run
+from .feature_edits import FeatureEdit, FeatureEdits, Run
 from .graph import AttributionGraph
 
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
@@ -50,7 +50,7 @@ class Steer:
     positions: int | slice | range | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in RULES if getattr(self, name) is not None]
+        given = [name for name in ("factor", "value", "add") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"Steer takes exactly one of factor, value and add; got {', '.join(given) or 'none'}")
 
@@ -62,7 +62,7 @@ class Steer:
     def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
         multiplies it."""
-        rule: Rule = next(name for name in RULES if getattr(self, name) is not None)
+        rule, amount = self._rule()
         changes = []
         for node in self.nodes:
             layer, feature, positions = self._place(node, edits.frozen.n_positions)
@@ -150,7 +150,7 @@ def swap(graph: AttributionGraph, off: Ids, other: AttributionGraph, on: Ids, st
     return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
 
 
-def _features(graph: AttributionGraph, names: Ids) -> list[tuple]:
+def _features(graph: AttributionGraph, names: Ids) -> list:
     """The rows of the features named, by ids or as supernodes."""
     names = [str(name) for name in as_list(names)]
     ids = list(dict.fromkeys(i for name in names for i in graph.supernodes.get(name, [name])))
