@@ -15,6 +15,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from interp_kit.models.anatomy import anatomy
 from interp_kit.storage.atomic import atomic_folder
 from interp_kit.storage.checkpoint import load_checkpoint, save_checkpoint
 from interp_kit.storage.shipped import data_folder
@@ -136,13 +138,13 @@ class Lookup(torch.nn.Module):
     def __init__(self, model: LlamaForCausalLM, recipe: Recipe, n_places: int) -> None:
         super().__init__()
         self.readout = torch.nn.Linear(recipe.d_model, n_places, bias=False)
-        self.written = []
-        for block in model.model.layers[: recipe.lookup_layers]:
+        self.written: list[torch.Tensor] = []
+        for block in anatomy(model).blocks[: recipe.lookup_layers]:
             block.mlp.register_forward_hook(lambda _, args, out: self.written.append(out))
 
     def forward(self, places: torch.Tensor) -> torch.Tensor:
         """The loss of the forward pass just made, over the positions where a name ends."""
-        written, here = sum(self.written), places >= 0
+        written, here = reduce(torch.add, self.written), places >= 0
         self.written.clear()
         return torch.nn.functional.cross_entropy(self.readout(written[here]), places[here])
 

@@ -47,10 +47,11 @@ class Examples:
         number_of: dict[tuple[str, ...], int] = {}
         numbers = [number_of.setdefault(tuple(tokens), len(number_of)) for tokens in examples["tokens"]]
         columns = examples.drop(columns="tokens").assign(window=np.array(numbers, dtype=int))
-        parts = columns.sort_values(["layer", "feature"], kind="stable").groupby("layer")
-        tables = {
-            int(layer): pa.Table.from_pandas(part.drop(columns="layer"), preserve_index=False) for layer, part in parts
-        }
+        columns = columns.sort_values(["layer", "feature"], kind="stable")
+        tables = {}
+        for layer in columns["layer"].unique().tolist():
+            mine = columns[columns["layer"] == layer].drop(columns="layer")
+            tables[int(layer)] = pa.Table.from_pandas(mine, preserve_index=False)
         return cls(_texts(list(number_of)), tables)
 
     @classmethod

@@ -212,7 +212,7 @@ def _at(tokens: Sequence[str], positions: Sequence[int], offsets: Sequence[tuple
 @torch.no_grad()
 def _similarity(model: LanguageModel, label: str, texts: Sequence[Sequence[str]]) -> list[float]:
     """The highest cosine of an input embedding of the label with one of each text."""
-    embedding = model.hf.get_input_embeddings().weight
+    embedding = model.hf.get_input_embeddings().get_parameter("weight")
     centre = embedding.mean(0)
 
     def vectors(text: str) -> torch.Tensor:

@@ -5,12 +5,16 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
 from ..storage.atomic import atomic_file
 from .examples import LABEL_GROUPS
 from .store import FeatureStore
+
+if TYPE_CHECKING:  # slow to import
+    from openai.types.chat import ChatCompletionMessageParam
 
 MAX_RETRIES = 5  # of the client: it waits longer each time, as the server says
 CHARACTERS_PER_TOKEN = 4  # of English, about
@@ -56,9 +60,10 @@ class LLM:
     ) -> None:
         import openai  # slow to import, and most never ask an LLM
 
-        self.model = model or os.environ.get("OPENAI_MODEL")
-        if not self.model:
+        model = model or os.environ.get("OPENAI_MODEL")
+        if not model:
             raise ValueError("no model: give LLM(model=...), or set OPENAI_MODEL")
+        self.model = model
         self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=MAX_RETRIES)
         self.prices, self.cache = prices, Path(cache)
 
@@ -68,7 +73,10 @@ class LLM:
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["answer"]
         response = self.client.chat.completions.create(
-            model=self.model, messages=messages, max_completion_tokens=max_tokens, temperature=0
+            model=self.model,
+            messages=cast("list[ChatCompletionMessageParam]", messages),
+            max_completion_tokens=max_tokens,
+            temperature=0,
         )
         answer = (response.choices[0].message.content or "").strip()
         with atomic_file(path) as temporary:

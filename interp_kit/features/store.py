@@ -154,7 +154,8 @@ class FeatureStore:
         """The data of a `FeatureCard`; named: the labels' rows by feature."""
         row, examples = self.row(layer, feature), self.examples_of(layer, feature)
         about = named.get((layer, feature), {})
-        facts: dict[str, object] = {"on": f"{row['density']:.2%} of tokens", "max activation": float(row["max_activation"])}
+        facts: dict[str, object] = {"on": f"{row['density']:.2%} of tokens"}
+        facts["max activation"] = float(row["max_activation"])
         facts |= {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
         drawn = [_plain(e) for e in examples[examples["group"] == "sample"].itertuples()]

@@ -46,7 +46,7 @@ class Frontier:
                 x=ends, y=[nmse, nmse], name=name, mode="lines", line={"color": "#777777", "dash": dash}, row=1, col=1
             )
         for kind, rows in self.table.sort_values("L0").groupby("kind", sort=False):
-            colour, symbol = STYLE[kind]
+            colour, symbol = STYLE[str(kind)]
             for column, measure in enumerate(PANELS, 1):
                 figure.add_scatter(
                     x=rows["L0"], y=rows[measure], text=[f"{setting} {value:g}" for value in rows[setting]], name=kind,
