@@ -69,7 +69,7 @@ class Neurons:
     is_signed = True
     excludes_first_position = False
 
-    def __init__(self, model: LanguageModel, layers: list[int] | None = None) -> None:
+    def __init__(self, model: LanguageModel, layers: Sequence[int] | None = None) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         blocks = anatomy(model.hf).blocks
         self._first, self._last = zip(*(_projections(blocks[layer].mlp, model.d_model) for layer in self.layers))
@@ -105,7 +105,7 @@ class RandomDirections:
     is_signed = True
     excludes_first_position = False
 
-    def __init__(self, model: LanguageModel, n: int, layers: list[int] | None = None, seed: int = 0) -> None:
+    def __init__(self, model: LanguageModel, n: int, layers: Sequence[int] | None = None, seed: int = 0) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         draw = torch.Generator().manual_seed(seed)
         directions = torch.randn(len(self.layers), n, model.d_model, generator=draw)
@@ -187,7 +187,7 @@ class TopTokens(NamedTuple):
 def top_tokens(dictionary: Dictionary, n: int) -> Iterator[TopTokens]:
     """For each layer of the dictionary the n tokens that its features raise, lower and are driven by most."""
     parts, model = anatomy(dictionary.model.hf), dictionary.model
-    rows = parts.unembedding.weight
+    rows, embeddings = parts.unembedding.weight, model.hf.get_input_embeddings().get_parameter("weight")
     readout = _Tokens(Norm.of(parts.final_norm).pull(rows - rows.mean(0)))
     for i, layer in enumerate(dictionary.layers):
         embedding = _Tokens(Norm.of(parts.blocks[layer].mlp_norm)(input_embeddings(model.hf)))

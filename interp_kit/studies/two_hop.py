@@ -6,6 +6,7 @@ from typing import cast
 import torch
 
 from ..models import LanguageModel
+from ..text.batches import pad
 from ..worlds import Question
 
 
@@ -18,8 +19,7 @@ def two_hop_accuracy(model: LanguageModel, questions: Sequence[Question], batch:
     >>> right = ik.studies.two_hop_accuracy(model, world.questions(held_out=True))
     >>> sum(right) / len(right)
     """
-    tokenizer, right = model.tokenizer, []
-    encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    right = []
     for i in range(0, len(questions), batch):
         some = questions[i : i + batch]
         rows = [(encode(q.prompt), encode(f"{q.prompt} {q.answer}.")) for q in some]
@@ -28,8 +28,8 @@ def two_hop_accuracy(model: LanguageModel, questions: Sequence[Question], batch:
         for row, (_, whole) in zip(ids, rows, strict=True):
             row[: len(whole) + 1] = torch.tensor([tokenizer.bos_token_id, *whole])
         with torch.no_grad():
-            best = model.hf(input_ids=ids).logits.argmax(-1)
-        for row, guess, (prompt, whole) in zip(ids, best, rows, strict=True):
-            asked = slice(len(prompt), len(whole))  # position len(prompt) predicts the answer's first token
-            right.append(bool((guess[asked] == row[len(prompt) + 1 : len(whole) + 1]).all()))
+            best = model.hf(input_ids=pad(wholes)[0].to(model.device)).logits.argmax(-1)
+        for prompt, whole, guesses in zip(prompts, wholes, best.tolist(), strict=True):
+            first = len(prompt)  # of the answer; the position before predicts it
+            right.append(guesses[first - 1 : len(whole) - 1] == whole[first:])
     return right
