@@ -15,7 +15,6 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +23,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from interp_kit.models.anatomy import anatomy
 from interp_kit.storage.atomic import atomic_folder
 from interp_kit.storage.checkpoint import load_checkpoint, save_checkpoint
 from interp_kit.storage.shipped import data_folder

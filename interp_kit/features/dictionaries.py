@@ -187,7 +187,7 @@ class TopTokens(NamedTuple):
 def top_tokens(dictionary: Dictionary, n: int) -> Iterator[TopTokens]:
     """For each layer of the dictionary the n tokens that its features raise, lower and are driven by most."""
     parts, model = anatomy(dictionary.model.hf), dictionary.model
-    rows, embeddings = parts.unembedding.weight, model.hf.get_input_embeddings().get_parameter("weight")
+    rows = parts.unembedding.weight
     readout = _Tokens(Norm.of(parts.final_norm).pull(rows - rows.mean(0)))
     for i, layer in enumerate(dictionary.layers):
         embedding = _Tokens(Norm.of(parts.blocks[layer].mlp_norm)(input_embeddings(model.hf)))

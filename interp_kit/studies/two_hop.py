@@ -1,7 +1,6 @@
 """How many two-hop questions does a model answer?"""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 
@@ -21,12 +20,8 @@ def two_hop_accuracy(model: LanguageModel, questions: Sequence[Question], batch:
     """
     right = []
     for i in range(0, len(questions), batch):
-        some = questions[i : i + batch]
-        rows = [(encode(q.prompt), encode(f"{q.prompt} {q.answer}.")) for q in some]
-        width = 1 + max(len(whole) for _, whole in rows)
-        ids = torch.full((len(rows), width), cast("int", tokenizer.pad_token_id))
-        for row, (_, whole) in zip(ids, rows, strict=True):
-            row[: len(whole) + 1] = torch.tensor([tokenizer.bos_token_id, *whole])
+        prompts = [model.encode(q.prompt).tolist() for q in questions[i : i + batch]]
+        wholes = [model.encode(f"{q.prompt} {q.answer}.").tolist() for q in questions[i : i + batch]]
         with torch.no_grad():
             best = model.hf(input_ids=pad(wholes)[0].to(model.device)).logits.argmax(-1)
         for prompt, whole, guesses in zip(prompts, wholes, best.tolist(), strict=True):
