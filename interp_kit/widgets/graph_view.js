@@ -243,7 +243,7 @@ const square = (r) => svg("rect", { class: "ik-shape", x: -r, y: -r, width: 2 * 
 
 function drawShape(graph, node, w, h) {
   if (node.kind === "feature") return [svg("circle", { class: "ik-shape", r: w })];
-  if (node.kind === "error") return [svg("path", { class: "ik-shape", d: diamond(w) })];
+  if (node.kind === "error") return [svg("path", { class: "ik-shape", d: diamond(w + graph.geometry.diamond_extra) })];
   if (node.kind === "embedding") return [square(w)];
   const p = Math.min(1, Math.max(0, node.probability ?? 0));
   return [
