@@ -5,8 +5,8 @@
 Makes an environment for the peer (build/peers/circuit-tracer, some minutes and 2 GB the first time), writes random
 transcoders in its format, runs each program in a process of its own, one after the other, with two threads, and
 compares the adjacency and the cost. The peer runs with batches of 64 targets: larger ones are slower and take
-gigabytes. Ours follows the peer's convention for the first position (`zero_first`), and its time includes the scores
-and the node table, which the peer computes later.
+gigabytes. Ours follows the peer's convention for the first position (`zero_first_position`), and its time includes the
+scores and the node table, which the peer computes later.
 """
 
 import json
@@ -57,12 +57,11 @@ def write_model(model, folder):
 # ---------------------------------------------------------------- ours, in a process of its own
 
 
-def products(attribution) -> float:
+def products(sweep) -> float:
     """Floating-point operations of the sweep's matrix products, in the least that causality allows: each target passes
     the layers at or below its own, at its position and before it."""
-    frozen, sweep = attribution.frozen, attribution.sweep
-    layer, position = sweep._layer_and_position(torch.arange(sweep.n_features + attribution.n_logits))
-    passes = (layer + 1).clamp(max=frozen.n_layers) * (position + 1)
+    frozen, nodes = sweep.frozen, sweep.nodes
+    passes = (nodes.target_layer + 1).clamp(max=frozen.n_layers) * (nodes.target_position + 1)
     attention = frozen.parts.blocks[0].attention
     through_weights = 2 * (attention.o_proj.weight.numel() + attention.v_proj.weight.numel())
     if sweep.transcoder.W_skip is not None:
@@ -83,7 +82,7 @@ def matmul_rate() -> float:
 
 def interventions(model, clt, graph):
     """As in peers/run_circuit_tracer.py: logits with every 500th feature changed, in each mode."""
-    changed = graph.nodes[graph.nodes["kind"] == "feature"].iloc[::500]
+    changed = graph.features.iloc[::500]
     steers = [ik.Steer(n.id, factor=0.0 if n.Index % 1000 == 0 else -2.0) for n in changed.itertuples()]
     modes = {
         "linear": {"constrained_layers": range(model.n_layers)},
@@ -96,20 +95,25 @@ def interventions(model, clt, graph):
 
 def ours(transcoder, out):
     torch.set_num_threads(2)
-    from interp_kit.graphs.attribution import Attribution
-    from interp_kit.models.frozen.model import FrozenModel
+    from interp_kit.graphs.attribution import in_graph_order
+    from interp_kit.graphs.nodes import find_nodes
+    from interp_kit.graphs.sweep import Sweep
+    from interp_kit.hardware import bytes_of
+    from interp_kit.models.frozen import FrozenModel
 
     model, clt = ik.load_model("smollm2"), ik.load_transcoder(transcoder)
     with Measure() as measure:
-        graph = ik.attribute(model, clt, PROMPT, zero_first=True)
-    n = int((graph.nodes["kind"] == "feature").sum())
-    features = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "position", "feature"]].to_numpy(int)
+        graph = ik.attribute(model, clt, PROMPT, zero_first_position=True)
+    n = len(graph.features)
+    features = graph.features[["layer", "position", "feature"]].to_numpy(int)
     tables = {"adjacency": graph.adjacency, "features": features, "tokens": model.encode(PROMPT).numpy()}
     np.savez(out, **tables, **interventions(model, clt, graph))
-    attribution = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, zero_first=True)
-    with Measure() as sweep:
-        attribution._everything()
-    rate = products(attribution) / sweep.cpu / matmul_rate()
+    frozen = FrozenModel(model, PROMPT)
+    sweep = Sweep(frozen, clt, find_nodes(frozen, clt, zero_first_position=True), bytes_of(None))
+    list(sweep.rows(torch.arange(1)))  # reads the decoders
+    with Measure() as measure_sweep:
+        in_graph_order(sweep, torch.arange(n), sweep.rows(torch.arange(sweep.nodes.n_targets)))
+    rate = products(sweep) / measure_sweep.cpu / matmul_rate()
     print(json.dumps({"nodes": len(graph.nodes), "features": n, "rate": rate, **measure.numbers}))
 
 

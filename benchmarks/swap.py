@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import replace
 
 import interp_kit as ik
+from interp_kit.graphs import NodeId
 
 QUESTIONS = 200
 STRENGTHS = (1.0, 2.0)  # times the activation in a question about the other place
@@ -21,7 +22,7 @@ STRENGTHS = (1.0, 2.0)  # times the activation in a question about the other pla
 
 def features_of(place, graph, concepts):
     """The graph's features that detect a place, by the known truth: [node id]."""
-    found = graph.nodes[graph.nodes["kind"] == "feature"]
+    found = graph.features
     return [n.id for n in found.itertuples() if concepts.get((n.layer, n.feature)) == f"place:{place}"]
 
 
@@ -32,9 +33,9 @@ def written_norm(transcoder, layer, feature):
 def control(graph, transcoder, steers, concepts, place, rng):
     """As many changes at the same layers and positions, of features that have nothing to do with the places."""
     taken, random_steers = {s.node for s in steers}, []
-    table = graph.nodes[graph.nodes["kind"] == "feature"]
+    table = graph.features
     for steer in steers:
-        layer, feature, position = map(int, steer.node.split("_"))
+        layer, feature, position = NodeId.parse(steer.node)
         if steer.value == 0:
             here = table[(table["position"] == position) & ~table["id"].isin(taken)]
             here = [n.id for n in here.itertuples() if concepts.get((n.layer, n.feature)) != f"place:{place}"]
@@ -45,7 +46,7 @@ def control(graph, transcoder, steers, concepts, place, rng):
             other = rng.randrange(transcoder.n_features_per_layer[transcoder.layers.index(layer)])
             norms = (written_norm(transcoder, layer, f) for f in (feature, other))
             scale = next(norms) / next(norms)
-            random_steers.append(ik.Steer(f"{layer}_{other}_{position}", value=steer.value * scale))
+            random_steers.append(ik.Steer(NodeId(layer, other, position), value=steer.value * scale))
     return random_steers
 
 

@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 import interp_kit as ik
 from interp_kit.text.rows import TextRows
 from interp_kit.transcoders import TranscoderConfig
+from interp_kit.transcoders.training.config import TrainingConfig
 from interp_kit.transcoders.training.parallel import Processes
-from interp_kit.transcoders.training.stream import ActivationStream, Batch
+from interp_kit.transcoders.training.stream import ActivationStream, Batch, FirstBlock
 from interp_kit.transcoders.training.trainer import Trainer
 
 BUILD = Path("build/training")
@@ -50,7 +51,8 @@ def write_activations(name, tokens) -> Path:
     texts = [sentence.text for sentence in ik.load_world("geography").sentences(tokens // 8, "train")]
     n, d = model.n_layers, model.d_model
     memory = (tokens + TEST) * 2 * n * d * 4
-    stream = ActivationStream(model.hf, TextRows(model, texts), list(range(n)), "mlp.hook_in", tokens + TEST, memory)
+    config = TranscoderConfig(d, 1, list(range(n)), 1, "relu")  # says which activations
+    stream = ActivationStream(model.hf, TextRows(model, texts), config, tokens + TEST, memory)
     batch = next(stream.batches())
     x, y = batch.x, batch.y - batch.y.mean(1, keepdim=True)
     x *= d**0.5 / x.norm(dim=-1).mean(1)[:, None, None]
@@ -64,12 +66,15 @@ def write_activations(name, tokens) -> Path:
 # ---------------------------------------------------------------- ours, in a process of its own
 
 
-class Given:
+class ActivationsInMemory:
     """A stream of activations that lie in memory, in order and around again, as the peers get them."""
 
     def __init__(self, x, y, batch):
-        self.batch, self.size, self.held = batch, x.shape[1], (None, x, y, None)
+        self.batch, self.size = batch, x.shape[1]
         self.x, self.y = (torch.cat([t, t[:, :batch]], 1) for t in (x, y))  # a batch that wraps is a slice too
+
+    def first_block(self):
+        return FirstBlock.of(self.x[:, : self.size], self.y[:, : self.size], next(self.batches()))
 
     def batches(self, start=0):
         step = start
@@ -85,14 +90,17 @@ def train_ours(options):
     data = {name: value.float() for name, value in load_file(options.activations).items()}
     n, _, d = data["x"].shape
     span = n if options.span == "all" else 1
-    config = TranscoderConfig(
-        d, options.features, list(range(n)), span, "topk" if options.activation == "topk" else "jumprelu", options.k
-    )
-    stream = Given(data["x"], data["y"], options.batch)
-    about = {"steps": options.steps, "learning_rate": options.lr, "seed": 0}
-    trainer = Trainer(config, stream, Processes("data", torch.device("cpu")), jump=False, sparsity=0.0, **about)
-    trainer.fast &= not options.float32
-    trainer.normalise(next(trainer.stream.batches()))
+    config = TrainingConfig(
+        n_features=options.features, activation=options.activation, k=options.k, steps=options.steps,
+        batch=options.batch, learning_rate=options.lr,
+    )  # fmt: skip
+    module_activation = "topk" if options.activation == "topk" else "jumprelu"
+    transcoder_config = TranscoderConfig(d, options.features, list(range(n)), span, module_activation, options.k)
+    stream = ActivationsInMemory(data["x"], data["y"], options.batch)
+    trainer = Trainer(config, transcoder_config, stream, Processes("data", torch.device("cpu")))
+    if options.float32:
+        trainer.selection.dtype = torch.float32
+    trainer.normalise(stream.first_block())
     for batch in stream.batches():
         if batch.step == UNTIMED:
             started = time.perf_counter(), time.process_time()

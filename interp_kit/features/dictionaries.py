@@ -12,7 +12,7 @@ from ..models import LanguageModel
 from ..models.anatomy import MLP_INPUT, Norm, anatomy, mlp_activations
 from ..models.hooks import Hook, hooked
 from ..transcoders import CrossLayerTranscoder
-from ..transcoders.training.train import chosen_layers
+from ..transcoders.training.config import chosen_layers
 
 SIGNED_SILENCE = 0.1  # a signed feature is hardly ever exactly 0: below this share of its largest value it is silent
 CANDIDATES_PER_TOKEN = 4  # times as many tokens as are asked for, to choose from

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..graphs import Steer, intervene
+from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
 from ..transcoders import CrossLayerTranscoder
 from .store import FeatureStore
@@ -49,7 +49,7 @@ def steering_scores(
         strength = STEERING_FACTOR * store.row(*at)["max_activation"]
         for e in examples[examples["group"] == "held_out"].head(MAX_TEXTS).itertuples():
             prompt = "".join(e.tokens[: e.peak + 1])
-            steer = Steer(f"{at[0]}_{at[1]}", value=strength, positions=-1)
+            steer = Steer(NodeId(*at), value=strength, positions=-1)
             result = intervene(model, transcoder, prompt, steer)
             before, after = (run.logits[-1].log_softmax(-1) for run in (result.before, result.after))
             rise = after - before

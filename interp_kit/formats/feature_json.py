@@ -5,53 +5,52 @@ The file is {index}.json, where index is Cantor's pairing of layer and feature. 
 read from such files has it in columns of its own and writes it back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Annotated, NotRequired
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from ..storage.atomic import atomic_folder
-from .json import (
-    LIST,
-    NUMBER,
-    TEXT,
-    TEXTS,
-    cantor,
-    check_keys,
-    is_number,
-    is_whole,
-    need,
-    read_json,
-    uncantor,
-    write_json,
-)
+from .json import cantor, read_json, uncantor, write_json
+from .validation import Number, WholeNumber, check_type, need
 
 # By group; others keep their name, and those in which the feature does not fire are not written.
 QUANTILES = {"top": "Top activations", "sample": "Random sample of activations", "held_out": "Random sample kept aside"}
 NON_ACTIVATING = ("non_activating", "hard_negative")
 GROUPS = {name: group for group, name in QUANTILES.items()}
-NUMBERS = "a list of numbers", lambda v: isinstance(v, list) and all(map(is_number, v))
-KEPT = {"transcoder_id": TEXT, "act_min": NUMBER, "quantile_values": NUMBERS, "histogram": NUMBERS}
-FEATURE = {
-    "index": ("a whole number of at least 0", lambda v: is_whole(v) and v >= 0),
-    "examples_quantiles": LIST,
-}
-OF_A_FEATURE = KEPT | {  # may be missing or null
-    "top_logits": TEXTS,
-    "bottom_logits": TEXTS,
-    "act_max": NUMBER,
-    "activation_frequency": ("a share from 0 to 1", lambda v: is_number(v) and 0 <= v <= 1),
-}
-QUANTILE = {"quantile_name": TEXT, "examples": LIST}
-EXAMPLE = {"tokens": TEXTS, "tokens_acts_list": NUMBERS}
-OF_AN_EXAMPLE = {  # likewise
-    "train_token_ind": ("a position", is_whole),
-    "is_repeated_datapoint": ("true or false", lambda v: isinstance(v, bool)),
-}
+KEPT = ("transcoder_id", "act_min", "quantile_values", "histogram")  # as in the file
 
 
-def write_features(features: Iterable[tuple[dict, pd.DataFrame]], folder: str | Path) -> None:
+class Example(TypedDict):
+    tokens: Annotated[list[str], Field(min_length=1)]
+    tokens_acts_list: list[Number]
+    train_token_ind: NotRequired[WholeNumber | None]  # the position of the strongest
+    is_repeated_datapoint: NotRequired[bool | None]
+
+
+class Quantile(TypedDict):
+    quantile_name: str
+    examples: list[Example]
+
+
+class FeatureFile(TypedDict):
+    index: Annotated[int, Field(ge=0)]
+    examples_quantiles: list[Quantile]
+    transcoder_id: NotRequired[str | None]
+    top_logits: NotRequired[list[str] | None]
+    bottom_logits: NotRequired[list[str] | None]
+    act_min: NotRequired[Number | None]
+    act_max: NotRequired[Number | None]
+    quantile_values: NotRequired[list[Number] | None]
+    histogram: NotRequired[list[Number] | None]
+    activation_frequency: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
+
+
+def write_features(features: Iterable[tuple[Mapping, pd.DataFrame]], folder: str | Path) -> None:
     """One JSON file for each of `features`: its row of a store's table, and its examples. The folder is replaced as a
     whole.
 
@@ -66,11 +65,11 @@ def write_features(features: Iterable[tuple[dict, pd.DataFrame]], folder: str | 
             write_json(content, temporary / f"{content['index']}.json")
 
 
-def _is_ours(path):
+def _is_ours(path: Path) -> bool:
     return path.suffix == ".json" and path.stem.isdecimal()
 
 
-def _public(row, examples):
+def _public(row: Mapping, examples: pd.DataFrame) -> dict[str, object]:
     known = {"act_max": row["max_activation"], "activation_frequency": row["density"]}
     if "act_min" not in row and row["density"] < 1:
         known["act_min"] = 0.0  # it is silent on some tokens
@@ -84,8 +83,9 @@ def _public(row, examples):
     }
 
 
-def _quantiles(examples):
-    seen, quantiles = set(), {}
+def _quantiles(examples: pd.DataFrame) -> list[dict[str, object]]:
+    seen: set[tuple[str, ...]] = set()
+    quantiles: dict[str, list[dict[str, object]]] = {}
     for e in examples[~examples["group"].isin(NON_ACTIVATING)].itertuples():
         tokens = list(e.tokens)
         quantiles.setdefault(e.group, []).append(
@@ -100,11 +100,11 @@ def _quantiles(examples):
     return [{"quantile_name": QUANTILES.get(name, name), "examples": some} for name, some in quantiles.items()]
 
 
-def _is_known(value):
+def _is_known(value: object) -> bool:
     return isinstance(value, list | np.ndarray) or not pd.isna(value)
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -118,9 +118,8 @@ def read_features(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise FileNotFoundError(f"no feature files in {folder}: expected files named {{index}}.json, such as 7869.json")
     features, examples = [], []
     for path in paths:
-        content = read_json(path)
         try:
-            _check(content, int(path.stem))
+            content = _checked(read_json(path), int(path.stem))
         except ValueError as error:
             raise ValueError(f"{path} is not a public feature file: {error}") from None
         features.append(_feature(content))
@@ -129,24 +128,22 @@ def read_features(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(features), pd.DataFrame(examples, columns=columns)
 
 
-def _check(content, index):
-    check_keys(content, "", FEATURE, OF_A_FEATURE)
-    need(content["index"] == index, "index", f"{index}, as the file is named", content["index"])
-    for i, quantile in enumerate(content["examples_quantiles"]):
-        place = f"examples_quantiles[{i}]"
-        check_keys(quantile, place, QUANTILE)
+def _checked(content: object, index: int) -> FeatureFile:
+    feature = check_type(FeatureFile, content)
+    need(feature["index"] == index, "index", f"{index}, as the file is named", feature["index"])
+    for i, quantile in enumerate(feature["examples_quantiles"]):
         for k, example in enumerate(quantile["examples"]):
-            _check_example(example, f"{place}.examples[{k}]")
+            _check_example(example, f"examples_quantiles[{i}].examples[{k}]")
+    return feature
 
 
-def _check_example(example, place):
-    check_keys(example, place, EXAMPLE, OF_AN_EXAMPLE)
+def _check_example(example: Example, place: str) -> None:
     n, values, peak = len(example["tokens"]), example["tokens_acts_list"], example.get("train_token_ind")
-    need(0 < n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token, at least one", values)
+    need(n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token", values)
     need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
 
 
-def _feature(content):
+def _feature(content: FeatureFile) -> dict[str, object]:
     layer, feature = uncantor(content["index"])
     strongest = [max(e["tokens_acts_list"]) for q in content["examples_quantiles"] for e in q["examples"]]
     highest, density = content.get("act_max"), content.get("activation_frequency")
@@ -161,7 +158,8 @@ def _feature(content):
     }
 
 
-def _examples(content):
+def _examples(content: FeatureFile) -> Iterator[tuple]:
+    """Rows of the table of examples."""
     at = uncantor(content["index"])
     for quantile in content["examples_quantiles"]:
         group = GROUPS.get(quantile["quantile_name"], quantile["quantile_name"])

@@ -9,46 +9,44 @@ where the graph was capped, `left_out`. What a file may hold, and what its field
 import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from typing_extensions import TypedDict
 
 from .graph_schema import (
     TYPES,
+    GraphFile,
+    Kind,
+    Link,
+    Node,
+    Own,
     check,
     check_no_loop,
     kind_of,
     layer_of,
     output_of,
-    pinned_ids,
     probability_of,
-    saved_list,
     supernodes_of,
     tell_apart,
+    view_state,
 )
-from .json import LIST, TEXT, cantor, check_keys, read_json, uncantor, write_json
+from .graph_tables import GraphTables
+from .json import cantor, read_json, uncantor, write_json
+from .node_id import EMBEDDING_LAYER, NodeId
+from .validation import check_type
 
 LIST_OF_GRAPHS = "graph-metadata.json"
 
 
-@dataclass
-class GraphTables:
-    """A graph as plain tables: the fields of `AttributionGraph`, whose docstring says what they hold.
+class ListedGraph(TypedDict):
+    slug: str
 
-    `origin`, where it was read from a file: `content`, the file; `nodes`, the table as it was read.
-    """
 
-    prompt: str
-    tokens: list[str]
-    n_layers: int
-    nodes: pd.DataFrame
-    adjacency: np.ndarray
-    about: dict
-    supernodes: dict[str, list[str]]
-    scores: dict[str, float] | None
-    origin: dict
+class ListOfGraphs(TypedDict):
+    graphs: list[ListedGraph]
 
 
 # ---------------------------------------------------------------------- writing
@@ -70,26 +68,24 @@ def slug_of(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-.") or "graph"
 
 
-def _enter_in_list(metadata, path):
+def _enter_in_list(metadata: Mapping[str, object], path: Path) -> None:
     """The public viewer shows the graphs that this file lists."""
     content = read_json(path) if path.exists() else {"graphs": []}
     try:
-        check_keys(content, "", {"graphs": LIST})
-        for i, graph in enumerate(content["graphs"]):
-            check_keys(graph, f"graphs[{i}]", {"slug": TEXT})
+        content = check_type(ListOfGraphs, content)
     except ValueError as error:
         raise ValueError(f"{path} is not the viewer's list of graphs: {error}") from None
     others = [graph for graph in content["graphs"] if graph["slug"] != metadata["slug"]]
     write_json({**content, "graphs": [*others, metadata]}, path)
 
 
-def _content(graph, slug):
-    origin = graph.origin.get("content", {})
-    metadata = {**(origin.get("metadata") or _metadata(graph)), "slug": slug}
+def _content(graph: GraphTables, slug: str) -> dict[str, object]:
+    origin = graph.origin.get("content")
+    metadata = {**(origin["metadata"] if origin else _metadata(graph)), "slug": slug}
     if "interp_kit" in metadata:
         metadata["interp_kit"] = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
     return {
-        **origin,
+        **(origin or {}),
         "metadata": metadata,
         "qParams": _q_params(graph, origin),
         "nodes": _nodes(graph, origin),
@@ -97,7 +93,7 @@ def _content(graph, slug):
     }
 
 
-def _metadata(graph):
+def _metadata(graph: GraphTables) -> dict[str, object]:
     from .. import __version__
 
     return {
@@ -112,44 +108,46 @@ def _metadata(graph):
     }
 
 
-def _q_params(graph, origin):
+def _q_params(graph: GraphTables, origin: GraphFile | None) -> Mapping[str, object]:
     """The state of the public view, without the nodes that are gone since."""
-    empty = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
-    before = origin.get("qParams")
-    before = empty if before is None else before
-    after = dict(before)
-    if graph.supernodes != supernodes_of(before):
+    before = origin.get("qParams") if origin else None
+    if before is None:
+        before = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
+    state, after = view_state(before), dict(before)
+    if graph.supernodes != supernodes_of(state):
         after["supernodes"] = [[name, *members] for name, members in graph.supernodes.items()]
-    gone = {node["node_id"] for node in origin.get("nodes", [])} - set(graph.nodes["id"])
-    if gone & set(pinned_ids(before)):
-        after["pinnedIds"] = [node for node in pinned_ids(before) if node not in gone]
-    if before.get("clickedId") in gone:
+    gone = {node["node_id"] for node in origin["nodes"]} - set(graph.nodes["id"]) if origin else set()
+    pinned = state.get("pinnedIds") or []
+    if gone & set(pinned):
+        after["pinnedIds"] = [node for node in pinned if node not in gone]
+    if state.get("clickedId") in gone:
         after["clickedId"] = ""
     return after
 
 
-def _nodes(graph, origin):
+def _nodes(graph: GraphTables, origin: GraphFile | None) -> list[dict[str, object]]:
     """Each node as in its file, but for the keys whose value is now another or gone."""
     now = _written(graph.nodes, graph)
-    if not origin:
+    if origin is None or "nodes" not in graph.origin:
         return list(now.values())
     then = _written(graph.origin["nodes"], graph)
     file = dict(zip(then, origin["nodes"], strict=True))
     return [_changed(file.get(i, {}), then.get(i, {}), node) for i, node in now.items()]
 
 
-def _changed(file, then, now):
+def _changed(file: Mapping[str, object], then: Mapping[str, object], now: Mapping[str, object]) -> dict[str, object]:
     """One node of the file with what `then` and `now`, its row as it would be written, do not have in common."""
     kept = {key: value for key, value in file.items() if key in now or key not in then}
     return kept | {key: value for key, value in now.items() if key not in then or value != then[key]}
 
 
-def _written(nodes, graph):
+def _written(nodes: pd.DataFrame, graph: GraphTables) -> dict[str, dict[str, object]]:
+    """By id, each row as it is written."""
     best = nodes.loc[nodes["kind"] == "logit", "id"].iloc[0]
     return {n["id"]: _node(n, graph) | {"is_target_logit": n["id"] == best} for n in nodes.to_dict("records")}
 
 
-def _node(n, graph):
+def _node(n: dict, graph: GraphTables) -> dict[str, object]:
     kind, layer, position, feature = n["kind"], n["layer"], n["position"], n["feature"]
     probability = _number(n["probability"]) or 0.0
     public_feature, js = {
@@ -177,26 +175,27 @@ def _node(n, graph):
     }
 
 
-def _number(value) -> float | None:
+def _number(value: float | None) -> float | None:
     """None for what a table holds where there is no number."""
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _links(graph, origin):
+def _links(graph: GraphTables, origin: GraphFile | None) -> list[Link]:
     """The file's links that still have their weight, in its order; then the others."""
     ids = graph.nodes["id"].tolist()
     target, source = graph.adjacency.nonzero()
     weights = graph.adjacency[target, source].tolist()
     now = {(ids[s], ids[t]): w for s, t, w in zip(source.tolist(), target.tolist(), weights, strict=True)}
-    listed, present = _weights(origin.get("links", [])), set(ids)
+    links = origin["links"] if origin else []
+    listed, present = _weights(links), set(ids)
     same = {ends for ends, w in listed.items() if present.issuperset(ends) and w == now.get(ends, 0.0)}
-    rest = [{"source": s, "target": t, "weight": w} for (s, t), w in now.items() if (s, t) not in same]
-    return [link for link in origin.get("links", []) if (link["source"], link["target"]) in same] + rest
+    rest: list[Link] = [{"source": s, "target": t, "weight": w} for (s, t), w in now.items() if (s, t) not in same]
+    return [link for link in links if (link["source"], link["target"]) in same] + rest
 
 
-def _weights(links):
+def _weights(links: Iterable[Link]) -> dict[tuple[str, str], float]:
     """(source, target): weight. A pair of nodes that is listed twice has the sum, as in the viewer's shares."""
-    total = defaultdict(float)
+    total: dict[tuple[str, str], float] = defaultdict(float)
     for link in links:
         total[link["source"], link["target"]] += link["weight"]
     return total
@@ -217,17 +216,18 @@ def read_graph(path: Path) -> GraphTables:
     """
     content = read_json(path)
     try:
-        check(content)
-        tell_apart(content, path)
-        return _tables(content)
+        graph = check(content)
+        tell_apart(graph, path)
+        return _tables(graph)
     except ValueError as error:
         raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
 
 
-def _tables(content):
-    metadata, q = content["metadata"], content.get("qParams") or {}
+def _tables(content: GraphFile) -> GraphTables:
+    metadata, state = content["metadata"], view_state(content.get("qParams"))
     own = metadata.get("interp_kit") or {}
-    nodes = _table(content, dict(saved_list(q, "clerps")))
+    typed_in = {number: label for number, label in state.get("clerps") or []}
+    nodes = _table(content, typed_in)
     nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
     return GraphTables(
         prompt=metadata["prompt"],
@@ -236,30 +236,31 @@ def _tables(content):
         nodes=nodes,
         adjacency=_adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])}),
         about=own.get("about") or {"model": metadata["scan"]},
-        supernodes=supernodes_of(q),
-        scores=own.get("scores"),
+        supernodes=supernodes_of(state),
+        scores=own.get("scores") or {},
         origin={"content": content},
     )
 
 
-def _n_layers(content, own):
+def _n_layers(content: GraphFile, own: Own) -> int:
     """Ours says; else the logits' layer is the number of layers plus one (circuit-tracer), or says nothing."""
-    below = [layer_of(n) + 1 for n in content["nodes"] if kind_of(n) in ("feature", "error")]
+    below = [(layer_of(n) or 0) + 1 for n in content["nodes"] if kind_of(n) in ("feature", "error")]
     above = [(layer_of(n) or 0) - 1 for n in content["nodes"] if kind_of(n) == "logit"]
     return max([own.get("n_layers") or max(above), *below, 1])
 
 
-def _table(content, labels):
+def _table(content: GraphFile, typed_in: dict[str, str]) -> pd.DataFrame:
+    """`typed_in`: labels that were given in the viewer, by feature number."""
     tokens = content["metadata"]["prompt_tokens"]
     nodes = pd.DataFrame([_row(node, tokens) for node in content["nodes"]])
-    chosen = [labels.get(str(node["feature"])) or node["clerp"] for node in content["nodes"]]
+    chosen = [typed_in.get(str(node["feature"])) or node["clerp"] for node in content["nodes"]]
     nodes["label"] = [c if kind != "logit" else "" for c, kind in zip(chosen, nodes["kind"], strict=True)]
     if any("left_out" in node for node in content["nodes"]):
         nodes["left_out"] = [_float(node.get("left_out")) for node in content["nodes"]]
     return nodes
 
 
-def _row(n, tokens):
+def _row(n: Node, tokens: Sequence[str]) -> dict[str, object]:
     kind = kind_of(n)
     token = output_of(n["clerp"])[0] if kind == "logit" else tokens[n["ctx_idx"]]
     return {
@@ -278,28 +279,40 @@ def _row(n, tokens):
     }
 
 
-def _feature(n, kind):
+def _feature(n: Node, kind: Kind) -> int:
     """A feature's index in its layer or a token's in the vocabulary; -1 where there is none.
 
-    From ids like "3_127_8" and "E_127_8", or EleutherAI's "intermediate_8_3_127"; else from Cantor's number."""
-    layer, position, given = layer_of(n), n["ctx_idx"], -1 if n["feature"] is None else n["feature"]
-    if kind == "feature":
-        found = re.fullmatch(rf"{layer}_([0-9]{{1,9}})_{position}|.*_{position}_{layer}_([0-9]{{1,9}})", n["node_id"])
-        if found:
-            return int(found[1] or found[2])
-        paired = uncantor(max(given, 0))
-        return paired[1] if paired[0] == layer else given
+    It is in the node's id; else a feature's comes from Cantor's number."""
+    number = -1 if n["feature"] is None else n["feature"]
+    if kind == "logit":
+        return number
+    if kind == "error":
+        return -1
+    layer, found = EMBEDDING_LAYER if kind == "embedding" else layer_of(n), _parsed(n["node_id"])
+    if found is not None and (found.layer, found.position) == (layer, n["ctx_idx"]):
+        return found.feature
     if kind == "embedding":
-        found = re.fullmatch(rf"E_([0-9]{{1,9}})_{position}", n["node_id"])
-        return int(found[1]) if found else -1
-    return given if kind == "logit" else -1
+        return -1
+    paired = uncantor(max(number, 0))
+    return paired[1] if paired[0] == layer else number
 
 
-def _float(value):
+def _parsed(name: str) -> NodeId | None:
+    """An id like "3_127_8", or EleutherAI's "intermediate_8_3_127" (position, layer, feature); None for others."""
+    theirs = re.fullmatch(r".*_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})", name)
+    if theirs:
+        return NodeId(layer=int(theirs[2]), feature=int(theirs[3]), position=int(theirs[1]))
+    try:
+        return NodeId.parse(name)
+    except ValueError:
+        return None
+
+
+def _float(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _adjacency(links, index):
+def _adjacency(links: Iterable[Link], index: Mapping[str, int]) -> np.ndarray:
     """[target, source]; in float32 where that loses no digit of the file."""
     weights = _weights(links)
     values = np.array(list(weights.values()), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""What the public graph JSON (schema version 1) may hold: checks that name what is wrong, and the fields' meaning.
+"""What the public graph JSON (schema version 1) may hold: its types, the check of a file, and the fields' meaning.
 
-Tools write some fields in different ways; the functions at the end read them all.
+Tools write some fields in different ways; the functions at the end read them all. A file may hold more than this.
 """
 
 import json
@@ -9,113 +9,155 @@ import re
 import reprlib
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import BeforeValidator, FailFast, Field
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from ..hardware import check_memory
-from .json import LIST, NUMBER, OBJECT, TEXT, TEXTS, check_keys, is_number, is_text, is_texts, is_whole, need
+from .graph_tables import About
+from .node_id import NodeId
+from .validation import Number, WholeNumber, adapter_of, check_type, need
 
-KINDS = {
+Kind = Literal["feature", "error", "embedding", "logit"]
+KINDS: dict[str, Kind] = {
     "cross layer transcoder": "feature",
     "mlp reconstruction error": "error",
     "embedding": "embedding",
     "logit": "logit",
 }
 TYPES = {kind: name for name, kind in KINDS.items()}
-COPIES = 2  # of the adjacency that a graph needs before anything is done with it
+ADJACENCY_COPIES = 2  # that a graph needs before anything is done with it
 
-# What each key should be: words for the message, and the test.
-NAME = "a text of 1 to 1000 characters", lambda v: is_text(v) and 0 < len(v) <= 1000
-PROBABILITY = "a probability", lambda v: is_number(v) and 0 <= v <= 1.001
-METADATA = {"slug": TEXT, "scan": TEXT, "prompt": TEXT, "prompt_tokens": TEXTS}
-NODE = {
-    "node_id": NAME,
-    "feature_type": (f"one of {', '.join(KINDS)}", lambda v: is_text(v) and v in KINDS),
-    "layer": ('a layer number, or "E"', lambda v: is_text(v) or is_whole(v)),
-    "ctx_idx": ("a position", is_whole),
-    "feature": ("a whole number or null", lambda v: v is None or is_whole(v)),
-    "jsNodeId": TEXT,
-    "clerp": TEXT,
-}
-OF_A_NODE = {  # may be missing or null
-    "token_prob": PROBABILITY,
-    "influence": NUMBER,
-    "activation": NUMBER,
-    "bias": NUMBER,
-    "left_out": NUMBER,
-    "raw_influence": NUMBER,
-    "token": TEXT,
-}
-OWN = {  # likewise
-    "n_layers": ("a number of layers", lambda v: is_whole(v) and 0 < v <= 1000),
-    "about": OBJECT,
-    "scores": ("an object of numbers", lambda v: isinstance(v, dict) and all(map(is_number, v.values()))),
-}
+# ---------------------------------------------------------------------- types
 
 
-def check(content) -> None:
-    """Raises ValueError naming the place in the file; MemoryError for more nodes than fit."""
-    check_keys(content, "", {"metadata": OBJECT, "nodes": LIST, "links": LIST}, {"qParams": OBJECT})
-    n = len(content["nodes"])
-    check_memory(n * n * 8 * COPIES, f"a graph of {n:,} nodes")
-    check_keys(content["metadata"], "metadata", METADATA, {"interp_kit": OBJECT})
-    check_keys(content["metadata"].get("interp_kit") or {}, "metadata.interp_kit", {}, OWN)
-    for i, node in enumerate(content["nodes"]):
-        _check_node(node, f"nodes[{i}]", len(content["metadata"]["prompt_tokens"]))
-    chance = any(kind_of(node) == "logit" and probability_of(node) > 0 for node in content["nodes"])
+def _as_text(layer: object) -> object:
+    return str(layer) if isinstance(layer, int) and not isinstance(layer, bool) else layer
+
+
+def _from_commas(ids: object) -> object:
+    return [i for i in ids.split(",") if i] if isinstance(ids, str) else ids
+
+
+def _from_json(value: object) -> object:
+    """The viewer's Save button writes a list as JSON in a text."""
+    try:
+        return json.loads(value or "[]") if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
+
+
+class Own(TypedDict, total=False):
+    """What we add to a file."""
+
+    n_layers: Annotated[int, Field(gt=0, le=1000)] | None
+    about: About | None
+    scores: dict[str, Number] | None
+
+
+class Metadata(TypedDict):
+    slug: str  # the graph's name
+    scan: str  # the model's, or where the viewer finds the features
+    prompt: str
+    prompt_tokens: list[str]
+    interp_kit: NotRequired[Own | None]
+
+
+class Node(TypedDict):
+    node_id: Annotated[str, Field(min_length=1, max_length=1000)]
+    feature_type: Literal["cross layer transcoder", "mlp reconstruction error", "embedding", "logit"]
+    layer: Annotated[str, BeforeValidator(_as_text)]  # a number, or "E"
+    ctx_idx: WholeNumber  # the position
+    feature: WholeNumber | None
+    jsNodeId: str
+    clerp: str  # the label
+    token_prob: NotRequired[Annotated[float, Field(ge=0, le=1.001)] | None]
+    influence: NotRequired[Number | None]  # what we call cumulative
+    activation: NotRequired[Number | None]
+    bias: NotRequired[Number | None]  # this and what follows only we write
+    left_out: NotRequired[Number | None]
+    raw_influence: NotRequired[Number | None]
+    token: NotRequired[str | None]
+
+
+class Link(TypedDict):
+    source: str
+    target: str
+    weight: Number
+
+
+class ViewState(TypedDict, total=False):
+    """What a reader did in the public viewer."""
+
+    pinnedIds: Annotated[list[str], BeforeValidator(_from_commas)] | None
+    supernodes: Annotated[list[Annotated[list[str], Field(min_length=1)]], BeforeValidator(_from_json)] | None
+    clerps: Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], BeforeValidator(_from_json)] | None
+    clickedId: str | None
+
+
+class GraphFile(TypedDict):
+    metadata: Metadata
+    nodes: Annotated[list[Node], FailFast()]
+    links: Annotated[list[Link], FailFast()]
+    qParams: NotRequired[ViewState | None]
+
+
+# ---------------------------------------------------------------------- the check
+
+
+def check(content: object) -> GraphFile:
+    """The content as a graph. Raises ValueError naming the place in the file; MemoryError for more nodes than fit."""
+    _check_size(content)
+    graph = check_type(GraphFile, content)
+    nodes, n_tokens = graph["nodes"], len(graph["metadata"]["prompt_tokens"])
+    for i, node in enumerate(nodes):
+        _check_node(node, f"nodes[{i}]", n_tokens)
+    chance = any(kind_of(node) == "logit" and probability_of(node) > 0 for node in nodes)
     need(chance, "nodes", 'at least one logit whose token_prob, or "(p=...)" in its clerp, is above 0', "none")
-    ids = {node["node_id"] for node in content["nodes"]}
-    for i, link in enumerate(content["links"]):
-        _check_link(link, f"links[{i}]", ids)
-    _check_q_params(content.get("qParams") or {}, ids)
+    ids = {node["node_id"] for node in nodes}
+    for i, link in enumerate(graph["links"]):
+        for end in ("source", "target"):
+            need(link[end] in ids, f"links[{i}].{end}", "the node_id of a node", link[end])
+    for i, (_, *members) in enumerate(view_state(graph.get("qParams")).get("supernodes") or []):
+        for member in members:
+            need(member in ids, f"qParams.supernodes[{i}]", "a name and node_ids of nodes", member)
+    return graph
 
 
-def _check_node(node, place, n_tokens):
-    check_keys(node, place, NODE, OF_A_NODE)
+def _check_size(content: object) -> None:
+    nodes = content.get("nodes") if isinstance(content, dict) else None
+    n = len(nodes) if isinstance(nodes, list) else 0
+    check_memory(n * n * 8 * ADJACENCY_COPIES, f"a graph of {n:,} nodes")
+
+
+def _check_node(node: Node, place: str, n_tokens: int) -> None:
     need(0 <= node["ctx_idx"] < n_tokens, f"{place}.ctx_idx", f"from 0 to {n_tokens - 1}, a token", node["ctx_idx"])
     if kind_of(node) in ("feature", "error"):
-        good = layer_of(node) is not None and layer_of(node) >= 0
-        need(good, f"{place}.layer", "a layer from 0 to 999", node["layer"])
+        layer = layer_of(node)
+        need(layer is not None and layer >= 0, f"{place}.layer", "a layer from 0 to 999", node["layer"])
         need((node["feature"] or 0) >= -1, f"{place}.feature", "a feature's number, or -1", node["feature"])
 
 
-def _check_link(link, place, ids):
-    need(isinstance(link, dict), place, "an object", link)
-    for end in ("source", "target"):
-        known = is_text(link.get(end)) and link[end] in ids
-        need(known, f"{place}.{end}", "the node_id of a node", link.get(end))
-    need(is_number(link.get("weight")), f"{place}.weight", NUMBER[0], link.get("weight"))
-
-
-def _check_q_params(q, ids):
-    pinned, clicked = q.get("pinnedIds"), q.get("clickedId")
-    need(pinned is None or is_text(pinned) or is_texts(pinned), "qParams.pinnedIds", "a list of node ids", pinned)
-    need(clicked is None or is_text(clicked), "qParams.clickedId", "a node id", clicked)
-    supernodes = saved_list(q, "supernodes")
-    good = isinstance(supernodes, list) and all(is_texts(group) and group for group in supernodes)
-    need(good, "qParams.supernodes", "a list of [name, node id, ...]", supernodes)
-    for i, (_, *members) in enumerate(supernodes):
-        for member in members:
-            need(member in ids, f"qParams.supernodes[{i}]", "a name and node_ids of nodes", member)
-    clerps = saved_list(q, "clerps")
-    good = isinstance(clerps, list) and all(isinstance(c, list) and len(c) == 2 and is_texts(c) for c in clerps)
-    need(good, "qParams.clerps", "a list of [feature number, label]", clerps)
-
-
-def tell_apart(content, path) -> None:
+def tell_apart(content: GraphFile, path: Path) -> None:
     """Gives every node an id of its own, in place.
 
     circuit-tracer up to 0.5 calls the error of layer l at position p "0_{l}_{p}", which feature l of layer 0 is called
     too. Where both are in a file the error becomes "{l}_-1_{p}", its id since. Their links cannot be told apart for
     sure: they are taken as the feature's, but for the second one between the same two nodes (features come first).
     """
-    seen, renamed = {}, {}
+    seen: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
     for i, node in enumerate(content["nodes"]):
         first = seen.setdefault(node["node_id"], node)
         if first is node:
             continue
         errors = [n for n in (first, node) if kind_of(n) == "error"]
         need(len(errors) == 1, f"nodes[{i}].node_id", "different from all others", node["node_id"])
-        renamed[node["node_id"]] = f"{layer_of(errors[0])}_-1_{errors[0]['ctx_idx']}"
+        renamed[node["node_id"]] = str(NodeId(layer_of(errors[0]) or 0, -1, errors[0]["ctx_idx"]))
         seen[node["node_id"]] = node if errors[0] is first else first
         errors[0]["node_id"] = renamed[node["node_id"]]
         need(errors[0]["node_id"] not in seen, f"nodes[{i}].node_id", "different from all others", node["node_id"])
@@ -135,9 +177,9 @@ def tell_apart(content, path) -> None:
     )
 
 
-def check_no_loop(ends) -> None:
+def check_no_loop(ends: Iterable[tuple[str, str]]) -> None:
     """`ends`: the (source, target) of each link."""
-    sources = defaultdict(list)
+    sources: dict[str, list[str]] = defaultdict(list)
     for source, target in ends:
         sources[target].append(source)
     try:
@@ -149,29 +191,19 @@ def check_no_loop(ends) -> None:
 # ---------------------------------------------------------------------- fields
 
 
-def kind_of(node) -> str:
-    """feature, error, embedding or logit."""
+def kind_of(node: Node) -> Kind:
     return KINDS[node["feature_type"]]
 
 
-def saved_list(q, key) -> list:
-    """A list of qParams; the viewer's Save button writes it as JSON in a text."""
-    value = q.get(key) or []
-    try:
-        return json.loads(value) if is_text(value) else value
-    except (ValueError, RecursionError):
-        return value
+def view_state(q_params: ViewState | None) -> ViewState:
+    """The same with its lists as lists."""
+    return adapter_of(ViewState).validate_python(q_params or {})
 
 
-def pinned_ids(q) -> list[str]:
-    value = q.get("pinnedIds") or []
-    return value.split(",") if is_text(value) else value
-
-
-def supernodes_of(q) -> dict[str, list[str]]:
+def supernodes_of(state: ViewState) -> dict[str, list[str]]:
     """The supernodes by name; the second of a name gets a number."""
-    groups = {}
-    for name, *members in saved_list(q, "supernodes"):
+    groups: dict[str, list[str]] = {}
+    for name, *members in state.get("supernodes") or []:
         n, unique = 1, name
         while unique in groups:
             n, unique = n + 1, f"{name} ({n + 1})"
@@ -179,17 +211,18 @@ def supernodes_of(q) -> dict[str, list[str]]:
     return groups
 
 
-def layer_of(node) -> int | None:
+def layer_of(node: Node) -> int | None:
     """The layer as a number, None for an embedding or a word."""
     match = re.fullmatch(r"-?[0-9]{1,3}", str(node["layer"]))
     return int(match[0]) if match else None
 
 
-def probability_of(node) -> float:
+def probability_of(node: Node) -> float:
+    """Of a logit: as given, else as its label shows it; NaN if neither."""
     return node.get("token_prob") or output_of(node["clerp"])[1]
 
 
-def output_of(clerp) -> tuple[str, float]:
+def output_of(clerp: str) -> tuple[str, float]:
     """The token and probability that a logit's label shows, 'Output " Austin" (p=0.364)'; the label and NaN if none."""
     words, mark, shown = clerp.rpartition("(p=")
     token = words.partition('"')[2].rpartition('"')[0]

@@ -1,5 +1,6 @@
 """Attribution graphs: computing, scoring, pruning, changing and saving them."""
 
+from ..formats.node_id import NodeId
 from .attribution import attribute
 from .graph import AttributionGraph
 from .graph_file import load_graph
@@ -8,6 +9,7 @@ from .validation import validate
 
 __all__ = [
     "AttributionGraph",
+    "NodeId",
     "Steer",
     "attribute",
     "intervene",

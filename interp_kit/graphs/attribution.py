@@ -5,12 +5,12 @@ feature's pre-activation, or a logit less the mean logit) through residual conne
 transcoder's skip connections only, never through another feature: Ameisen et al. 2025, with circuit-tracer's
 conventions for the choice of logits and the order of nodes.
 
-The sweep (`sweep.py`) does the arithmetic. Here: which nodes there are, how much memory they may take, and the
-graph that comes out.
+The nodes are found in `nodes.py`, and `sweep.py` does the arithmetic. Here: how one follows the other, which features
+stay in a capped graph, and the graph that comes out.
 """
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
@@ -18,23 +18,27 @@ import pandas as pd
 import torch
 
 from ..hardware import bytes_of
+from ..models import LanguageModel
 from ..models.frozen import FrozenModel
+from ..transcoders import CrossLayerTranscoder
 from .graph import AttributionGraph
 from .influence import influence_so_far
-from .sweep import Sweep
+from .nodes import Nodes, find_nodes
+from .renamed import renamed_keyword
+from .sweep import Rows, Sweep
 
-MAX_LOGITS = 10
-LOGIT_SHARE = 0.95
-EXPAND = 512  # with max_features: rows computed between two rankings of the features
+FEATURES_PER_RANKING = 512  # with max_features: rows computed between two rankings of the features
+ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 
 
+@renamed_keyword("zero_first", "zero_first_position")
 def attribute(
-    model,
-    transcoder,
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder,
     prompt: str,
     max_features: int | None = None,
     memory: str | float | None = None,
-    zero_first: bool = False,
+    zero_first_position: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> AttributionGraph:
     """The attribution graph of `prompt`: which features, errors and tokens drew the model's next token.
@@ -48,192 +52,177 @@ def attribute(
         features write into a node is kept per node, in `nodes["left_out"]`.
     memory: how much the graph's computation may take beside model and transcoder, "2GB" or a number of bytes;
         by default what is free.
-    zero_first: circuit-tracer's convention: no features and no errors at the first position; what its MLPs write
-        counts as bias.
+    zero_first_position: circuit-tracer's convention (its `zero_positions`): no features and no errors at the first
+        position; what its MLPs write counts as bias.
     dtype: float32, or float64 where an identity should hold to the last digits.
 
     Raises TypeError or ValueError for a prompt that is empty, too long or no string, ValueError for a transcoder of
     another model, an option that makes no sense, or a model whose attention cannot be frozen; MemoryError, before
     computing, when the graph would not fit.
+
+    >>> ik.attribute(model, transcoder, "The capital of Texas is").prune().show()
     """
     budget = min(bytes_of(memory), bytes_of(None))
     if max_features is not None and not (isinstance(max_features, Integral) and max_features >= 0):
         raise ValueError(f"max_features should be a whole number of at least 0, got {max_features!r}")
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt should be a string, got {type(prompt).__name__}")
     transcoder.check_model(model)
-    frozen = FrozenModel(model, model.encode(prompt), dtype)
-    return Attribution(model, in_same_dtype(transcoder, dtype), frozen, prompt, zero_first, budget).graph(max_features)
+    transcoder = in_same_dtype(transcoder, dtype)
+    frozen = FrozenModel(model, prompt, dtype)  # runs the model; attention and norms stay as they are in this run
+    nodes = find_nodes(frozen, transcoder, zero_first_position)
+    n_kept = len(nodes.features) if max_features is None else min(max_features, len(nodes.features))
+    sweep = Sweep(frozen, transcoder, nodes, budget)
+    check_memory(sweep, n_kept, budget)  # before computing
+    if n_kept == len(nodes.features):
+        kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets))
+    else:
+        kept, rows = most_influential(sweep, n_kept)
+    return assemble(model, prompt, sweep, kept, rows)
 
 
-def in_same_dtype(transcoder, dtype: torch.dtype):
+def in_same_dtype(transcoder: CrossLayerTranscoder, dtype: torch.dtype) -> CrossLayerTranscoder:
     """The transcoder itself, or a copy in `dtype`."""
     if transcoder.W_enc.dtype == dtype:
         return transcoder
     return copy.deepcopy(transcoder).to(dtype).requires_grad_(False)
 
 
-@dataclass
-class Logits:
-    """The logit nodes: vocabulary ids and their probabilities; each [target]."""
+def check_memory(sweep: Sweep, n_kept: int, budget: float) -> None:
+    """Raises MemoryError where a graph of `n_kept` features, with all that is held to compute it, takes more than
+    `budget` bytes."""
+    nodes = sweep.nodes
+    n_features, number_bytes = len(nodes.features), sweep.frozen.embeddings.element_size()
+    n_others = nodes.n_sources - n_features + len(nodes.logits)
 
-    ids: torch.Tensor
-    probabilities: torch.Tensor
+    def needed(n: int) -> float:
+        """The adjacency and the scores' copy of it; with fewer features than there are, also all their rows."""
+        rows = (n + len(nodes.logits)) * nodes.n_sources if n < n_features else 0
+        return number_bytes * (rows + 2 * (n + n_others) ** 2) + sweep.max_bytes
 
-    @classmethod
-    def choose(cls, logits: torch.Tensor) -> "Logits":
-        """From the last position's logits [vocabulary]: the fewest that reach 95 %, at most ten."""
-        probabilities, ids = logits.softmax(-1).topk(min(MAX_LOGITS, len(logits)))
-        n = int((probabilities.cumsum(0) < LOGIT_SHARE).sum()) + 1
-        return cls(ids[:n], probabilities[:n])
-
-
-class Attribution:
-    """The nodes of one prompt's graph, and the graph."""
-
-    def __init__(self, model, transcoder, frozen, prompt, zero_first=False, memory=None):
-        self.model, self.frozen, self.prompt = model, frozen, prompt
-        self.memory = min(bytes_of(memory), bytes_of(None))
-        self.logits = Logits.choose(frozen.logits[-1])
-        self.sweep = Sweep(frozen, transcoder, self.logits.ids, zero_first, self.memory)
-        self.n_logits, self.n_features = len(self.logits.ids), self.sweep.n_features
-
-    @property
-    def n_sources(self) -> int:
-        """Nodes that write: features, errors and embeddings."""
-        return self.n_features + (self.frozen.n_layers + 1) * self.frozen.n_positions
-
-    def graph(self, max_features: int | None = None) -> AttributionGraph:
-        capped = max_features is not None and max_features < self.n_features
-        self._check_memory(max_features if capped else None)
-        if capped:
-            kept, adjacency, bias, left_out = self._most_influential(max_features)
-        else:
-            kept, left_out = torch.arange(self.n_features), None
-            adjacency, bias = self._everything()
-        tokens = self.model.tokens(self.frozen.ids)
-        nodes = self._node_table(tokens, kept, bias)
-        if left_out is not None:
-            nodes["left_out"] = left_out
-        return AttributionGraph(
-            prompt=self.prompt,
-            tokens=tokens,
-            n_layers=self.frozen.n_layers,
-            nodes=nodes,
-            adjacency=adjacency,
-            about={"model": self.model.name, "fingerprint": self.model.fingerprint},
+    if needed(n_kept) > budget:
+        fits = max((n for n in range(0, n_kept, 100) if needed(n) <= budget), default=0)
+        smaller = f"max_features={fits}, " if fits else ""
+        raise MemoryError(
+            f"this graph needs about {needed(n_kept) / 1e9:.2f} GB ({n_kept + n_others:,} nodes, {n_kept:,} of them "
+            f"features, on {nodes.n_positions} tokens) and {budget / 1e9:.2f} GB are free. Use {smaller}a shorter "
+            "prompt, a sparser transcoder, or float32"
         )
 
-    def _check_memory(self, max_features):
-        """Before computing: the adjacency and what the sweep holds at once."""
-        item = self.sweep.bytes_per_number
-        others = self.n_sources - self.n_features + self.n_logits
 
-        def needed(n):  # the rows of n features, the adjacency, and the scores' copy of it
-            rows = (n + self.n_logits) * self.n_sources if n < self.n_features else 0
-            return item * (rows + 2 * (n + others) ** 2) + self.sweep.bytes
+def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]]:
+    """The n features with the most influence on the logits [n], ascending; and the rows of logits and these features.
 
-        n = self.n_features if max_features is None else max_features
-        if needed(n) > self.memory:
-            fits = max((m for m in range(0, n, 100) if needed(m) <= self.memory), default=0)
-            smaller = f"max_features={fits}, " if fits else ""
-            raise MemoryError(
-                f"this graph needs about {needed(n) / 1e9:.2f} GB ({n + others:,} nodes, {n:,} of them features, on "
-                f"{self.frozen.n_positions} tokens) and {self.memory / 1e9:.2f} GB are free. Use {smaller}a shorter "
-                "prompt, a sparser transcoder, or float32"
-            )
-
-    # ------------------------------------------------------------------ rows
-
-    def _everything(self):
-        """adjacency [target, source] over all nodes and bias [node]; rows of errors and embeddings are zero."""
-        n_nodes = self.n_sources + self.n_logits
-        adjacency = np.zeros((n_nodes, n_nodes), dtype=_numpy_dtype(self.frozen.embeddings))
-        bias = np.zeros(n_nodes)
-        rows = np.r_[: self.n_features, self.n_sources : n_nodes]  # features, then logits: the sweep's targets
-        for targets, edges, constant in self.sweep.rows(torch.arange(len(rows))):
-            adjacency[rows[targets], : self.n_sources] = edges
-            bias[rows[targets]] = constant
-        return adjacency, bias
-
-    def _most_influential(self, n):
-        """The n features with the most influence on the logits: kept [n], adjacency, bias and left_out [node]."""
-        edges = np.zeros((self.n_logits + n, self.n_sources), dtype=_numpy_dtype(self.frozen.embeddings))
-        bias, chosen = np.zeros(len(edges)), np.zeros(0, dtype=int)
-        logits = torch.arange(self.n_features, self.n_features + self.n_logits)
-        self._fill(edges, bias, 0, logits)
-        weights, layer = self.logits.probabilities.numpy(), self.sweep.layer.numpy()
-        while len(chosen) < n:
-            done = self.n_logits + len(chosen)
-            influence = influence_so_far(edges[:done], chosen, layer[chosen], weights)
-            order = np.argsort(-influence[: self.n_features], kind="stable")
-            new = order[~np.isin(order, chosen)][: min(EXPAND, n - len(chosen))]
-            self._fill(edges, bias, done, torch.from_numpy(new))
-            chosen = np.r_[chosen, new]
-        return self._without_the_rest(chosen, edges, bias)
-
-    def _fill(self, edges, bias, start, targets):
-        place = {target: start + i for i, target in enumerate(targets.tolist())}
-        for block, rows, constant in self.sweep.rows(targets):
-            at = [place[target] for target in block.tolist()]
-            edges[at], bias[at] = rows, constant
-
-    def _without_the_rest(self, chosen, edges, bias):
-        """From rows [logits, then chosen] over all sources to a graph of the chosen features."""
-        order = np.argsort(chosen)
-        kept = chosen[order]
-        columns = np.r_[kept, self.n_features : self.n_sources]
-        n_nodes = len(columns) + self.n_logits
-        rows = np.r_[len(columns) : n_nodes, np.argsort(order)]  # where each row of `edges` belongs
-        adjacency = np.zeros((n_nodes, n_nodes), dtype=edges.dtype)
-        for i, row in enumerate(rows):  # one by one: a copy of all would be large
-            adjacency[row, : len(columns)] = edges[i, columns]
-        all_bias, left_out, dropped = np.zeros(n_nodes), np.zeros(n_nodes), np.zeros(self.n_sources, edges.dtype)
-        dropped[np.setdiff1d(np.arange(self.n_features), kept)] = 1
-        all_bias[rows], left_out[rows] = bias, edges @ dropped
-        return torch.from_numpy(kept), adjacency, all_bias, left_out
-
-    # ------------------------------------------------------------------ the table
-
-    def _node_table(self, tokens, kept, bias) -> pd.DataFrame:
-        t, layers, sweep = self.frozen.n_positions, self.frozen.n_layers, self.sweep
-        positions = list(range(t))
-        features = pd.DataFrame(
-            {
-                "kind": "feature",
-                "layer": sweep.layer[kept].numpy(),
-                "position": sweep.position[kept].numpy(),
-                "feature": sweep.feature[kept].numpy(),
-                "token": [tokens[p] for p in sweep.position[kept].tolist()],
-                "activation": sweep.activation[kept].double().numpy(),
-            }
+    The features are ranked again and again, by the rows known so far, and each time the best get their rows.
+    """
+    nodes, columns = sweep.nodes, sweep.order.features
+    n_logits, n_features = len(nodes.logits), len(nodes.features)
+    targets = torch.empty(n_logits + n, dtype=torch.long)
+    edges = sweep.frozen.embeddings.new_empty(len(targets), nodes.n_sources)
+    bias = edges.new_empty(len(targets))
+    done, following = 0, torch.arange(n_features, nodes.n_targets)  # first the logits
+    while True:
+        for block in sweep.rows(following):
+            place = slice(done, done + len(block.targets))
+            targets[place], edges[place], bias[place] = block
+            done = place.stop
+        chosen = targets[n_logits:done]
+        if done == len(targets):
+            return chosen.sort().values, map(Rows, *(x.split(ROWS_AT_ONCE) for x in (targets, edges, bias)))
+        weights = nodes.logits.probabilities[targets[:n_logits] - n_features]
+        influence = influence_so_far(
+            edges[:done].numpy(), columns[chosen].numpy(), nodes.features.layer[chosen].numpy(), weights.numpy()
         )
-        errors = pd.DataFrame(
-            {
-                "kind": "error",
-                "layer": [layer for layer in range(layers) for _ in positions],
-                "position": positions * layers,
-                "feature": -1,
-                "token": tokens * layers,
-            }
-        )
-        ids = self.frozen.ids.tolist()
-        embeddings = pd.DataFrame(
-            {"kind": "embedding", "layer": -1, "position": positions, "feature": ids, "token": tokens}
-        )
-        outputs = pd.DataFrame(
-            {
-                "kind": "logit",
-                "layer": layers,
-                "position": t - 1,
-                "feature": self.logits.ids.numpy(),
-                "token": self.model.tokens(self.logits.ids),
-                "activation": sweep.logit_values.double().numpy(),
-                "probability": self.logits.probabilities.double().numpy(),
-            }
-        )
-        table = pd.concat([features, errors, embeddings, outputs], ignore_index=True)
-        table["bias"] = bias
-        return table
+        ranking = torch.from_numpy(influence)[columns].argsort(descending=True, stable=True)
+        following = ranking[~torch.isin(ranking, chosen)][: min(FEATURES_PER_RANKING, n - len(chosen))]
 
 
-def _numpy_dtype(tensor):
-    return np.float64 if tensor.dtype == torch.float64 else np.float32
+# ---------------------------------------------------------------------- the graph that comes out
+
+
+def assemble(
+    model: LanguageModel, prompt: str, sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]
+) -> AttributionGraph:
+    """The graph of the features `kept` [feature node], from their rows and those of the logits."""
+    tokens = model.tokens(sweep.frozen.ids)
+    adjacency, per_node = in_graph_order(sweep, kept, rows)
+    nodes = pd.concat(
+        [_feature_table(sweep.nodes, kept, tokens), _other_nodes(model, sweep, tokens)], ignore_index=True
+    )
+    return AttributionGraph(
+        prompt=prompt,
+        tokens=tokens,
+        n_layers=sweep.nodes.n_layers,
+        nodes=nodes.assign(**per_node),
+        adjacency=adjacency,
+        about={"model": model.name, "fingerprint": model.fingerprint},
+    )
+
+
+def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The adjacency [target, source] with nodes in the graph's order, not the sweep's; and by name what is known per
+    node: bias and, where features were left out, left_out [node]."""
+    nodes, n_features = sweep.nodes, len(sweep.nodes.features)
+    columns = sweep.order.sources[torch.cat([kept, torch.arange(n_features, nodes.n_sources)])]
+    n_nodes = len(columns) + len(nodes.logits)
+    row_of = torch.zeros(nodes.n_targets, dtype=torch.long)
+    row_of[kept], row_of[n_features:] = torch.arange(len(kept)), torch.arange(len(columns), n_nodes)
+    is_left_out = sweep.frozen.embeddings.new_zeros(nodes.n_sources)
+    is_left_out[sweep.order.features], is_left_out[columns] = 1, 0
+
+    adjacency = np.zeros((n_nodes, n_nodes), dtype=is_left_out.numpy().dtype)  # numpy's zeros take memory when written
+    to_sources = torch.from_numpy(adjacency)[:, : len(columns)]
+    per_node = {"bias": np.zeros(n_nodes)}
+    if len(kept) < n_features:
+        per_node["left_out"] = np.zeros(n_nodes)
+    for targets, edges, bias in rows:
+        here = row_of[targets]
+        to_sources.index_copy_(0, here, edges.index_select(1, columns))
+        per_node["bias"][here] = bias
+        if "left_out" in per_node:
+            per_node["left_out"][here] = edges @ is_left_out
+    return adjacency, per_node
+
+
+def _feature_table(nodes: Nodes, kept: torch.Tensor, tokens: list[str]) -> pd.DataFrame:
+    features = nodes.features
+    return pd.DataFrame(
+        {
+            "kind": "feature",
+            "layer": features.layer[kept].numpy(),
+            "position": features.position[kept].numpy(),
+            "feature": features.feature[kept].numpy(),
+            "token": [tokens[p] for p in features.position[kept].tolist()],
+            "activation": features.activation[kept].double().numpy(),
+        }
+    )
+
+
+def _other_nodes(model: LanguageModel, sweep: Sweep, tokens: list[str]) -> pd.DataFrame:
+    """Errors, embeddings and logits."""
+    n_layers, positions, logits = sweep.nodes.n_layers, list(range(len(tokens))), sweep.nodes.logits
+    errors = pd.DataFrame(
+        {
+            "kind": "error",
+            "layer": [layer for layer in range(n_layers) for _ in positions],
+            "position": positions * n_layers,
+            "feature": -1,
+            "token": tokens * n_layers,
+        }
+    )
+    ids = sweep.frozen.ids.tolist()
+    embeddings = pd.DataFrame(
+        {"kind": "embedding", "layer": -1, "position": positions, "feature": ids, "token": tokens}
+    )
+    outputs = pd.DataFrame(
+        {
+            "kind": "logit",
+            "layer": n_layers,
+            "position": positions[-1],
+            "feature": logits.ids.numpy(),
+            "token": model.tokens(logits.ids),
+            "activation": logits.values.double().numpy(),
+            "probability": logits.probabilities.double().numpy(),
+        }
+    )
+    return pd.concat([errors, embeddings, outputs])

@@ -21,6 +21,7 @@ from typing import Literal
 import torch
 from transformers import DynamicCache
 
+from ..formats.node_id import NodeId
 from ..models.anatomy import NORMALIZED
 from ..models.cache import new_cache, read_on
 from ..models.edits import Edit, Edits
@@ -111,7 +112,7 @@ class FeatureEdits:
         for c in changes:
             here = {(c.index, c.feature, p) for p in range(self.frozen.n_positions)[c.positions]}
             if here & taken:
-                name = f"{self.transcoder.layers[c.index]}_{c.feature}"
+                name = NodeId(self.transcoder.layers[c.index], c.feature)
                 raise ValueError(f"feature {name} is changed twice at one position: give one Steer for it there")
             taken |= here
 

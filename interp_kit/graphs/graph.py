@@ -1,23 +1,37 @@
-"""The graph object: nodes and edges as tables, pruning, supernodes, paths, and its view."""
+"""The graph object: nodes and edges as tables, scored, pruned, labelled and grouped.
 
-import math
-from dataclasses import dataclass, field, replace
+What it offers beyond its tables is in files of its own: `paths.py`, `views.py`, `graph_file.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from html import escape
+from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 import pandas as pd
 
+from ..formats.graph_tables import GraphTables
+from ..formats.node_id import NodeId
 from ..storage.atomic import atomic_file
 from . import influence as scoring
+from .paths import strongest_paths
+from .renamed import renamed_keyword
+from .views import drawable, view_data
+
+if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
+    from ..features import FeatureStore
+    from ..widgets import GraphView
+    from ..widgets.graph_data import GraphData
 
 FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
 
 
 @dataclass
-class AttributionGraph:
+class AttributionGraph(GraphTables):
     """Nodes and the direct effects between them, for one prompt.
 
     adjacency [target, source]: the effect of a source on a target's pre-activation, or on a logit less the mean
@@ -30,42 +44,63 @@ class AttributionGraph:
     label, influence (how much it feeds the logits over all paths), cumulative (the share of all influence that it
     and the more influential nodes make up: small means important).
 
-    `origin`, where the graph was loaded: its file, of which `save` writes back what these fields do not hold.
+    prompt: the text; tokens: one for each position; n_layers: of the model.
+    about: the model's name and fingerprint. supernodes: ids by name. scores: replacement, completeness and
+    completeness_of_inputs (see `influence.scores`).
+    feature_store: what `annotate` was given. origin: the file that the graph was loaded from, of which `save` writes
+    back what these fields do not hold.
     """
 
-    prompt: str
-    tokens: list[str]
-    n_layers: int
-    nodes: pd.DataFrame
-    adjacency: np.ndarray
-    about: dict = field(default_factory=dict)
-    supernodes: dict[str, list[str]] = field(default_factory=dict)
-    cards: dict[tuple[int, int], dict] = field(default_factory=dict, repr=False)
-    scores: dict[str, float] | None = None
-    origin: dict = field(default_factory=dict, repr=False)
+    feature_store: "FeatureStore | None" = None
 
-    def __post_init__(self):
-        fresh = "influence" not in self.nodes  # a pruned graph keeps the full graph's numbers
-        if fresh or self.scores is None:
-            share = scoring.shares(self.adjacency)
-            total = scoring.influence(share, self._weights)
-            self.scores = self.scores or scoring.scores(share, self.kinds, self._weights, total)
-        if fresh:
-            self.nodes = self._with_influence(self.nodes.copy(), total)
+    def __post_init__(self) -> None:
+        """A new graph gets its influence and scores; a smaller part of one keeps the full graph's numbers."""
+        if "influence" in self.nodes and self.scores:
+            return
+        share = scoring.shares(self.adjacency)
+        total = scoring.influence(share, self.logit_probabilities)
+        self.scores = self.scores or scoring.scores(share, self.kinds, self.logit_probabilities, total)
+        if "influence" not in self.nodes:
+            self.nodes = self._with_influence(total)
 
-    def _with_influence(self, nodes, values):
-        nodes["id"] = [_node_id(n, self.n_layers) for n in nodes.itertuples()]
-        nodes["label"] = [plain_label(n) for n in nodes.itertuples()]
-        nodes["influence"], nodes["cumulative"] = values, scoring.cumulative_share(values)
+    def _with_influence(self, total: np.ndarray) -> pd.DataFrame:
+        nodes = self.nodes.copy()
+        nodes["id"] = [_id_of(n, self.n_layers) for n in nodes.itertuples()]
+        nodes["label"] = [plain_label(n.kind, n.layer, n.feature, n.token) for n in nodes.itertuples()]
+        nodes["influence"], nodes["cumulative"] = total, scoring.cumulative_share(total)
         return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
+
+    # ------------------------------------------------------------------ nodes and edges
 
     @property
     def kinds(self) -> np.ndarray:
+        """[node]: "feature", "error", "embedding" or "logit"."""
         return self.nodes["kind"].to_numpy(str)
 
     @property
-    def _weights(self) -> np.ndarray:
+    def logit_probabilities(self) -> np.ndarray:
+        """[node]: the probability of a logit, 0 for other nodes."""
         return self.nodes["probability"].fillna(0).to_numpy(float)
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """The rows of `nodes` that are features; their index says where they are in `adjacency`."""
+        return self.nodes[self.kinds == "feature"]
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """The rows of `nodes` that are errors, with their index in it."""
+        return self.nodes[self.kinds == "error"]
+
+    @property
+    def embeddings(self) -> pd.DataFrame:
+        """The rows of `nodes` that are embeddings, with their index in it."""
+        return self.nodes[self.kinds == "embedding"]
+
+    @property
+    def logits(self) -> pd.DataFrame:
+        """The rows of `nodes` that are logits, with their index in it."""
+        return self.nodes[self.kinds == "logit"]
 
     @cached_property
     def edges(self) -> pd.DataFrame:
@@ -93,125 +128,85 @@ class AttributionGraph:
         for name, value in (("node_threshold", node_threshold), ("edge_threshold", edge_threshold)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {value}")
-        keep, edges = scoring.prune(self.adjacency, self.kinds, self._weights, node_threshold, edge_threshold)
-        return self._part(keep, np.where(edges, self.adjacency, 0))
-
-    def _part(self, keep, adjacency):
+        weights = self.logit_probabilities
+        keep, edges = scoring.prune(self.adjacency, self.kinds, weights, node_threshold, edge_threshold)
+        adjacency = np.where(edges, self.adjacency, 0)[np.ix_(keep, keep)]
         nodes = self.nodes[keep].reset_index(drop=True)
         left = set(nodes["id"])
         supernodes = {name: [i for i in ids if i in left] for name, ids in self.supernodes.items()}
         supernodes = {name: ids for name, ids in supernodes.items() if ids}
-        return replace(self, nodes=nodes, adjacency=adjacency[np.ix_(keep, keep)], supernodes=supernodes)
+        return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes)
 
     # ------------------------------------------------------------------ meaning
 
-    def annotate(self, features, labels: pd.DataFrame | None = None) -> "AttributionGraph":
+    def annotate(self, features: "FeatureStore", labels: pd.DataFrame | None = None) -> "AttributionGraph":
         """The same graph with feature cards from a FeatureStore and, where given, labels (of `ik.label_features`)."""
-        nodes, cards = self.nodes.copy(), {}
+        nodes = self.nodes.copy()
         named = {} if labels is None else {(r.layer, r.feature): r.label for r in labels.itertuples()}
-        mine = nodes["kind"] == "feature"
-        for i, layer, feature in nodes.loc[mine, ["layer", "feature"]].itertuples():
-            cards[layer, feature] = features.card(layer, feature)
+        for i, layer, feature in self.features[["layer", "feature"]].itertuples():
             nodes.loc[i, "label"] = named.get((layer, feature)) or nodes.loc[i, "label"]
-        return replace(self, nodes=nodes, cards=cards)
+        return replace(self, nodes=nodes, feature_store=features)
 
-    def group(self, supernodes: dict[str, list[str]]) -> "AttributionGraph":
+    @property
+    def cards(self) -> dict[tuple[int, int], dict]:
+        """What the store of `annotate` shows of each feature, by (layer, feature)."""
+        store, places = self.feature_store, self.features[["layer", "feature"]].drop_duplicates()
+        return {} if store is None else {(layer, i): store.card(layer, i) for _, layer, i in places.itertuples()}
+
+    def group(self, supernodes: Mapping[str, Sequence[str | NodeId]]) -> "AttributionGraph":
         """The same graph with named groups of nodes: {"Texas": [node ids]}.
 
         Raises ValueError for an id that is not in the graph or is in two groups.
         """
+        named = {str(name): [str(node) for node in ids] for name, ids in supernodes.items()}
         known, seen = set(self.nodes["id"]), set()
-        for name, ids in supernodes.items():
+        for name, ids in named.items():
             for node in ids:
                 if node not in known:
                     raise ValueError(f"supernode {name!r}: {node!r} is not the id of a node of this graph")
                 if node in seen:
                     raise ValueError(f"supernode {name!r}: node {node!r} is in another group already")
                 seen.add(node)
-        return replace(self, supernodes={str(name): list(ids) for name, ids in supernodes.items()})
+        return replace(self, supernodes=named)
 
     def find(self, text: str) -> pd.DataFrame:
         """The nodes whose label holds `text`, most influential first."""
         hit = self.nodes["label"].str.contains(text, regex=False)
         return self.nodes[hit].sort_values("influence", ascending=False)
 
-    # ------------------------------------------------------------------ paths
+    @renamed_keyword("to", "target")
+    def paths(self, k: int = 1, target: str | int | NodeId | None = None, by_label: bool = True) -> pd.DataFrame:
+        """For each token of the prompt its k strongest paths, through at least one feature, to the logit `target`.
 
-    def paths(self, k: int = 1, to: str | None = None, by_label: bool = True) -> pd.DataFrame:
-        """For each token of the prompt its k strongest paths, through at least one feature, to the logit `to`.
+        `target` is a token (" Austin", or its id in the vocabulary) or a node's id, by default the likeliest logit. A
+        path's strength is the product of its edges' shares of their targets' inputs. With `by_label`, features of one
+        label at one position are one step (their shares add up), as are the members of a supernode. Columns: token,
+        position, strength, sign (of the effect), steps (labels joined by arrows), nodes (a list of node ids a step);
+        strongest first.
 
-        `to` is a logit's id, by default the likeliest. A path's strength is the product of its edges' shares of their
-        targets' inputs. With `by_label`, features of one label at one position are one step (their shares add up), as
-        are the members of a supernode. Columns: token, position, strength, sign (of the effect), steps (labels joined
-        by arrows), nodes (a list of node ids a step); strongest first.
+        Raises ValueError when `target` is not a logit of the graph.
 
-        Raises ValueError when `to` is not a logit of the graph.
+        >>> graph.prune().paths(target=" Austin")
         """
-        logits = self.nodes[self.nodes["kind"] == "logit"]
-        to = to or logits["id"].iloc[0]
-        if to not in set(logits["id"]):
-            raise ValueError(f"{to!r} is not a logit of this graph; its logits: {', '.join(logits['id'])}")
-        names, members, share, weight = self._condensed(by_label)
-        network = self._network(members, share)
-        place = {node: i for i, ids in enumerate(members) for node in ids}
-        rows = []
-        for token in self.nodes[self.nodes["kind"] == "embedding"].itertuples():
-            for steps in _shortest(network, place[token.id], place[to], k):
-                hops = list(zip(steps[1:], steps, strict=False))  # (target, source)
-                rows.append(
-                    {
-                        "token": token.token,
-                        "position": token.position,
-                        "strength": math.prod(share[hop] for hop in hops),
-                        "sign": math.prod(int(np.sign(weight[hop])) for hop in hops),
-                        "steps": " → ".join(names[i].strip() for i in steps),
-                        "nodes": [members[i] for i in steps],
-                    }
-                )
-        table = pd.DataFrame(rows, columns=["token", "position", "strength", "sign", "steps", "nodes"])
-        return table.sort_values("strength", ascending=False, ignore_index=True)
+        return strongest_paths(self, self._logit(target), k, by_label)
 
-    def _network(self, members, share):
-        """The steps as a networkx graph; a short way is a strong path. A token's direct edge to a logit is left out."""
-        kind_of = dict(zip(self.nodes["id"], self.kinds, strict=True))
-        kinds = [kind_of[ids[0]] for ids in members]
-        network = nx.DiGraph()
-        network.add_nodes_from(range(len(members)))
-        for target, source in zip(*share.nonzero(), strict=True):
-            direct = kinds[source] == "embedding" and kinds[target] == "logit"
-            if target != source and not direct:
-                network.add_edge(int(source), int(target), cost=-math.log(min(share[target, source], 1)))
-        return network
-
-    def _condensed(self, by_label):
-        """Groups of nodes: names, members (ids), share and weight [target group, source group].
-
-        A group's share is the average over its members, each weighing as much as it influences the logits.
-        """
-        table = self.nodes
-        group_of = {node: ("supernode", name) for name, ids in self.supernodes.items() for node in ids}
-        keys = [
-            group_of.get(n.id) or ((n.label, n.position) if by_label and n.kind == "feature" else n.id)
-            for n in table.itertuples()
-        ]
-        order = list(dict.fromkeys(keys))
-        index = np.array([order.index(key) for key in keys])
-        belongs = np.zeros((len(order), len(keys)))
-        belongs[index, np.arange(len(keys))] = 1
-        importance = table["influence"].to_numpy(float) + self._weights
-        average = belongs * importance
-        average /= np.maximum(average.sum(1, keepdims=True), 1e-30)
-        share = average @ scoring.shares(self.adjacency) @ belongs.T
-        weight = average @ self.adjacency @ belongs.T
-        members = [[i for i, key in zip(table["id"], keys, strict=True) if key == group] for group in order]
-        label_of = dict(zip(table["id"], table["label"], strict=True))
-        names = [key[1] if isinstance(key, tuple) and key[0] == "supernode" else label_of[m[0]]
-                 for key, m in zip(order, members, strict=True)]  # fmt: skip
-        return names, members, share, weight
+    def _logit(self, target: str | int | NodeId | None) -> str:
+        """The id of a logit."""
+        logits = self.logits
+        if target is None:
+            return logits["id"].iloc[0]
+        if isinstance(target, Integral):
+            hit = logits["feature"] == target
+        else:
+            hit = (logits["token"] == str(target)) | (logits["id"] == str(target))
+        if not hit.any():
+            known = ", ".join(f"{n.token!r} ({n.id})" for n in logits.itertuples())
+            raise ValueError(f"target {target!r} is not a logit of this graph; its logits: {known}")
+        return logits["id"][hit].iloc[0]
 
     # ------------------------------------------------------------------ files and views
 
-    def save(self, path: str | Path, features=None, listed: bool = False) -> None:
+    def save(self, path: str | Path, features: "FeatureStore | None" = None, listed: bool = False) -> None:
         """Writes the public attribution-graph JSON (schema version 1), which Neuronpedia and the public viewer read.
 
         The file's name is the graph's name (slug) there: letters, digits and "-". With `features`, a FeatureStore, the
@@ -224,89 +219,42 @@ class AttributionGraph:
 
         save_graph(self, path, features, listed)
 
-    def view_data(self) -> dict:
+    def view_data(self) -> "GraphData":
         """The plain data that the view draws; see `interp_kit.widgets.GraphView`."""
-        nodes = []
-        for n in self.nodes.astype(object).where(self.nodes.notna(), None).to_dict("records"):
-            card = self.cards.get((n["layer"], n["feature"]), {}) if n["kind"] == "feature" else {}
-            nodes.append(
-                {key: n.get(key) for key in ("id", "kind", "label", "activation", "bias", "probability")}
-                | {key: int(n[key]) for key in ("layer", "position", "feature")}
-                | {key: float(n[key]) for key in ("influence", "cumulative")}
-                | {"concept": card.get("concept")}
-                | {key: card.get(key, []) for key in ("examples", "top_logits", "bottom_logits")}
-            )
-        target, source = self.adjacency.nonzero()
-        weights = self.adjacency[target, source].tolist()
-        return {
-            "title": f"Attribution graph, {self.about.get('model', '')}",
-            "prompt": self.prompt,
-            "tokens": self.tokens,
-            "n_layers": self.n_layers,
-            "scores": {k: float(v) for k, v in self.scores.items()},
-            "nodes": nodes,
-            "edges": [list(e) for e in zip(source.tolist(), target.tolist(), weights, strict=True)],
-            "supernodes": [{"name": name, "nodes": ids} for name, ids in self.supernodes.items()],
-        }
+        return view_data(self)
 
-    def show(self, threshold: float = 0.8):
+    def show(self, threshold: float = 0.8) -> "GraphView":
         """The interactive view; `view.pinned` reads the selection back. A large graph is drawn pruned to 300 nodes."""
         from ..widgets import GraphView
 
-        return GraphView(self._drawable().view_data(), threshold=threshold)
+        return GraphView(drawable(self).view_data(), threshold=threshold)
 
     def to_html(self, path: str | Path, threshold: float = 0.8) -> None:
         """Writes the interactive view as one self-contained HTML file: no server, no network."""
         from ..widgets import graph_page
 
-        page = graph_page(self._drawable().view_data(), threshold=threshold)
+        page = graph_page(drawable(self).view_data(), threshold=threshold)
         with atomic_file(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
-    def _drawable(self, most: int = 300):
-        """The graph, pruned (edges too) as little as it takes to have at most `most` features and errors."""
-        for threshold in (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5):
-            smaller = self.prune(threshold, 0.98)
-            if smaller.nodes["kind"].isin(["feature", "error"]).sum() <= most:
-                return smaller
-        return smaller
-
-    def __repr__(self):
+    def __repr__(self) -> str:
         count = self.nodes["kind"].value_counts()
         kinds = ", ".join(f"{count.get(k, 0)} {k}s" for k in ("feature", "error", "embedding", "logit"))
         return f"AttributionGraph({self.prompt!r}: {kinds}, {np.count_nonzero(self.adjacency):,} edges)"
 
-    def _repr_html_(self):
-        from html import escape
-
+    def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}"
 
 
-def _shortest(network, start, end, k):
-    """The k shortest ways as lists of nodes; fewer, or none, where there are not so many."""
-    ways = nx.shortest_simple_paths(network, start, end, weight="cost")
-    try:
-        return list(islice(ways, k))
-    except nx.NetworkXNoPath:
-        return []
+def _id_of(node, n_layers):
+    layer = n_layers + 1 if node.kind == "logit" else node.layer
+    return str(NodeId(layer, node.feature, node.position))
 
 
-def _node_id(n, n_layers):
-    """Ids as in the public graph files."""
-    if n.kind == "feature":
-        return f"{n.layer}_{n.feature}_{n.position}"
-    if n.kind == "error":
-        return f"{n.layer}_-1_{n.position}"
-    if n.kind == "embedding":
-        return f"E_{n.feature}_{n.position}"
-    return f"{n_layers + 1}_{n.feature}_{n.position}"
-
-
-def plain_label(n):
-    if n.kind == "feature":
-        return f"feature {n.layer}/{n.feature}"
-    if n.kind == "error":
-        return f"error, layer {n.layer}"
-    return n.token
+def plain_label(kind: str, layer: int, feature: int, token: str) -> str:
+    """What a node is called before it has a label of its own."""
+    if kind == "feature":
+        return f"feature {layer}/{feature}"
+    return f"error, layer {layer}" if kind == "error" else token

@@ -1,25 +1,30 @@
 """An attribution graph to and from its file; the format itself is `formats/graph_json.py`'s."""
 
-from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from ..formats.graph_json import GraphTables, read_graph, slug_of, write_graph
+from ..formats.graph_json import read_graph, slug_of, write_graph
 from . import influence
 from .graph import AttributionGraph, plain_label
 
+if TYPE_CHECKING:  # of a room above
+    from ..features import FeatureStore
 
-def save_graph(graph: AttributionGraph, path: str | Path, features=None, listed: bool = False) -> None:
+
+def save_graph(
+    graph: AttributionGraph, path: str | Path, features: "FeatureStore | None" = None, listed: bool = False
+) -> None:
     """See `AttributionGraph.save`."""
     path, scan = Path(path), None
     if features is not None:
-        mine = graph.nodes.loc[graph.nodes["kind"] == "feature", ["layer", "feature"]]
-        features.save_json(path.parent / "features" / slug_of(path), set(mine.itertuples(index=False, name=None)))
+        mine = graph.features[["layer", "feature"]].itertuples(index=False, name=None)
+        features.save_json(path.parent / "features" / slug_of(path), set(mine))
         # The viewer serves the graphs' folder as ./data and fetches {scan}/{index}.json where scan starts with "./".
         scan = f"./data/features/{slug_of(path)}"
-    tables = GraphTables(**{field.name: getattr(graph, field.name) for field in fields(GraphTables)})
-    write_graph(tables, path, scan, listed)
+    write_graph(graph, path, scan, listed)
 
 
 def load_graph(path: str | Path) -> AttributionGraph:
@@ -31,25 +36,25 @@ def load_graph(path: str | Path) -> AttributionGraph:
     Raises FileNotFoundError; MemoryError, before allocating, for more nodes than fit; else ValueError naming the place
     in the file and what was expected there, also for nodes of attention replacements (feature_type "lorsa").
 
-    Example: `ik.load_graph("mine.json").show()`
+    >>> ik.load_graph("mine.json").show()
     """
     path = Path(path)
     tables = read_graph(path)
     nodes = tables.nodes
     # A label that is missing would make all such features of a position one step of a path.
-    nodes["label"] = [n.label or plain_label(n) for n in nodes.itertuples()]
+    nodes["label"] = [n.label or plain_label(n.kind, n.layer, n.feature, n.token) for n in nodes.itertuples()]
     try:
         _fill_influence(nodes, tables.adjacency)
     except ValueError as error:
         raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
     tables.origin["nodes"] = nodes.copy()
-    return AttributionGraph(**{field.name: getattr(tables, field.name) for field in fields(GraphTables)})
+    return AttributionGraph(**vars(tables))
 
 
-def _fill_influence(nodes, adjacency):
+def _fill_influence(nodes: pd.DataFrame, adjacency: np.ndarray) -> None:
     """As the file has it, computed where it has none."""
     if nodes["influence"].isna().any():
         weights = nodes["probability"].fillna(0).to_numpy(float)
-        nodes["influence"] = np.array(influence.influence(influence.shares(adjacency), weights), dtype=float)
+        nodes["influence"] = influence.influence(influence.shares(adjacency), weights)
     share = influence.cumulative_share(nodes["influence"].to_numpy())
     nodes["cumulative"] = nodes["cumulative"].where(nodes["cumulative"].notna(), share)

@@ -6,7 +6,7 @@ nodes and 0 elsewhere.
 
 import numpy as np
 
-MAX_ROUNDS = 1000  # a path has at most one node a layer and side, so the sum ends long before
+MAX_PATH_LENGTH = 1000  # a path has at most one node a layer and side, so the sum ends long before
 
 
 def shares(adjacency: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def influence(share: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Raises ValueError for a graph with a loop: the sum has no end.
     """
     total, step = np.zeros_like(weights), weights
-    for _ in range(MAX_ROUNDS):
+    for _ in range(MAX_PATH_LENGTH):
         step = (step.astype(share.dtype) @ share).astype(weights.dtype)
         if not step.any():
             return total
@@ -31,10 +31,11 @@ def influence(share: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def influence_so_far(edges: np.ndarray, features: np.ndarray, layers: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The influence [source] of all sources while only some rows are known: edges [row, source], the logits' rows and
-    then those of `features` (indices of sources), which lie in `layers` [feature]. An unknown row passes nothing on.
+    """The influence of all sources [source] while only some rows are known. An unknown row passes nothing on.
 
-    The sum over all paths in one pass, from the last layer down, with one layer's rows in memory at a time.
+    edges [row, source]: the logits' rows, then those of features. features [feature] says which source each of them is,
+    and layers [feature] where it lies. weights [logit]: their probabilities. The sum over all paths takes one pass from
+    the last layer down, with one layer's rows in memory at a time.
     """
     total, k = np.zeros(edges.shape[1], edges.dtype), len(weights)
     total += weights.astype(edges.dtype) @ shares(edges[:k])
@@ -60,10 +61,12 @@ def threshold_for(values: np.ndarray, share: float) -> float:
 
 
 def scores(share: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total: np.ndarray) -> dict[str, float]:
-    """`total` is the influence of each node. replacement: the share of influence at the inputs that comes from tokens
-    rather than from errors. completeness: the influence-weighted share of nodes' inputs that are not errors; the public
-    figure counts errors and embeddings, which have no inputs, as fully explained. completeness_of_inputs leaves them
-    out."""
+    """How much of the graph is explained; `total` is the influence of each node.
+
+    replacement: the share of influence at the inputs that comes from tokens rather than from errors. completeness: the
+    influence-weighted share of nodes' inputs that are not errors; the public figure counts errors and embeddings, which
+    have no inputs, as fully explained. completeness_of_inputs leaves them out.
+    """
     from_tokens, from_errors = total[kinds == "embedding"].sum(), total[kinds == "error"].sum()
     explained = 1 - share[:, kinds == "error"].sum(1)
     output = total + weights
@@ -75,7 +78,9 @@ def scores(share: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total: np.
     }
 
 
-def prune(adjacency, kinds, weights, node_threshold, edge_threshold) -> tuple[np.ndarray, np.ndarray]:
+def prune(
+    adjacency: np.ndarray, kinds: np.ndarray, weights: np.ndarray, node_threshold: float, edge_threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Which nodes [node] and which edges [target, source] stay; embeddings and logits always do.
 
     Nodes: the most influential ones that make up `node_threshold` of all influence. Edges: among those, the ones

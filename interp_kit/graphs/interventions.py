@@ -9,21 +9,32 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
+from ..formats.node_id import NodeId
+from ..models import LanguageModel
 from ..models.frozen import FrozenModel
+from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
 from .feature_edits import FeatureEdit, FeatureEdits, Run
+from .graph import AttributionGraph
+
+if TYPE_CHECKING:  # heavy, and imported where something is drawn
+    import plotly.graph_objects as go
+
+Ids = str | NodeId | Sequence[str | NodeId]  # one node or several
 
 
 @dataclass(frozen=True)
 class Steer:
     """One change of a feature or of several together: Steer("3_127_8", factor=-2), Steer(graph.supernodes["Texas"], 0).
 
-    node: a feature's id, "layer_feature_position" as in `graph.nodes`, or a list of ids. With `positions` the id may
-        end before the position: "3_127".
+    node: a feature's id, "layer_feature_position" as in `graph.nodes` or a `NodeId`, or a list of ids. With `positions`
+        the id may end before the position: "3_127".
     factor: multiplies the activation: 0 switches the feature off, -2 pushes twice as hard the other way.
     value: sets the activation, whatever it was. add: is added to it. Exactly one of the three. factor and add start
         from the prompt's own activation (on generated tokens from the current one): factor=1 holds a feature still.
@@ -31,20 +42,21 @@ class Steer:
         an open slice, slice(5, None), goes on acting on the tokens that are generated.
     """
 
-    node: str | Sequence[str]
+    node: Ids
     factor: float | None = None
     value: float | None = None
     add: float | None = None
     positions: int | slice | range | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         given = [name for name in ("factor", "value", "add") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"Steer takes exactly one of factor, value and add; got {', '.join(given) or 'none'}")
 
     @property
     def nodes(self) -> list[str]:
-        return [self.node] if isinstance(self.node, str) else list(self.node)
+        """The ids as text."""
+        return [str(node) for node in as_list(self.node)]
 
     def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
@@ -59,27 +71,23 @@ class Steer:
             changes.append(FeatureEdit(index, feature, positions, rule, float(getattr(self, rule))))
         return changes
 
-    def _place(self, node, n_positions):
+    def _place(self, node: str, n_positions: int) -> tuple[int, int, slice]:
         """Layer, feature and positions (a slice)."""
+        wrong = ValueError(
+            f"{node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
+            "like '3_127_8' (for a label: graph.find(label)['id']), or 'layer_feature' with positions=..."
+        )
         try:
-            layer, feature, *position = (int(part) for part in node.split("_"))
-            if (
-                feature < 0
-                or len(position) > 1
-                or position
-                and position[0] < 0
-                or not (position or self.positions is not None)
-            ):
-                raise ValueError
-        except (ValueError, AttributeError):
-            raise ValueError(
-                f"{node!r} is not a feature's id: expected 'layer_feature_position' as in graph.nodes, "
-                "like '3_127_8' (for a label: graph.find(label)['id']), or 'layer_feature' with positions=..."
-            ) from None
-        return layer, feature, _slice(position[0] if self.positions is None else self.positions, n_positions, node)
+            layer, feature, position = NodeId.parse(node)
+        except ValueError:
+            raise wrong from None
+        positions = position if self.positions is None else self.positions
+        if layer < 0 or feature < 0 or positions is None:
+            raise wrong
+        return layer, feature, _slice(positions, n_positions, node)
 
 
-def _slice(positions, n, node):
+def _slice(positions: int | slice | range, n: int, node: str) -> slice:
     """An index, slice or range as a slice of positions; an open end stays open."""
     outside = ValueError(f"{node!r} lies outside: the prompt has positions 0 to {n - 1}")
     if not isinstance(positions, slice | range):
@@ -99,7 +107,8 @@ def _slice(positions, n, node):
     return slice(start, None if last is None else stop, step)
 
 
-def _index(layer, feature, node, edits):
+def _index(layer: int, feature: int, node: str, edits: FeatureEdits) -> int:
+    """Of the layer among those transcoded."""
     layers, n = edits.transcoder.layers, edits.transcoder.n_features
     if layer not in layers or feature >= n:
         raise ValueError(
@@ -108,7 +117,12 @@ def _index(layer, feature, node, edits):
     return layers.index(layer)
 
 
-def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
+def as_list(nodes: Ids) -> list[str | NodeId]:
+    """One node or several as a list."""
+    return [nodes] if isinstance(nodes, str | NodeId) else list(nodes)
+
+
+def swap(graph: AttributionGraph, off: Ids, other: AttributionGraph, on: Ids, strength: float = 1.0) -> list[Steer]:
     """Changes that switch off some features of `graph` and switch on features of `other`, the graph of another prompt.
 
     `off` and `on` are node ids or names of supernodes. A feature that comes on gets `strength` times the
@@ -116,21 +130,25 @@ def swap(graph, off, other, on, strength: float = 1.0) -> list[Steer]:
     same words match. A feature that is in both is switched on.
 
     Raises ValueError for a node that is no feature of its graph, or that has no place in this prompt.
+
+    >>> steers = ik.swap(graph, graph.find("Texas")["id"], other, other.find("California")["id"])
     """
     shift = len(graph.tokens) - len(other.tokens)
     switched_on = {}
     for node in _features(other, on):
         if node.position + shift < 0:
             raise ValueError(f"{node.id!r} would lie before the beginning of {graph.prompt!r}")
-        switched_on[f"{node.layer}_{node.feature}_{node.position + shift}"] = strength * float(node.activation)
+        place = NodeId(node.layer, node.feature, node.position + shift)
+        switched_on[str(place)] = strength * float(node.activation)
     switched_off = [node.id for node in _features(graph, off) if node.id not in switched_on]
     return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
 
 
-def _features(graph, names):
-    names = [names] if isinstance(names, str) else list(names)
+def _features(graph: AttributionGraph, names: Ids) -> list:
+    """The rows of the features named, by ids or as supernodes."""
+    names = [str(name) for name in as_list(names)]
     ids = list(dict.fromkeys(i for name in names for i in graph.supernodes.get(name, [name])))
-    table = graph.nodes[graph.nodes["kind"] == "feature"].set_index("id", drop=False)
+    table = graph.features.set_index("id", drop=False)
     missing = [i for i in ids if i not in table.index]
     if missing:
         raise ValueError(
@@ -144,9 +162,10 @@ def _features(graph, names):
 class Intervention:
     """What a change did.
 
-    table: token, probability before and after, change; the likeliest tokens of either run. before and after: logits
-    and uncapped [position, vocabulary], preactivations, one [position, feature] a transcoded layer (see `Run`).
-    text_before and text_after: the continuations, where some were asked for.
+    steers: the changes. table: token, probability before and after, change; the likeliest tokens of either run. before
+    and after: logits and uncapped [position, vocabulary], preactivations, one [position, feature] a transcoded layer
+    (see `Run`). text_before and text_after: the continuations, where some were asked for. edits: the run on the prompt,
+    on which the changes were made.
     """
 
     prompt: str
@@ -154,27 +173,27 @@ class Intervention:
     table: pd.DataFrame
     before: Run
     after: Run
+    edits: FeatureEdits
     text_before: str | None = None
     text_after: str | None = None
-    _patching: FeatureEdits | None = None
 
     @cached_property
     def features(self) -> pd.DataFrame:
         """The features that reacted, most first: id, layer, position, feature, before, after, change. What is said of
         a feature that was changed itself is what it would have been, not what it was changed to."""
-        transcoder, rows = self._patching.transcoder, []
+        transcoder, rows = self.edits.transcoder, []
         for index, (layer, pre) in enumerate(zip(transcoder.layers, self.after.preactivations, strict=True)):
-            before, after = self._patching.activations[index], transcoder.activate(pre, transcoder.threshold[index])
+            before, after = self.edits.activations[index], transcoder.activate(pre, transcoder.threshold[index])
             if transcoder.config.excludes_first_position:
                 after[0] = 0
             for position, feature in (before != after).nonzero().tolist():
                 values = before[position, feature].item(), after[position, feature].item()
-                rows.append((f"{layer}_{feature}_{position}", layer, position, feature, *values))
+                rows.append((str(NodeId(layer, feature, position)), layer, position, feature, *values))
         table = pd.DataFrame(rows, columns=["id", "layer", "position", "feature", "before", "after"])
         table["change"] = table["after"] - table["before"]
         return table.sort_values("change", key=abs, ascending=False, ignore_index=True)
 
-    def show(self):
+    def show(self) -> "go.Figure":
         """A plotly bar chart of the next token's probabilities before and after."""
         import plotly.graph_objects as go
 
@@ -192,21 +211,19 @@ class Intervention:
         )
         return figure
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         top = "; ".join(f"{r.token!r} {r.before:.3f} → {r.after:.3f}" for r in self.table.head(2).itertuples())
         return f"Intervention({sum(len(steer.nodes) for steer in self.steers)} features changed; {top})"
 
-    def _repr_html_(self):
-        from html import escape
-
+    def _repr_html_(self) -> str:
         texts = (("before", self.text_before), ("after", self.text_after))
         said = "".join(f"<p><b>{when}</b>: {escape(text)}</p>" for when, text in texts if text is not None)
         return self.table.to_html(index=False, float_format="{:.3f}".format) + said
 
 
 def intervene(
-    model,
-    transcoder,
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder,
     prompt: str,
     steers: Steer | Sequence[Steer],
     k: int = 5,
@@ -225,34 +242,35 @@ def intervene(
 
     Raises ValueError for a node that is no feature of this transcoder on this prompt, or, with a factor, that is not
     active there.
+
+    >>> ik.intervene(model, transcoder, prompt, ik.Steer(graph.supernodes["Texas"], factor=-1)).table
     """
     transcoder.check_model(model)
-    frozen = FrozenModel(model, model.encode(prompt), dtype)
+    frozen = FrozenModel(model, prompt, dtype)
     edits = FeatureEdits(frozen, in_same_dtype(transcoder, dtype))
     steers = [steers] if isinstance(steers, Steer) else list(steers)
     if not all(isinstance(steer, Steer) for steer in steers):
         raise TypeError("steers should be ik.Steer, or a list of them, such as ik.Steer('3_127_8', factor=0)")
     changes = [change for steer in steers for change in steer.changes(edits)]
-    mode = {"constrained_layers": constrained_layers, "freeze_attention": freeze_attention}
     before = Run(frozen.logits, frozen.uncapped, list(edits.preactivations))
-    after = edits.run([changes], **mode)
+    after = edits.run([changes], constrained_layers, freeze_attention)
     after = Run(after.logits[0], after.uncapped[0], [pre[0] for pre in after.preactivations])
-    result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, _patching=edits)
+    result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, edits)
     if generate:
-        room = min(generate, (model.context_length or math.inf) - len(frozen.ids) + 1)
-        text = lambda *how, **mode: model.continuation(frozen.ids, edits.generate(*how, **mode))  # noqa: E731
-        result.text_before = text([], room, model.end_ids, freeze_attention=False)
-        result.text_after = text(changes, room, model.end_ids, **mode)
+        room = int(min(generate, (model.context_length or math.inf) - len(frozen.ids) + 1))
+        plain = edits.generate([], room, model.end_ids, freeze_attention=False)
+        changed = edits.generate(changes, room, model.end_ids, constrained_layers, freeze_attention)
+        result.text_before = model.continuation(frozen.ids, plain)
+        result.text_after = model.continuation(frozen.ids, changed)
     return result
 
 
-def _likeliest(model, before, after, k):
-    before, after = before.logits[-1].softmax(-1), after.logits[-1].softmax(-1)
-    k = min(k, len(before))
-    shown = torch.cat([after.topk(k).indices, before.topk(k).indices]).unique()
-    shown = shown[after[shown].argsort(descending=True)]
-    table = pd.DataFrame(
-        {"token": model.tokens(shown), "before": before[shown].tolist(), "after": after[shown].tolist()}
-    )
+def _likeliest(model: LanguageModel, before: Run, after: Run, k: int) -> pd.DataFrame:
+    """The k likeliest tokens of either run."""
+    was, now = before.logits[-1].softmax(-1), after.logits[-1].softmax(-1)
+    k = min(k, len(was))
+    shown = torch.cat([now.topk(k).indices, was.topk(k).indices]).unique()
+    shown = shown[now[shown].argsort(descending=True)]
+    table = pd.DataFrame({"token": model.tokens(shown), "before": was[shown].tolist(), "after": now[shown].tolist()})
     table["change"] = table["after"] - table["before"]
     return table

@@ -4,220 +4,220 @@ A target is a feature (its encoder row) or a logit. The sweep carries the gradie
 [position, target, d_model] from the last layer down. At layer l it reads off the edges from what MLP l writes, then
 starts the layer's own targets at their encoder rows, then goes through the layer (`models.frozen.algebra`).
 
-What makes it fast: a target at position p has no gradient at later positions, so targets are grouped by position and
-a block holds only the positions that it needs; a block's targets are sorted by layer, so those already started are a
-slice; and what MLP l writes, gathered once, is sorted by position, so that the edges of one position are one product.
+Three things make it fast. A target at position p has no gradient at later positions: targets are grouped by position,
+and a block holds only the positions that it needs. The targets of a block are sorted by layer, so that those already
+started are a slice. The outputs of features are sorted by position, so that the edges of one position are one product.
 Blocks are independent: each core takes its own, which scales better than sharing out every small product.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from typing import NamedTuple, TypeVar
 
 import torch
 from tqdm.auto import tqdm
 
 from ..hardware import one_core_pool
-from ..models.frozen import linear_maps
+from ..models.frozen import FrozenModel, linear_maps
+from ..transcoders import CrossLayerTranscoder
+from .nodes import NodeOrder, Nodes
 
-BLOCK_BYTES = 32e6  # of one block's gradient: large enough for efficient products, small enough for the caches
-FEW_TARGETS = 128  # a block with fewer goes on into the next position: products of a few rows are slow
-KEEP = 0.25  # the share of the memory for what features write
-SCRATCH = 4  # copies of the gradient alive while it passes through attention
+MAX_GRADIENT_BYTES = 32e6  # of one block: large enough for efficient products, small enough for the caches
+GRADIENT_SHARE = 1 / 64  # of the budget, at most, for all blocks at work
+GRADIENT_COPIES = 4  # alive while a gradient passes through attention
+MIN_BLOCK_TARGETS = 128  # a block with fewer goes on into the next position: products of a few rows are slow
+DECODER_CACHE_SHARE = 0.25  # of the budget, at most, for the outputs of features
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Rows(NamedTuple):
+    """Some rows of the adjacency, as the sweep computes them."""
+
+    targets: torch.Tensor  # [target]
+    edges: torch.Tensor  # [target, source], sources in the columns of `NodeOrder`
+    bias: torch.Tensor  # [target]
+
+
+class LayerOutputs(NamedTuple):
+    """What active features write to one layer, by position."""
+
+    nodes: torch.Tensor  # [writer]: the features
+    vectors: torch.Tensor  # [writer, d_model]
+    ends: list[int]  # [position]: where the writers of each position end
+
+
+class FeatureOutputs:
+    """What active features write to each transcoded layer: activation times decoder row.
+
+    All of it, [(feature, layer), d_model], is cached if it fits into `cache_bytes`. Else a layer's is read again for
+    each block of targets.
+    """
+
+    def __init__(self, transcoder: CrossLayerTranscoder, nodes: Nodes, order: NodeOrder, cache_bytes: float) -> None:
+        self.transcoder, self.nodes, self.by_position = transcoder, nodes, order.by_position
+        self.n_writers = [int(self._writes_to(index).sum()) for index in range(len(transcoder.layers))]
+        self.vector_bytes = transcoder.config.d_model * nodes.features.activation.element_size()
+        fits = sum(self.n_writers) * self.vector_bytes <= cache_bytes
+        self.cache: dict[int, LayerOutputs] | None = {} if fits else None
+
+    def max_bytes(self, workers: int) -> int:
+        """The most that is held at once."""
+        n = sum(self.n_writers) if self.cache is not None else max(self.n_writers) * workers
+        return n * self.vector_bytes
+
+    def to_layer(self, index: int) -> LayerOutputs:
+        """To the index-th transcoded layer."""
+        if self.cache is not None and index in self.cache:
+            return self.cache[index]
+        features = self.nodes.features
+        nodes = self.by_position[self._writes_to(index)[self.by_position]]
+        vectors = features.activation.new_empty(len(nodes), self.transcoder.config.d_model)
+        for source in features.source[nodes].unique().tolist():
+            here = (features.source[nodes] == source).nonzero()[:, 0]
+            vectors[here] = self.transcoder.decoder_rows(source, features.feature[nodes[here]], index)
+        vectors *= features.activation[nodes, None]
+        ends = features.position[nodes].bincount(minlength=self.nodes.n_positions).cumsum(0).tolist()
+        found = LayerOutputs(nodes, vectors, ends)
+        if self.cache is not None:
+            self.cache[index] = found
+        return found
+
+    def _writes_to(self, index: int) -> torch.Tensor:
+        """Whether each feature does: [feature node]."""
+        source = self.nodes.features.source
+        return (source <= index) & (index - source < self.transcoder.config.span)
 
 
 class Sweep:
-    """One prompt, one transcoder. Targets are numbered features first, by (layer, position, feature), then logits.
+    """One prompt, one transcoder. Nothing is computed before `rows` is asked for some.
 
-    For each feature [feature node]: `source` (index into transcoder.layers), `layer`, `position`, `feature`,
-    `activation`. `rebuilt` and `error` [layer, position, d_model]: what the transcoder says each MLP writes, and the
-    rest of it.
+    budget: bytes that the whole graph may take; the sweep keeps to parts of it.
     """
 
-    @torch.no_grad()
-    def __init__(self, frozen, transcoder, logit_ids, zero_first: bool, memory: float):
-        self.frozen, self.transcoder = frozen, transcoder
+    def __init__(self, frozen: FrozenModel, transcoder: CrossLayerTranscoder, nodes: Nodes, budget: float) -> None:
+        self.frozen, self.transcoder, self.nodes = frozen, transcoder, nodes
         self.maps = linear_maps(frozen, transcoder.config.feature_input_hook)
         self.workers = torch.get_num_threads() if self.maps.thread_safe else 1
-        self.block_bytes = min(BLOCK_BYTES, memory / 64 / self.workers)
-        self.logit_values, self.logit_gradients, self.logit_bias = frozen.readout(logit_ids)
-        self._find_features(zero_first)
-        self._order_columns()
-        self._keep_what_is_written(KEEP * memory)
-        self._split_off_errors(zero_first)
-
-    # ------------------------------------------------------------------ nodes
-
-    def _find_features(self, zero_first):
-        transcoder = self.transcoder
-        self.x = self.frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers]
-        features = transcoder.encode(self.x)
-        if zero_first:
-            features[:, 0] = 0
-        self.source, self.position, self.feature = features.nonzero(as_tuple=True)
-        self.activation = features[self.source, self.position, self.feature]
-        self.layer = torch.tensor(transcoder.layers)[self.source]
-        self.feature_bias = transcoder.b_enc[self.source, self.feature]
-
-    def _split_off_errors(self, zero_first):
-        """`rebuilt`, `error`, and `constant`, the part of each MLP's output that is neither feature nor error."""
-        frozen, config = self.frozen, self.transcoder.config
-        self.rebuilt, self.constant = torch.zeros_like(frozen.mlp_out), torch.zeros_like(frozen.mlp_out)
-        for index, layer in enumerate(self.transcoder.layers):
-            nodes, rows = self._written(index)
-            self.constant[layer] = self.transcoder.b_dec[index]
-            rebuilt = self.rebuilt[layer].index_add_(0, self.position[nodes], rows)
-            if self.transcoder.W_skip is not None:
-                rebuilt += self.x[index] @ self.transcoder.W_skip[index].T
-            rebuilt += self.constant[layer]
-            if config.excludes_first_position:
-                rebuilt[0] = self.constant[layer, 0] = 0
-        self.error = frozen.mlp_out - self.rebuilt
-        if zero_first:
-            self.constant[:, 0] += self.error[:, 0]
-            self.error[:, 0] = 0
+        self.gradient_bytes = min(MAX_GRADIENT_BYTES, budget * GRADIENT_SHARE / self.workers)
+        self.order = NodeOrder(nodes)
+        self.outputs = FeatureOutputs(transcoder, nodes, self.order, DECODER_CACHE_SHARE * budget)
 
     @property
-    def n_features(self) -> int:
-        return len(self.source)
+    def max_bytes(self) -> float:
+        """The most that the sweep holds at once, beside the rows."""
+        return self.outputs.max_bytes(self.workers) + GRADIENT_COPIES * self.gradient_bytes * self.workers
 
-    @property
-    def bytes_per_number(self) -> int:
-        return self.frozen.embeddings.element_size()
-
-    # ------------------------------------------------------------------ columns
-
-    def _order_columns(self):
-        """Inside a block columns are sorted by position: its features, then errors by layer, then the embedding.
-
-        So a block that needs the first positions fills the first columns, and what the features of one position write
-        to a layer goes to columns side by side. `to_graph` [source] says where each of the graph's sources is.
-        """
-        t, layers = self.frozen.n_positions, self.frozen.n_layers
-        self.by_position = self.position.argsort(stable=True)
-        per_position = torch.bincount(self.position, minlength=t)
-        self.features_end = per_position.cumsum(0) + torch.arange(t) * (layers + 1)  # the column after q's features
-        self.column = torch.empty_like(self.position)
-        self.column[self.by_position] = torch.arange(self.n_features) + self.position[self.by_position] * (layers + 1)
-        errors = self.features_end + torch.arange(layers)[:, None]
-        self.to_graph = torch.cat([self.column, errors.flatten(), self.features_end + layers])
-
-    # ------------------------------------------------------------------ what MLPs write
-
-    def _keep_what_is_written(self, most_bytes):
-        """What features write takes [(feature, layer), d_model]: gathered once where that fits, else anew each time."""
-        span = self.transcoder.config.span
-        near = [(self.source <= i) & (i - self.source < span) for i in range(len(self.transcoder.layers))]
-        row = self.frozen.embeddings.shape[1] * self.bytes_per_number
-        writers = [int(n.sum()) for n in near]
-        self._kept = {} if sum(writers) * row <= most_bytes else None
-        held = sum(writers) if self._kept is not None else max(writers) * self.workers
-        self.bytes = held * row + SCRATCH * self.block_bytes * self.workers
-
-    def _written(self, index):
-        """What features write to the index-th transcoded layer: nodes [writer], by position; rows [writer, d_model]."""
-        if self._kept is not None and index in self._kept:
-            return self._kept[index]
-        near = (self.source <= index) & (index - self.source < self.transcoder.config.span)
-        nodes = self.by_position[near[self.by_position]]
-        rows = torch.empty(len(nodes), self.frozen.embeddings.shape[1], dtype=self.frozen.embeddings.dtype)
-        for source in self.source[nodes].unique().tolist():
-            here = (self.source[nodes] == source).nonzero()[:, 0]
-            rows[here] = self.transcoder.decoder_rows(source, self.feature[nodes[here]], index)
-        rows *= self.activation[nodes, None]
-        if self._kept is not None:
-            self._kept[index] = nodes, rows
-        return nodes, rows
+    @cached_property
+    @torch.no_grad()
+    def errors_and_constants(self) -> torch.Tensor:
+        """[layer, position, 2, d_model]: the part of each MLP's output that the transcoder does not rebuild; and the
+        part that is neither feature nor error, the decoder's bias."""
+        frozen, transcoder = self.frozen, self.transcoder
+        x = frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers]
+        rebuilt, constants = torch.zeros_like(frozen.mlp_out), torch.zeros_like(frozen.mlp_out)
+        for index, layer in enumerate(transcoder.layers):
+            nodes, vectors, _ = self.outputs.to_layer(index)
+            constants[layer] = transcoder.b_dec[index]
+            rebuilt[layer].index_add_(0, self.nodes.features.position[nodes], vectors)
+            if transcoder.W_skip is not None:
+                rebuilt[layer] += x[index] @ transcoder.W_skip[index].T
+            rebuilt[layer] += constants[layer]
+            if transcoder.config.excludes_first_position:
+                rebuilt[layer, 0] = constants[layer, 0] = 0
+        errors = frozen.mlp_out - rebuilt
+        if self.nodes.zero_first_position:
+            constants[:, 0] += errors[:, 0]
+            errors[:, 0] = 0
+        return torch.stack([errors, constants], 2)
 
     # ------------------------------------------------------------------ the sweep
 
-    def rows(self, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """For blocks of targets: the block [target], its edges from all sources [target, source] in the graph's order,
-        and the bias of each target."""
-        blocks = list(self._blocks(targets))
-        with _in_parallel(lambda block: self._sweep(*block), blocks, self.workers) as sweeps:
-            sweeps = tqdm(sweeps, desc="attributing", total=len(blocks), delay=1, leave=False)
-            for (block, _), (edges, bias) in zip(blocks, sweeps, strict=True):
-                yield block, edges.index_select(1, self.to_graph), bias
+    def rows(self, targets: torch.Tensor) -> Iterator[Rows]:
+        """The rows of `targets` [target], which are numbered as in `Nodes`, block by block."""
+        blocks, beside_features = list(self._blocks(targets)), self.errors_and_constants  # the workers share it
+        sweep = lambda block: self._sweep_block(*block, beside_features)  # noqa: E731
+        with _in_parallel(sweep, blocks, self.workers) as found:
+            yield from tqdm(found, desc="attributing", total=len(blocks), delay=1, leave=False)
 
-    def _layer_and_position(self, targets):
-        """A logit counts as a layer above the last, at the last position."""
-        logits = targets >= self.n_features
-        inside = targets.clamp(max=max(self.n_features - 1, 0))
-        if not self.n_features:
-            inside_layer = inside_position = torch.zeros_like(targets)
-        else:
-            inside_layer, inside_position = self.layer[inside], self.position[inside]
-        last = self.frozen.n_positions - 1
-        return inside_layer.where(~logits, self.frozen.n_layers), inside_position.where(~logits, last)
-
-    def _blocks(self, targets):
-        """Cuts targets, sorted by position, where memory or the end of a position says so: (block, positions needed),
-        each block sorted by layer, the last layer first."""
-        layer, position = self._layer_and_position(targets)
-        order = position.argsort(stable=True)
-        targets, layer, position = targets[order], layer[order], position[order]
-        ends = (position.bincount(minlength=self.frozen.n_positions)).cumsum(0).tolist()
-        row = self.frozen.embeddings.shape[1] * self.bytes_per_number
+    def _blocks(self, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
+        """Cuts targets, sorted by position, where memory or the end of a position says so: the block, sorted by layer
+        with the last layer first, and how many positions it needs."""
+        position = self.nodes.target_position[targets]
+        targets = targets[position.argsort(stable=True)]
+        layer = self.nodes.target_layer[targets]
+        ends = position.bincount(minlength=self.nodes.n_positions).cumsum(0).tolist()
+        vector_bytes = self.frozen.embeddings[0].nbytes
         start = 0
-        for q, end in enumerate(ends, 1):
-            most = max(1, int(self.block_bytes / (q * row)))
-            while end - start >= (FEW_TARGETS if q < len(ends) else 1):
+        for n_positions, end in enumerate(ends, 1):
+            most = max(1, int(self.gradient_bytes / (n_positions * vector_bytes)))
+            fewest = MIN_BLOCK_TARGETS if n_positions < len(ends) else 1
+            while end - start >= fewest:
                 part = slice(start, min(start + most, end))
-                yield targets[part][layer[part].argsort(descending=True, stable=True)], q
+                yield targets[part][layer[part].argsort(descending=True, stable=True)], n_positions
                 start = part.stop
 
     @torch.no_grad()  # here, since the workers' threads do not inherit it
-    def _sweep(self, targets, n_positions):
-        frozen = self.frozen
-        layer_of, position_of = self._layer_and_position(targets)
-        gradient = frozen.embeddings.new_zeros(n_positions, len(targets), frozen.embeddings.shape[1])
-        edges = frozen.embeddings.new_zeros(len(targets), len(self.to_graph))
-        bias = frozen.embeddings.new_zeros(len(targets))
-        n = int((layer_of == frozen.n_layers).sum())
-        logits = targets[:n] - self.n_features
-        gradient[-1, :n], bias[:n] = self.logit_gradients[logits], self.logit_bias[logits]
-        for layer in range(frozen.n_layers - 1, -1, -1):
+    def _sweep_block(self, targets: torch.Tensor, n_positions: int, beside_features: torch.Tensor) -> Rows:
+        frozen, features, logits = self.frozen, self.nodes.features, self.nodes.logits
+        layer_of, position_of = self.nodes.target_layer[targets], self.nodes.target_position[targets]
+        embeddings, position_embeddings = frozen.embeddings[:n_positions], frozen.position_embeddings[:n_positions]
+        gradient = embeddings.new_zeros(n_positions, len(targets), embeddings.shape[1])
+        edges = embeddings.new_zeros(len(targets), self.nodes.n_sources)
+        bias = embeddings.new_zeros(len(targets))
+        n = int((layer_of == frozen.n_layers).sum())  # targets that have started: first the logits
+        own = targets[:n] - len(features)
+        gradient[-1, :n], bias[:n] = logits.gradients[own], logits.biases[own]
+        for layer in reversed(range(frozen.n_layers)):
             skip = None
             if n:
                 at_mlp = self.maps.mlp_gradient(layer, gradient[:, :n])
-                self._read_off(layer, at_mlp, edges[:n], bias[:n])
+                self._read_off(layer, at_mlp, beside_features[layer], edges[:n], bias[:n])
                 skip = self._through_skip(layer, at_mlp)
             started = n + int((layer_of == layer).sum())
-            own = targets[n:started]
-            rows = self.transcoder.W_enc[self.source[own], self.feature[own]]
-            bias[n:started] = self.feature_bias[own]
+            own, at = targets[n:started], position_of[n:started]
+            encoder_rows = self.transcoder.W_enc[features.source[own], features.feature[own]]
+            bias[n:started] = features.encoder_bias[own]
             if started:
-                at = position_of[n:started]
-                self.maps.pull(layer, gradient[:, :started], n, rows, at, skip, bias[:started])
+                self.maps.pull(layer, gradient[:, :started], n, encoder_rows, at, skip, bias[:started])
             n = started
-        below = frozen.embeddings[:n_positions], frozen.position_embeddings[:n_positions]
-        edges[:, self.features_end[:n_positions] + frozen.n_layers] = torch.einsum("qnd,qd->nq", gradient, below[0])
-        bias += torch.einsum("qnd,qd->n", gradient, below[1])
-        return edges, bias
+        edges[:, self.order.embeddings[:n_positions]] = torch.einsum("qnd,qd->nq", gradient, embeddings)
+        bias += torch.einsum("qnd,qd->n", gradient, position_embeddings)
+        return Rows(targets, edges, bias)
 
-    def _read_off(self, layer, gradient, edges, bias):
-        """Edges from what MLP `layer` writes: features of this layer and below, its error, and its constant part."""
-        rest = torch.stack([self.error[layer], self.constant[layer]], 1)  # [position, 2, d_model]
-        nodes, rows, ends = self._writers(layer)
+    def _read_off(
+        self,
+        layer: int,
+        gradient: torch.Tensor,
+        beside_features: torch.Tensor,
+        edges: torch.Tensor,
+        bias: torch.Tensor,
+    ) -> None:
+        """The edges of targets with `gradient` [position, target, d_model] at what MLP `layer` writes: its features,
+        those of the layers below that write there, its error; its constant part goes to the bias."""
+        nodes, vectors, ends = self._writers(layer)
         start = 0
-        for q, at_position in enumerate(gradient):
-            end = ends[q]
-            found = at_position @ torch.cat([rows[start:end], rest[q]]).T
+        for position, here in enumerate(gradient):
+            end = ends[position]
+            found = here @ torch.cat([vectors[start:end], beside_features[position]]).T
             if end > start:
-                first = self.column[nodes[start]]
+                first = self.order.features[nodes[start]]
                 edges[:, first : first + end - start] += found[:, :-2]
-            edges[:, self.features_end[q] + layer] = found[:, -2]
+            edges[:, self.order.errors[layer, position]] = found[:, -2]
             bias += found[:, -1]
             start = end
 
-    def _writers(self, layer):
-        """Nodes and rows that write to a layer, and where each position's end."""
-        if layer not in self.transcoder.layers:
-            return [], self.error.new_zeros(0, self.error.shape[-1]), [0] * self.frozen.n_positions
-        nodes, rows = self._written(self.transcoder.layers.index(layer))
-        return nodes, rows, self.position[nodes].bincount(minlength=self.frozen.n_positions).cumsum(0).tolist()
+    def _writers(self, layer: int) -> LayerOutputs:
+        """None for a layer that is not transcoded."""
+        if layer in self.transcoder.layers:
+            return self.outputs.to_layer(self.transcoder.layers.index(layer))
+        embeddings = self.frozen.embeddings
+        none = torch.zeros(0, dtype=torch.long)
+        return LayerOutputs(none, embeddings.new_zeros(0, embeddings.shape[1]), [0] * self.nodes.n_positions)
 
-    def _through_skip(self, layer, gradient):
+    def _through_skip(self, layer: int, gradient: torch.Tensor) -> torch.Tensor | None:
         """The gradient [position, target, d_model] at the encoder's input, by the layer's skip connection."""
         if self.transcoder.W_skip is None or layer not in self.transcoder.layers:
             return None
@@ -228,7 +228,7 @@ class Sweep:
 
 
 @contextmanager
-def _in_parallel(function, items, workers):
+def _in_parallel(function: Callable[[Item], Result], items: list[Item], workers: int) -> Iterator[Iterable[Result]]:
     """The results of `function` for the items, in order; each of several workers computes on one core."""
     if workers == 1:
         yield map(function, items)

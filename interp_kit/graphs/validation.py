@@ -2,22 +2,31 @@
 graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
+from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
 from .feature_edits import FeatureEdits
-from .interventions import Steer
+from .graph import AttributionGraph
+from .interventions import Ids, Steer, as_list
 
-MOST_EFFECTS = 1_000_000  # rows of the table
-VERSIONS, VERSION_BYTES = 32, 5e8  # at most so many prompts with one node off run at once, and hold so much
-NOTABLE = 0.1  # an edge counts as a claim when it is this share of its target's absolute inputs
+if TYPE_CHECKING:  # heavy, and imported where something is drawn
+    import plotly.graph_objects as go
+
+MAX_EFFECTS = 1_000_000  # rows of the table
+MAX_VERSIONS = 32  # prompts with one node off that run at once
+MAX_VERSION_BYTES = 5e8  # that these hold
+CLAIM_SHARE = 0.1  # an edge counts as a claim when it is this share of its target's absolute inputs
 
 
 @dataclass(repr=False)
@@ -29,7 +38,7 @@ class Validation:
     target's pre-activation, or of a logit less the mean logit, when the source is switched off. Members of a supernode
     go off together and their effects are added up.
     nodes: one row a source: label, influence (the graph's), ablation (Kullback-Leibler divergence of the next token's
-    distribution from what it was, in nats).
+    distribution from what it was, in nats). prompt: the graph's.
     """
 
     effects: pd.DataFrame
@@ -55,7 +64,7 @@ class Validation:
     def distrust(self, factor: float = 2.0) -> pd.DataFrame:
         """The graph's notable edges (at least a tenth of their target's inputs) whose source, switched off, moved the
         target the other way than predicted, or more than `factor` times as much or as little; worst first."""
-        claims = self.effects[self.effects["share"] >= NOTABLE].copy()
+        claims = self.effects[self.effects["share"] >= CLAIM_SHARE].copy()
         ratio = claims["measured"] / claims["predicted"].where(claims["predicted"] != 0)
         claims["why"] = np.select(
             [ratio <= 0, ratio > factor, ratio < 1 / factor],
@@ -65,7 +74,7 @@ class Validation:
         claims["off_by"] = (claims["measured"] - claims["predicted"]).abs()
         return claims[claims["why"] != ""].sort_values("off_by", ascending=False, ignore_index=True)
 
-    def show(self):
+    def show(self) -> "go.Figure":
         """A plotly scatter of measured over predicted effects; on the line the graph is right."""
         import plotly.graph_objects as go
 
@@ -87,17 +96,17 @@ class Validation:
         )  # fmt: skip
         return figure
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         n, effects = len(self.nodes), len(self.effects)
         return f"Validation({n} nodes switched off, {effects:,} effects; spearman {self.spearman:.2f})"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         n, rho = len(self.nodes), self.spearman
         said = f"<p>{n} nodes switched off; influence against ablation effect: Spearman {rho:.2f} (paper: 0.72)</p>"
         return said + self.by_distance.to_html(index=False, float_format="{:.2f}".format)
 
 
-def agreement(predicted, measured) -> dict[str, float]:
+def agreement(predicted: Sequence[float] | pd.Series, measured: Sequence[float] | pd.Series) -> dict[str, float]:
     """spearman, cosine and nmse of two columns of numbers; NaN where a column has no spread."""
     p, m = np.asarray(predicted, float), np.asarray(measured, float)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -107,10 +116,10 @@ def agreement(predicted, measured) -> dict[str, float]:
 
 
 def validate(
-    graph,
-    model,
-    transcoder,
-    nodes: list[str] | None = None,
+    graph: AttributionGraph,
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder,
+    nodes: Ids | None = None,
     constrained_layers: range | None = None,
     freeze_attention: bool = True,
 ) -> Validation:
@@ -121,58 +130,66 @@ def validate(
     The modes are those of `ik.intervene`; constrained to all layers, a measured effect is the graph's edge exactly.
 
     Raises ValueError for a graph of another model, or a node that is no feature of the graph.
+
+    >>> ik.validate(graph.prune(), model, transcoder).by_distance
     """
     transcoder.check_model(model)
     theirs = graph.about.get("fingerprint", model.fingerprint)
     if theirs != model.fingerprint:
         raise ValueError(f"this graph was made with another model (fingerprint {theirs}, not {model.fingerprint})")
-    targets, nodes = _steps(graph), [nodes] if isinstance(nodes, str) else nodes
-    sources = targets if nodes is None else {name: _members(graph, name) for name in nodes}
+    sources = targets = _steps(graph)
+    if nodes is not None:
+        sources = {str(name): _members(graph, str(name)) for name in as_list(nodes)}
     if not all(sources.values()) or not sources:
         raise ValueError("there is nothing to switch off: the graph, or a supernode named, has no feature left")
-    if len(sources) * len(targets) > MOST_EFFECTS:
+    if len(sources) * len(targets) > MAX_EFFECTS:
         raise ValueError(
             f"{len(sources):,} nodes with effects on {len(targets):,} are more than one can look at; validate a pruned "
             "graph, ik.validate(graph.prune(), ...), or name some nodes"
         )
-    edits = FeatureEdits(FrozenModel(model, model.encode(graph.prompt)), in_same_dtype(transcoder, torch.float32))
+    edits = FeatureEdits(FrozenModel(model, graph.prompt), in_same_dtype(transcoder, torch.float32))
     _check_transcoder(graph, edits)
     measured, divergence = _measure(graph, edits, sources, constrained_layers, freeze_attention)
     effects = _effects(graph, sources, targets, measured)
     return Validation(effects, _node_table(graph, sources, divergence), graph.prompt)
 
 
-def _check_transcoder(graph, edits):
+def _check_transcoder(graph: AttributionGraph, edits: FeatureEdits) -> None:
     layers, active = edits.transcoder.layers, edits.activations
-    for n in graph.nodes[graph.nodes["kind"] == "feature"].itertuples():
+    for n in graph.features.itertuples():
         inside = n.layer in layers and n.position < active.shape[1] and n.feature < active.shape[2]
         if not inside or active[layers.index(n.layer), n.position, n.feature] == 0:
             raise ValueError(f"feature {n.id} of the graph is not active here: it was made with another transcoder")
 
 
-def _steps(graph):
+def _steps(graph: AttributionGraph) -> dict[str, list[str]]:
     """{name: ids of features} of supernodes, and of the features outside them."""
     grouped = {i for ids in graph.supernodes.values() for i in ids}
-    features = graph.nodes.loc[graph.nodes["kind"] == "feature", "id"]
     steps = {name: _members(graph, name) for name in graph.supernodes}
     steps = {name: ids for name, ids in steps.items() if ids}
-    return steps | {i: [i] for i in features if i not in grouped}
+    return steps | {i: [i] for i in graph.features["id"] if i not in grouped}
 
 
-def _members(graph, name):
-    features = set(graph.nodes.loc[graph.nodes["kind"] == "feature", "id"])
+def _members(graph: AttributionGraph, name: str) -> list[str]:
+    """The features of a supernode, or the one feature of that id."""
+    features = set(graph.features["id"])
     ids = [i for i in graph.supernodes.get(name, [name]) if i in features]
     if not ids and name not in graph.supernodes:
         raise ValueError(f"{name!r} is neither a feature nor a supernode of this graph")
     return ids
 
 
-def _measure(graph, edits, steps, constrained_layers, freeze_attention):
+def _measure(
+    graph: AttributionGraph,
+    edits: FeatureEdits,
+    steps: dict[str, list[str]],
+    constrained_layers: range | None,
+    freeze_attention: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
-    table, layers, frozen = graph.nodes, edits.transcoder.layers, edits.frozen
-    features, logits = table[table["kind"] == "feature"], table[table["kind"] == "logit"]
-    places = [(layers.index(n.layer), n.position, n.feature) for n in features.itertuples()]
-    ids = torch.tensor(logits["feature"].to_numpy(int))
+    layers, frozen = edits.transcoder.layers, edits.frozen
+    places = [(layers.index(n.layer), n.position, n.feature) for n in graph.features.itertuples()]
+    ids = torch.tensor(graph.logits["feature"].to_numpy(int))
     before = torch.stack([edits.preactivations[place] for place in places])
     value_before, log_before = _centred(frozen.uncapped[-1]), frozen.logits[-1].log_softmax(-1)
     n_at_once = _versions(edits)
@@ -187,18 +204,20 @@ def _measure(graph, edits, steps, constrained_layers, freeze_attention):
     return torch.cat(changes).double().numpy(), torch.cat(divergence).double().numpy()
 
 
-def _versions(edits):
+def _versions(edits: FeatureEdits) -> int:
     """How many versions of the prompt run at once: what they hold should fit in half a gigabyte."""
     t, n_layers, n_features = edits.frozen.n_positions, *edits.transcoder.threshold.shape
     numbers = t * (n_layers * n_features + 2 * edits.frozen.logits.shape[-1])
-    return int(min(VERSIONS, max(1, VERSION_BYTES / (4 * numbers))))
+    return int(min(MAX_VERSIONS, max(1, MAX_VERSION_BYTES / (4 * numbers))))
 
 
-def _centred(logits):
+def _centred(logits: torch.Tensor) -> torch.Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _effects(graph, sources, targets, measured):
+def _effects(
+    graph: AttributionGraph, sources: dict[str, list[str]], targets: dict[str, list[str]], measured: np.ndarray
+) -> pd.DataFrame:
     """The table of effects of sources on targets and logits; members' effects are added up."""
     table = graph.nodes
     rows = table["kind"].isin(["feature", "logit"]).to_numpy()
@@ -207,7 +226,7 @@ def _effects(graph, sources, targets, measured):
     inputs = np.maximum(np.abs(graph.adjacency[rows]).sum(1), 1e-30)
     layer = table.loc[rows, "layer"].to_numpy(float)
     spread = _Spread(edges, table.loc[rows, "activation"].to_numpy(float))
-    logits = {i: [i] for i in table.loc[table["kind"] == "logit", "id"]}
+    logits = {i: [i] for i in graph.logits["id"]}
     found = []
     for number, (source, ids) in enumerate(sources.items()):
         off = [place[i] for i in ids]
@@ -227,18 +246,18 @@ class _Spread:
     """How a change spreads through the graph: the change of a pre-activation is the sum over its sources of edge times
     their relative change, and a feature that is on passes its change on whole."""
 
-    def __init__(self, edges, activation):
+    def __init__(self, edges: np.ndarray, activation: np.ndarray) -> None:
         self.activation = activation
         per_unit = edges / np.where(activation == 0, 1, activation)
         self.total = np.linalg.inv(np.eye(len(edges)) - per_unit)  # over all paths
 
-    def without(self, off):
+    def without(self, off: list[int]) -> np.ndarray:
         """The change of every node when those in `off` are held at zero, whatever else arrives at them."""
         pushed = np.linalg.solve(self.total[np.ix_(off, off)], -self.activation[off])
         return self.total[:, off] @ pushed
 
 
-def _node_table(graph, sources, divergence):
+def _node_table(graph: AttributionGraph, sources: dict[str, list[str]], divergence: np.ndarray) -> pd.DataFrame:
     table = graph.nodes.set_index("id")
     return pd.DataFrame(
         {

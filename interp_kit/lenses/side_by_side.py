@@ -184,7 +184,7 @@ def _say_thought(found: CotFaithfulness) -> str:
 
 
 def _say_graph(found: AttributionGraph) -> str:
-    features = found.nodes.query("kind == 'feature'")
+    features = found.features
     names = []
     if "label" in features:
         by_label = features.groupby("label").agg(influence=("influence", "sum"))

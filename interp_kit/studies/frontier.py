@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from ..graphs.attribution import attribute
 from ..models import LanguageModel
 from ..text.rows import Texts
-from ..transcoders.evaluation import AFFINE, MEAN, evaluate_transcoder
-from ..transcoders.training.train import KINDS, TrainingRun, train_transcoder
+from ..transcoders.evaluation import AFFINE_MAP, MEAN_OUTPUT, evaluate_transcoder
+from ..transcoders.training.config import TRANSCODER_KINDS
+from ..transcoders.training.train import TrainingRun, train_transcoder
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}
 TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
@@ -70,7 +71,7 @@ def frontier(
     held_out: Texts,
     prompts: Sequence[str],
     ks: Sequence[int] = (2, 4, 8, 16),
-    kinds: Sequence[Literal["cross-layer", "per-layer"]] = KINDS,
+    kinds: Sequence[Literal["cross-layer", "per-layer"]] = TRANSCODER_KINDS,
     *,
     activation: Literal["topk", "batchtopk", "jumprelu"] = "topk",
     sparsities: Sequence[float] = (0.5, 1, 2, 4),
@@ -114,7 +115,7 @@ def frontier(
             row |= evaluation.summary[["NMSE", "top-1", "KL", "dead"]].to_dict()
             rows.append(row | scores[["replacement", "completeness"]].to_dict())
             if not runs:  # the same for all
-                baselines = evaluation.baselines.loc[[AFFINE, MEAN]]
+                baselines = evaluation.baselines.loc[[AFFINE_MAP, MEAN_OUTPUT]]
             runs[kind, value] = run
     except KeyboardInterrupt:
         if not rows:

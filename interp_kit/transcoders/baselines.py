@@ -10,7 +10,7 @@ import torch
 
 from .module import CrossLayerTranscoder
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # added to the inputs' covariance, as shares of its mean diagonal
+RIDGE_SHARES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the mean diagonal of the inputs' covariance, added to that diagonal
 
 
 class LeastSquares:
@@ -33,13 +33,15 @@ class LeastSquares:
         self.yy += y.pow(2).sum((1, 2)).cpu()
 
     def fit(self, others: "LeastSquares") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A [layer, out, in], b [layer, d_model], and the mean of y [layer, d_model]. In each layer the ridge is what
-        does best on `others`, on which the map will be measured: a baseline may have what helps it."""
+        """A [layer, out, in], b [layer, d_model], and the mean of y [layer, d_model].
+
+        The ridge is tuned on `others`, the half that the map is measured on, which favours the baseline, on purpose.
+        """
         x, y = self.x / self.n, self.y / self.n
         xx = self.xx / self.n - x[:, :, None] * x[:, None]
         yx = self.yx / self.n - y[:, :, None] * x[:, None]
         unit = xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(x.shape[1], dtype=x.dtype)
-        factors = (torch.linalg.cholesky(xx + ridge * unit) for ridge in RIDGES)
+        factors = (torch.linalg.cholesky(xx + ridge * unit) for ridge in RIDGE_SHARES)
         maps = torch.stack([torch.cholesky_solve(yx.mT, factor).mT for factor in factors])
         biases = y - torch.einsum("rloi,li->rlo", maps, x)
         errors = torch.stack([others.error(a, b) for a, b in zip(maps, biases, strict=True)])

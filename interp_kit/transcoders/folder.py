@@ -14,11 +14,12 @@ Saved as int8, W_enc and W_dec are whole numbers and beside each lies its scale,
 The two skip matrices are each other's transpose, as circuit-tracer uses them. It reads W_skip_{l} in versions after
 0.5.0, which passes over that tensor, and so over the skip connection; nor does 0.5.0 know a top k: it takes the ReLU.
 
-The formats of other projects are in `formats.py`.
+The formats of other projects are in `foreign.py`.
 """
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from torch import nn
 
 from ..storage.atomic import atomic_folder
 from ..storage.shipped import TRANSCODERS, shipped_folder
-from .foreign import Layer, one_per_layer, read_layers, read_tensors, weight_files
+from .foreign import Json, Layer, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
 OLD_FIELDS = {  # of interp_kit.json before 0.2
@@ -40,12 +41,11 @@ OLD_FIELDS = {  # of interp_kit.json before 0.2
     "skips_first": "excludes_first_position",
     "counts": "n_features_per_layer",
 }
-LARGE = 256 * 2**20
-"bytes of decoders from which they stay on disk: kept in the file's dtype, and not looked through for NaN"
+STAY_ON_DISK_BYTES = 256 * 2**20  # of all decoders: larger ones keep the file's dtype, and are not searched for NaN
 
-HUB = re.compile(r"(\w[\w.-]*/[\w.-]+)((?:/[\w.=-]+)*)(?:@([\w./-]+))?")  # owner/repository/folder@revision
+HUB_NAME = re.compile(r"(\w[\w.-]*/[\w.-]+)((?:/[\w.=-]+)*)(?:@([\w./-]+))?")  # owner/repository/folder@revision
 # What is fetched of a repository: no pickles, which can run code; no example texts, which can outweigh the weights.
-_HUB_FILES = [
+HUB_FILES = [
     "config.yaml", "interp_kit.json", "cfg.json", "config.json", "activation_scaler.json",
     "sae.safetensors", "sae_weights.safetensors", "params.safetensors", "params.npz",
     *(f"{stem}_{digits}.safetensors" for stem in ("layer", "W_enc", "W_dec", "params_layer")
@@ -78,7 +78,7 @@ def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.
         (temporary / "interp_kit.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
 
 
-def _files(clt, dtype):
+def _files(clt: CrossLayerTranscoder, dtype: torch.dtype) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """(file name, tensors) of every weight file."""
     for i, layer in enumerate(clt.layers):
         tensors = {**_rows("W_enc", clt.W_enc[i], dtype), "b_enc": clt.b_enc[i], "b_dec": clt.b_dec[i]}
@@ -99,7 +99,7 @@ def _files(clt, dtype):
             yield f"W_dec_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in decoder.items()}
 
 
-def _rows(name, rows, dtype):
+def _rows(name: str, rows: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """The tensors that hold `rows` [..., d]."""
     if dtype != torch.int8:
         return {name: rows.to(dtype)}
@@ -107,7 +107,7 @@ def _rows(name, rows, dtype):
     return {name: (rows / scale[..., None]).round().to(torch.int8), f"{name}_scale": scale}
 
 
-def _unscaled(raw, path):
+def _unscaled(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """int8 rows in float32 again, where their scales lie beside them."""
     for name in ("W_enc", "W_dec"):
         if (scale := raw.pop(f"{name}_scale", None)) is None:
@@ -121,7 +121,9 @@ def _unscaled(raw, path):
 # ---------------------------------------------------------------- reading
 
 
-def load_transcoder(name: str | Path | list[str | Path], dtype: torch.dtype = torch.float32) -> CrossLayerTranscoder:
+def load_transcoder(
+    name: str | Path | Sequence[str | Path], dtype: torch.dtype = torch.float32
+) -> CrossLayerTranscoder:
     """A transcoder, by one of
 
     - the name of a shipped one, "pocket";
@@ -134,8 +136,10 @@ def load_transcoder(name: str | Path | list[str | Path], dtype: torch.dtype = to
     disk, from where they are read row by row when they are used. Raises FileNotFoundError for a folder that is not
     there; ValueError for a file that is missing, cut short, of the wrong shape or not finite, and for what the
     package cannot represent; OSError when the Hub does not hand it over. The message names the file and what to do.
+
+        clt = ik.load_transcoder("pocket")
     """
-    if isinstance(name, list | tuple):
+    if not isinstance(name, str | Path):
         return _assemble(read_layers([path for each in name for path in _weight_files(_find(each))]), dtype)
     place = _find(name)
     if (place / "interp_kit.json").exists():
@@ -147,7 +151,7 @@ def load_transcoder(name: str | Path | list[str | Path], dtype: torch.dtype = to
     return _assemble(read_layers(_weight_files(place)), dtype)
 
 
-def _weight_files(place):
+def _weight_files(place: Path) -> list[Path]:
     paths = weight_files(place)
     if not paths:
         raise FileNotFoundError(
@@ -158,14 +162,14 @@ def _weight_files(place):
     return paths
 
 
-def _read_config(folder):
+def _read_config(folder: Path) -> TranscoderConfig:
     try:
-        return TranscoderConfig(**_in_todays_words(json.loads((folder / "interp_kit.json").read_text())))
+        return TranscoderConfig(**in_todays_words(json.loads((folder / "interp_kit.json").read_text())))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'interp_kit.json'} is not a transcoder's description: {error}") from error
 
 
-def _in_todays_words(about: dict) -> dict:
+def in_todays_words(about: Json) -> Json:
     """A description that was written before 0.2, with the names of today."""
     about = {OLD_FIELDS.get(name, name): value for name, value in about.items()}
     if about.get("activation") == "threshold":
@@ -173,7 +177,7 @@ def _in_todays_words(about: dict) -> dict:
     return about
 
 
-def _read_layer(folder, number, per_layer, path=None):
+def _read_layer(folder: Path, number: int, per_layer: bool, path: Path | None = None) -> Layer:
     """One layer of circuit-tracer's layout; `path` for a per-layer file of another name."""
     path = path or folder / f"{'layer' if per_layer else 'W_enc'}_{number}.safetensors"
     raw = read_tensors(path)
@@ -195,7 +199,7 @@ def _read_layer(folder, number, per_layer, path=None):
     return Layer(path, number, raw, {})
 
 
-def _circuit_tracer(folder):
+def _circuit_tracer(folder: Path) -> list[Layer]:
     """The layers of a folder with config.yaml alone."""
     path = folder / "config.yaml"
     try:
@@ -220,14 +224,13 @@ def _circuit_tracer(folder):
         layers = [_listed(folder, entry, number) for number, entry in enumerate(about["transcoders"])]
     else:
         stem = "layer" if kind == "transcoder_set" else "W_enc"
-        found = {
-            int(match[1]) for p in folder.iterdir() if (match := re.fullmatch(rf"{stem}_(\d+)\.safetensors", p.name))
-        }
-        layers = [_read_layer(folder, number, stem == "layer") for number in range(max(found, default=0) + 1)]
+        names = [re.fullmatch(rf"{stem}_(\d+)\.safetensors", path.name) for path in folder.iterdir()]
+        last = max((int(name[1]) for name in names if name), default=0)
+        layers = [_read_layer(folder, number, stem == "layer") for number in range(last + 1)]
     return [replace(layer, facts=layer.facts | facts) for layer in layers]
 
 
-def _listed(folder, entry, number):
+def _listed(folder: Path, entry: str, number: int) -> Layer:
     """A layer from an entry of `transcoders`: a path, or hf://owner/repository/path?revision=..."""
     path = folder / entry
     if hub := re.fullmatch(r"hf://([^/]+/[^/]+)/([^?]+)(?:\?revision=(.+))?", entry):
@@ -240,7 +243,7 @@ def _listed(folder, entry, number):
 # ---------------------------------------------------------------- from layers to the module
 
 
-def _assemble(layers, dtype, config=None):
+def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig | None = None) -> CrossLayerTranscoder:
     """The module of these layers; without `config` they describe themselves."""
     config = config or _describe(layers)
     with torch.device("meta"):  # shapes without memory: random weights, drawn to be overwritten, would fill it
@@ -250,7 +253,7 @@ def _assemble(layers, dtype, config=None):
         for name in ("W_enc", "b_enc", "b_dec", "threshold", "W_skip")
         if (tensor := getattr(clt, name)) is not None
     }
-    large = sum(layer.tensors["W_dec"].nbytes for layer in layers if "W_dec" in layer.tensors) >= LARGE
+    large = sum(layer.tensors["W_dec"].nbytes for layer in layers if "W_dec" in layer.tensors) >= STAY_ON_DISK_BYTES
     for i, layer in enumerate(layers):
         for name, whole in stacked.items():
             if name != "threshold" or config.activation == "jumprelu":
@@ -267,7 +270,8 @@ def _assemble(layers, dtype, config=None):
     return clt.eval()
 
 
-def _describe(layers):
+def _describe(layers: list[Layer]) -> TranscoderConfig:
+    """What files without our description say of themselves."""
     first, numbers = layers[0], [layer.number for layer in layers]
     for layer in layers:
         if layer.facts != first.facts or set(layer.tensors) != set(first.tensors):
@@ -300,7 +304,8 @@ def _describe(layers):
     )
 
 
-def _checked(layer, name, shape):
+def _checked(layer: Layer, name: str, shape: torch.Size) -> torch.Tensor:
+    """A tensor of the layer, which gives it away. Raises ValueError where it is missing or has another shape."""
     value = layer.tensors.pop(name, None)
     if value is None or value.shape != shape:
         found = "nothing" if value is None else list(value.shape)
@@ -308,7 +313,7 @@ def _checked(layer, name, shape):
     return value
 
 
-def _check_finite(layer, name, value):
+def _check_finite(layer: Layer, name: str, value: torch.Tensor) -> None:
     if not value.isfinite().all():
         raise ValueError(
             f"layer {layer.number} of {layer.path.parent}: {name} holds NaN or infinite weights; train or copy it again"
@@ -318,18 +323,19 @@ def _check_finite(layer, name, value):
 # ---------------------------------------------------------------- from a name to a folder
 
 
-def _find(name):
+def _find(name: str | Path) -> Path:
+    """Where the transcoder of this name lies, or would lie."""
     if name in TRANSCODERS:
         return shipped_folder(TRANSCODERS[name])
-    path, hub = Path(name).expanduser().absolute(), isinstance(name, str) and HUB.fullmatch(name)
+    path, hub = Path(name).expanduser().absolute(), HUB_NAME.fullmatch(name) if isinstance(name, str) else None
     return path if path.exists() or not hub else _hub_folder(*hub.groups())
 
 
-def _hub_folder(repository, subfolder, revision):
+def _hub_folder(repository: str, subfolder: str, revision: str | None) -> Path:
     """The Hub's copy in the local cache, downloaded where missing."""
     inside = subfolder.strip("/") + "/" if subfolder else ""
-    top = [inside + file for file in _HUB_FILES]
-    patterns = top + [f"{inside}*/{file}" for file in _HUB_FILES]
+    top = [inside + file for file in HUB_FILES]
+    patterns = top + [f"{inside}*/{file}" for file in HUB_FILES]
     try:
         try:
             listed = snapshot_download(repository, revision=revision, allow_patterns=patterns, dry_run=True)

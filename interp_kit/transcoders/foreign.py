@@ -6,7 +6,7 @@
     gemma_scope_2   layer_3_width_16k_l0_small/params.safetensors + config.json   Gemma Scope 2, per layer
                     width_262k_l0_medium/params_layer_3.safetensors               Gemma Scope 2, cross-layer
 
-Whatever the file's own orientation, a reader returns these (circuit-tracer's own layout is read in `files.py`):
+Whatever the file's own orientation, a reader returns these (circuit-tracer's own layout is read in `folder.py`):
 
     W_enc [F, d]   b_enc [F]   threshold [F]   W_dec [F, targets, d]   b_dec [d]   W_skip [d out, d in]
 
@@ -16,9 +16,11 @@ Where nothing has to be computed they are views of the file, which the operating
 import json
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,17 +30,21 @@ from safetensors.torch import load_file
 
 from ..models.anatomy import FEATURE_INPUT_HOOKS, MLP_INPUT, NORMALIZED
 
+Json = dict[str, Any]
+
 
 @dataclass
 class Layer:
     """One layer of a transcoder, in the package's convention."""
 
     path: Path
+    "the weight file"
     number: int
     "of the model's layer it reads"
     tensors: dict[str, torch.Tensor]
-    facts: dict
-    "fields of TranscoderConfig that the file gives: activation, k, reads, writes, model"
+    "by the names above"
+    facts: Json
+    "fields of TranscoderConfig that the file gives: activation, k, feature_input_hook, feature_output_hook, model"
 
 
 def weight_files(place: Path) -> list[Path]:
@@ -74,7 +80,7 @@ def read_layers(paths: list[Path]) -> list[Layer]:
     return _by_source(layers) if any("W_from" in layer.tensors for layer in layers) else layers
 
 
-def _reader(path):
+def _reader(path: Path) -> Callable[[Path], Layer]:
     for pattern, reader in READERS.items():
         if fnmatch(path.name, pattern):
             return reader
@@ -131,7 +137,7 @@ def sparsify(path: Path) -> Layer:
     )
 
 
-def _by_source(layers):
+def _by_source(layers: list[Layer]) -> list[Layer]:
     """Decoders kept by the layer they write to, `W_from` [source, F, d], as decoders of the layer they come from."""
     for i, layer in enumerate(layers):
         cfg, reach = read_json(layer.path.with_name("cfg.json")), (i + 1, len(layers) - i)
@@ -217,17 +223,17 @@ def gemma_scope_2(path: Path) -> Layer:
     else:
         tensors["W_dec"] = tensors["W_dec"][:, None]
 
-    facts = (
-        {"feature_input_hook": MLP_INPUT, "feature_output_hook": "hook_mlp_out"} if cross_layer else {}
-    )  # these come without config.json
+    hooks = {"feature_input_hook": MLP_INPUT, "feature_output_hook": "hook_mlp_out"}
+    facts = hooks if cross_layer else {}  # cross-layer files come without config.json
     if path.with_name("config.json").exists():
         about = read_json(path.with_name("config.json"))
-        hooks = [str(about.get(name, "")) for name in ("hf_hook_point_in", "hf_hook_point_out")]
-        known = [hook.endswith(f"{side}_feedforward_layernorm.output") for hook, side in zip(hooks, ("pre", "post"))]
-        _require(
-            all(known), path, f"hooks around the MLP with its norms, pre_ and post_feedforward_layernorm; has {hooks}"
+        read, written = (str(about.get(name, "")) for name in ("hf_hook_point_in", "hf_hook_point_out"))
+        known = read.endswith("pre_feedforward_layernorm.output") and written.endswith(
+            "post_feedforward_layernorm.output"
         )
-        facts = {"feature_input_hook": MLP_INPUT, "feature_output_hook": "hook_mlp_out", "model": _model(about)}
+        expected = "hooks around the MLP with its norms, pre_ and post_feedforward_layernorm"
+        _require(known, path, f"{expected}; has {read!r} and {written!r}")
+        facts = hooks | {"model": _model(about)}
     return Layer(path, number, tensors, facts)
 
 
@@ -244,7 +250,10 @@ READERS = {
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, mapped into memory: nothing is read before it is used."""
+    """The tensors of a safetensors file, mapped into memory: nothing is read before it is used.
+
+    Raises ValueError where the file is missing, damaged or cut short.
+    """
     try:
         return load_file(path)
     except FileNotFoundError:
@@ -257,7 +266,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> Json:
+    """What the json beside a weight file says. Raises ValueError where it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -268,48 +278,50 @@ def read_json(path: Path) -> dict:
         raise ValueError(f"{path} is no json ({error}); copy it again") from error
 
 
-def _require(condition, path, expected):
+def _require(condition: object, path: Path, expected: str) -> None:
     if not condition:
         raise ValueError(f"{path} cannot be read as a transcoder of interp_kit: expected {expected}")
 
 
-def _pick(raw, path, **names):
+def _pick(raw: dict[str, torch.Tensor], path: Path, **names: str) -> dict[str, torch.Tensor]:
     """The tensors of `raw` by our names."""
     missing = sorted(set(names.values()) - set(raw))
     _require(not missing, path, f"the tensors {', '.join(missing)} too (it has {', '.join(sorted(raw))})")
     return {ours: raw[theirs] for ours, theirs in names.items()}
 
 
-def _scaled(tensors, **scales):
+def _scaled(tensors: dict[str, torch.Tensor], **scales: torch.Tensor | float) -> dict[str, torch.Tensor]:
     """Constants of training folded into the weights, in float32 whatever the file has."""
     return {name: tensor.float() * scales[name] if name in scales else tensor for name, tensor in tensors.items()}
 
 
-def _threshold(raw, path):
+def _threshold(raw: dict[str, torch.Tensor], path: Path) -> torch.Tensor:
     """What a pre-activation must exceed. These formats take its relu, we do not: below 0 their threshold is our 0."""
     if "log_threshold" in raw:
         return raw["log_threshold"].exp()
     return _pick(raw, path, threshold="threshold")["threshold"].clamp(min=0)
 
 
-def _hook(name, path):
+def _hook(name: str | None, path: Path) -> tuple[int, str]:
     """ "blocks.3.ln2.hook_normalized" -> (3, "ln2.hook_normalized")."""
     parts = re.fullmatch(r"blocks\.(\d+)\.(.+)", str(name))
     _require(parts, path, f"hook names such as blocks.3.mlp.hook_in; it has {name}")
     return int(parts[1]), parts[2]
 
 
-def _number(path):
+def _number(path: Path) -> int | None:
     """The layer that a path names last, if any."""
     found = re.findall(r"(?<![a-z])(?:layers?[._]|h\.|blocks\.)(\d+)", path.as_posix())
     return int(found[-1]) if found else None
 
 
-def _needed_number(path):
+def _needed_number(path: Path) -> int:
+    """The same, or ValueError."""
     number = _number(path)
     _require(number is not None, path, "a folder or file name with the layer, layer_3")
     return number
 
 
-def _model(about):
+def _model(about: Json) -> dict[str, str]:
+    """The field `model` of a TranscoderConfig."""
     return {"name": about["model_name"]} if about.get("model_name") else {}

@@ -10,36 +10,47 @@ A per-layer transcoder is the same thing with span 1; a skip transcoder adds `W_
 (Ameisen et al. 2025, "Circuit Tracing"; skip connections: Paulo et al. 2025, "Transcoders beat sparse autoencoders".)
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
-from ..models.anatomy import FEATURE_INPUT_HOOKS, MLP_INPUT, anatomy
+from ..models import LanguageModel
+from ..models.anatomy import anatomy
 
-ACTIVATIONS = ("topk", "jumprelu", "relu")
-FEATURE_OUTPUT_HOOKS = ("hook_mlp_out", "mlp.hook_out")  # circuit-tracer's names
+Activation = Literal["topk", "jumprelu", "relu"]
+FeatureInputHook = Literal["hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in"]  # circuit-tracer's names, explained
+FeatureOutputHook = Literal["hook_mlp_out", "mlp.hook_out"]  # in `models/anatomy.py`
+CHOICES = {"activation": Activation, "feature_input_hook": FeatureInputHook, "feature_output_hook": FeatureOutputHook}
 
 
 @dataclass
 class TranscoderConfig:
-    """All that is needed to build the module; written beside the weights."""
+    """All that is needed to build the module; written beside the weights.
+
+    Raises ValueError for an activation or a hook that is none of those named here, and for a span or a k that does not
+    fit.
+    """
 
     d_model: int
+    "width of the residual stream"
     n_features: int
     "rows of every layer's weights"
     layers: list[int]
     "the model's layers that are transcoded, ascending"
     span: int
     "how many of those layers a feature writes to, its own included; 1 is a per-layer transcoder"
-    activation: str = "topk"
-    "topk: the k largest; threshold: all above their threshold (JumpReLU); relu: all above 0"
+    activation: Activation = "topk"
+    "topk: the k largest; jumprelu: all above their threshold; relu: all above 0"
     k: int = 8
-    "topk: features on per token and layer; threshold: the average that training aims at"
-    feature_input_hook: str = MLP_INPUT
-    "the encoder's input, by circuit-tracer's hook names"
-    feature_output_hook: str = FEATURE_OUTPUT_HOOKS[0]
+    "topk: features on per token and layer; jumprelu: the average that training aims at"
+    feature_input_hook: FeatureInputHook = "mlp.hook_in"
+    "the encoder's input"
+    feature_output_hook: FeatureOutputHook = "hook_mlp_out"
     "what it rebuilds: what reaches the stream, or the MLP's own output; the same, but for a norm after the MLP"
     skip: bool = False
     "a linear map W_skip from the encoder's input to the output of its own layer, beside the features"
@@ -47,20 +58,13 @@ class TranscoderConfig:
     "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
     n_features_per_layer: list[int] | None = None
     "how many of its rows each layer uses, where they differ; the rest is zero padding to one shape"
-    model: dict = field(default_factory=dict)
+    model: dict[str, str] = field(default_factory=dict)
     "name and fingerprint of the model it was trained on"
 
-    def __post_init__(self):
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        if self.feature_input_hook not in FEATURE_INPUT_HOOKS:
-            raise ValueError(
-                f"feature_input_hook {self.feature_input_hook!r}: expected one of {', '.join(FEATURE_INPUT_HOOKS)}"
-            )
-        if self.feature_output_hook not in FEATURE_OUTPUT_HOOKS:
-            raise ValueError(
-                f"feature_output_hook {self.feature_output_hook!r}: expected one of {', '.join(FEATURE_OUTPUT_HOOKS)}"
-            )
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(get_args(choices))}")
         if not 1 <= self.span <= len(self.layers):
             raise ValueError(f"span {self.span} is not between 1 and the {len(self.layers)} layers transcoded")
         if self.activation == "topk" and not 1 <= self.k <= self.n_features:
@@ -76,6 +80,8 @@ class CrossLayerTranscoder(nn.Module):
     stay on disk (mapped into memory, in the file's dtype) and only the rows that a prompt needs are read.
     """
 
+    threshold: torch.Tensor
+
     def __init__(self, config: TranscoderConfig):
         super().__init__()
         self.config = config
@@ -90,10 +96,12 @@ class CrossLayerTranscoder(nn.Module):
 
     @property
     def layers(self) -> list[int]:
+        """The model's layers that are transcoded, ascending."""
         return self.config.layers
 
     @property
     def n_features(self) -> int:
+        """Rows of every layer's weights; see `n_features_per_layer`."""
         return self.config.n_features
 
     def n_targets(self, source: int) -> int:
@@ -129,6 +137,7 @@ class CrossLayerTranscoder(nn.Module):
         return self.activate(pre, self.threshold[index])
 
     def activate(self, pre: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        """Activations of pre-activations [..., feature]; the threshold, of a shape that fits, is JumpReLU's."""
         if self.config.activation == "topk":
             top = pre.topk(self.config.k, dim=-1)
             return torch.zeros_like(pre).scatter_(-1, top.indices, top.values.relu())
@@ -139,11 +148,13 @@ class CrossLayerTranscoder(nn.Module):
     def decode(self, features: torch.Tensor, x: torch.Tensor | None = None) -> torch.Tensor:
         """Reconstructed MLP outputs [layer, position, d_model] of features [layer, position, feature].
 
-        `x`, the encoder's input, is needed by a transcoder with skip connections only.
+        `x`, the encoder's input, is needed by a transcoder with skip connections only: ValueError without.
         """
         n, d = len(self.layers), self.config.d_model
         out = self.b_dec[:, None].expand(n, features.shape[1], d).clone()
         if self.W_skip is not None:
+            if x is None:
+                raise ValueError("this transcoder has skip connections: give x, the encoder's input, too")
             out += x @ self.W_skip.mT
         for source in range(n):
             wide = features[source] @ self.W_dec[source].flatten(1).to(features.dtype)  # every target at once
@@ -152,6 +163,7 @@ class CrossLayerTranscoder(nn.Module):
         return out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Reconstructed MLP outputs of encoder inputs, both [layer, position, d_model]."""
         return self.decode(self.encode(x), x)
 
     def decoder_rows(self, source: int, features: torch.Tensor, target: int) -> torch.Tensor:
@@ -164,7 +176,7 @@ class CrossLayerTranscoder(nn.Module):
         return self.config.n_features_per_layer or [self.config.n_features] * len(self.layers)
 
     @torch.no_grad()
-    def keep_features(self, features: list[torch.Tensor]) -> "CrossLayerTranscoder":
+    def keep_features(self, features: Sequence[torch.Tensor]) -> "CrossLayerTranscoder":
         """A transcoder with just these features, indices for each layer: to drop what never fires, say."""
         counts = [len(kept) for kept in features]
         smaller = type(self)(replace(self.config, n_features=max(counts), n_features_per_layer=counts))
@@ -180,7 +192,7 @@ class CrossLayerTranscoder(nn.Module):
             smaller.W_skip[:] = self.W_skip
         return smaller.eval().requires_grad_(False)
 
-    def check_model(self, model) -> None:
+    def check_model(self, model: LanguageModel) -> None:
         """Raises ValueError when this transcoder was made for another model, or rebuilds what this one has not."""
         theirs = self.config.model.get("fingerprint")
         if self.config.d_model != model.d_model or self.layers[-1] >= model.n_layers:
@@ -195,21 +207,20 @@ class CrossLayerTranscoder(nn.Module):
                 f"{theirs}), and {model.name!r} has other weights ({model.fingerprint}): its features would mean "
                 "nothing here. Load the transcoder of this model, or train one with ik.train_transcoder"
             )
-        if self.config.feature_output_hook == "mlp.hook_out" and any(
-            b.writer is not b.mlp for b in anatomy(model.hf).blocks
-        ):
+        before_norm = self.config.feature_output_hook == "mlp.hook_out"
+        if before_norm and any(block.writer is not block.mlp for block in anatomy(model.hf).blocks):
             raise ValueError(
                 f"this transcoder rebuilds the MLP's own output (mlp.hook_out), and {model.name!r} has a norm between "
                 "that and the residual stream: load one that rebuilds what the norm writes (hook_mlp_out)"
             )
 
     def save(self, folder: str | Path) -> None:
-        """Writes circuit-tracer's on-disk format plus `interp_kit.json`; see `files.save_transcoder`."""
-        from .folder import save_transcoder
+        """Writes circuit-tracer's on-disk format plus `interp_kit.json`; see `folder.save_transcoder`."""
+        from .folder import save_transcoder  # which imports this file
 
         save_transcoder(self, folder)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         c = self.config
         kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
         rule = {"topk": f"top {c.k}", "jumprelu": "JumpReLU", "relu": "ReLU"}[c.activation]
@@ -218,8 +229,6 @@ class CrossLayerTranscoder(nn.Module):
             f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.n_features_per_layer):,} features, {rule})"
         )
 
-    def _repr_html_(self):
-        from html import escape
-
+    def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{k}</th><td>{escape(str(v))}</td></tr>" for k, v in asdict(self.config).items())
         return f"<table><caption>{escape(repr(self))}</caption>{rows}</table>"

@@ -12,6 +12,10 @@ activations from the decoder's rows, `gather` the gradients of both kinds of row
 """
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,29 +23,42 @@ import torch.nn.functional as F
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
+class TokenOrder(NamedTuple):
+    """Pairs in the order of tokens."""
+
+    places: torch.Tensor
+    "where each pair is in the order of features [pair]"
+    features: torch.Tensor
+    "each pair's feature [pair]"
+    starts: torch.Tensor
+    "where each token's pairs start, and the end [token + 1]"
+
+
+@dataclass
 class ActiveFeatures:
-    """Which features are on at which tokens: pairs, in the order of features (`tokens` [pair], and where each feature's
-    pairs start, and the end: `starts` [feature + 1]).
+    """Which features are on at which tokens: pairs, in the order of features, as all values [pair] are."""
 
-    `by_token`: the same pairs in the order of tokens: their places among the others, features, starts [token + 1].
-    """
-
-    def __init__(self, tokens, starts, by_token):
-        self.tokens, self.starts, self.by_token = tokens, starts, by_token
+    tokens: torch.Tensor
+    "each pair's token [pair]"
+    starts: torch.Tensor
+    "where each feature's pairs start, and the end [feature + 1]"
+    by_token: TokenOrder
+    "the same pairs in the order of tokens"
 
     @classmethod
-    def of_pairs(cls, tokens: torch.Tensor, features: torch.Tensor, n_tokens: int, n_features: int):
-        """Of pairs in the order of tokens."""
+    def of_pairs(cls, tokens: torch.Tensor, features: torch.Tensor, n_tokens: int, n_features: int) -> "ActiveFeatures":
+        """tokens and features [pair], in the order of tokens."""
         order, places = features.argsort(stable=True), torch.empty_like(features)
         places[order] = torch.arange(len(order), device=order.device)
-        return cls(tokens[order], _starts(features[order], n_features), (places, features, _starts(tokens, n_tokens)))
+        by_token = TokenOrder(places, features, _starts(tokens, n_tokens))
+        return cls(tokens[order], _starts(features[order], n_features), by_token)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.tokens)
 
-    @property
+    @cached_property
     def features(self) -> torch.Tensor:
-        """[pair]"""
+        """Each pair's feature [pair]."""
         n = len(self.starts) - 1
         return torch.arange(n, device=self.starts.device).repeat_interleave(self.starts.diff())
 
@@ -53,32 +70,33 @@ class ActiveFeatures:
 
     def decode(self, values: torch.Tensor, of_features: torch.Tensor) -> torch.Tensor:
         """values [pair], of_features [feature, width] -> [token, width]."""
-        places, features, starts = self.by_token
-        return _sums(values[places], features, of_features, starts)
+        return _sums(values[self.by_token.places], self.by_token.features, of_features, self.by_token.starts)
 
     def gather(self, values: torch.Tensor, of_tokens: torch.Tensor) -> torch.Tensor:
         """values [pair], of_tokens [token, width] -> [feature, width]."""
         return _sums(values, self.tokens, of_tokens, self.starts)
 
 
-def joined(parts: list[ActiveFeatures]) -> ActiveFeatures:
-    """The features of several layers at the same tokens as those of one, numbered on; its pairs are theirs, one layer's
-    after the other's."""
+def joined(parts: Sequence[ActiveFeatures]) -> ActiveFeatures:
+    """The features of several layers, at the same tokens, as those of one layer.
+
+    The second layer's features are numbered after the first's, and its pairs follow the first's, and so on.
+    """
     if len(parts) == 1:
         return parts[0]
-    counts = torch.stack([part.by_token[2].diff() for part in parts])  # [layer, token]
-    ends = counts.sum(0).cumsum(0)
-    firsts = ends - counts.flip(0).cumsum(0).flip(0)  # of the pairs of a token, those of earlier layers come first
+    counts = torch.stack([part.by_token.starts.diff() for part in parts])  # [layer, token]
+    ends = counts.sum(0).cumsum(0)  # of each token's pairs, in the order of tokens
+    firsts = ends - counts.flip(0).cumsum(0).flip(0)  # of a token's pairs, those of earlier layers come first
     places, features = ends.new_empty(2, int(ends[-1]))
-    before, numbered = 0, 0
-    for part, first, count in zip(parts, firsts, counts, strict=True):
-        their_places, their_features, starts = part.by_token
-        here = (first - starts[:-1]).repeat_interleave(count) + torch.arange(len(part), device=ends.device)
-        places.scatter_(0, here, their_places + before)  # several times faster than places[here] = ...
-        features.scatter_(0, here, their_features + numbered)
-        before, numbered = before + len(part), numbered + len(part.starts) - 1
+    n_pairs, n_features = 0, 0  # of the layers so far
+    for part, first, count in zip(parts, firsts, counts):
+        shift = (first - part.by_token.starts[:-1]).repeat_interleave(count)
+        here = shift + torch.arange(len(part), device=ends.device)
+        places.scatter_(0, here, part.by_token.places + n_pairs)  # several times faster than places[here] = ...
+        features.scatter_(0, here, part.by_token.features + n_features)
+        n_pairs, n_features = n_pairs + len(part), n_features + len(part.starts) - 1
     starts = F.pad(torch.cat([part.starts.diff() for part in parts]).cumsum(0), (1, 0))
-    by_token = places, features, F.pad(ends, (1, 0))
+    by_token = TokenOrder(places, features, F.pad(ends, (1, 0)))
     return ActiveFeatures(torch.cat([part.tokens for part in parts]), starts, by_token)
 
 
@@ -94,9 +112,11 @@ def features_where(on: torch.Tensor) -> ActiveFeatures:
     return ActiveFeatures.of_pairs(*on.nonzero(as_tuple=True), *on.shape)
 
 
-def _starts(sorted_ids, n):
+def _starts(sorted_ids: torch.Tensor, n: int) -> torch.Tensor:
+    """Where each of 0 to n - 1 starts in `sorted_ids`, and the end [n + 1]."""
     return torch.searchsorted(sorted_ids, torch.arange(n + 1, device=sorted_ids.device))
 
 
-def _sums(values, indices, rows, starts):
+def _sums(values: torch.Tensor, indices: torch.Tensor, rows: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    """For each start the sum of values * rows[indices] up to the next one."""
     return F.embedding_bag(indices, rows, starts, mode="sum", per_sample_weights=values, include_last_offset=True)

@@ -152,21 +152,34 @@ def test_a_folder_without_features(tmp_path):
     ("place", "value", "message"),
     [
         (["index"], 19, "index should be 18, as the file is named, got 19"),
-        (["index"], True, "index should be a whole number"),
-        (["examples_quantiles"], "x", "examples_quantiles should be a list, got 'x'"),
+        (["index"], True, "index should be a valid integer, got True"),
+        (["examples_quantiles"], "x", "examples_quantiles should be a valid list, got 'x'"),
         (["examples_quantiles", 0], 1, r"examples_quantiles\[0\] should be an object, got 1"),
-        (["examples_quantiles", 0, "quantile_name"], 1, r"examples_quantiles\[0\].quantile_name should be a text"),
-        (["examples_quantiles", 0, "examples", 1, "tokens"], [], r"examples\[1\].tokens_acts_list should be 0 numbers"),
-        (["examples_quantiles", 0, "examples", 1, "tokens"], [1], r"examples\[1\].tokens should be a list of texts"),
-        (["examples_quantiles", 0, "examples", 1, "tokens_acts_list"], ["1"], "should be a list of numbers"),
+        (
+            ["examples_quantiles", 0, "quantile_name"],
+            1,
+            r"examples_quantiles\[0\].quantile_name should be a valid string",
+        ),
+        (["examples_quantiles", 0, "examples", 1, "tokens"], [], r"examples\[1\].tokens should have at least 1 item"),
+        (
+            ["examples_quantiles", 0, "examples", 1, "tokens"],
+            [1],
+            r"examples\[1\].tokens\[0\] should be a valid string",
+        ),
+        (["examples_quantiles", 0, "examples", 1, "tokens_acts_list"], [], r"tokens_acts_list should be 1 numbers"),
+        (
+            ["examples_quantiles", 0, "examples", 1, "tokens_acts_list"],
+            ["1"],
+            r"tokens_acts_list\[0\] should be a valid number",
+        ),
         (
             ["examples_quantiles", 0, "examples", 1, "train_token_ind"],
             7,
             r"examples\[1\].train_token_ind should be from",
         ),
-        (["top_logits"], [1], "top_logits should be a list of texts"),
+        (["top_logits"], [1], r"top_logits\[0\] should be a valid string"),
         (["act_max"], float("inf"), "act_max should be a finite number"),
-        (["activation_frequency"], 2, "activation_frequency should be a share from 0 to 1, got 2"),
+        (["activation_frequency"], 2, "activation_frequency should be less than or equal to 1, got 2"),
     ],
 )
 def test_a_strange_feature_file_says_what_is_wrong(tmp_path, place, value, message):

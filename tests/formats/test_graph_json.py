@@ -7,6 +7,7 @@ import pytest
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit.graphs import NodeId
 
 PROMPT = "the capital of Texas is"
 
@@ -15,7 +16,7 @@ PROMPT = "the capital of Texas is"
 def graph():
     model = tiny_model()
     full = ik.attribute(model, tiny_transcoder(model), PROMPT)
-    some = full.nodes.loc[full.nodes["kind"] == "feature", "id"].head(2).tolist()
+    some = full.features["id"].head(2).tolist()
     return full.group({"two": some})
 
 
@@ -67,7 +68,7 @@ def test_the_public_schema(content):
     for node in content["nodes"]:
         by_type.setdefault(node["feature_type"], node)
     feature, error = by_type["cross layer transcoder"], by_type["mlp reconstruction error"]
-    layer, index, position = map(int, feature["node_id"].split("_"))
+    layer, index, position = NodeId.parse(feature["node_id"])
     assert feature["feature"] == (layer + index) * (layer + index + 1) // 2 + index
     assert feature["layer"] == str(layer) and feature["ctx_idx"] == position
     assert feature["jsNodeId"] == f"{layer}_{index}-0"
@@ -88,7 +89,7 @@ def test_a_file_without_our_extras_opens(content, tmp_path):
     (tmp_path / "public.json").write_text(json.dumps(content))
     back = ik.load_graph(tmp_path / "public.json")
     assert back.n_layers == 4 and len(back.nodes) == len(content["nodes"])
-    assert back.nodes.loc[back.nodes["kind"] == "logit", "label"].iloc[0] in {
+    assert back.logits["label"].iloc[0] in {
         "city",
         "state",
         "is",
@@ -372,46 +373,56 @@ def put(*place):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("nodes"), "the file lacks 'nodes', a list"),
+        (lambda c: c.pop("nodes"), "the file lacks 'nodes'$"),
         (lambda c: c["metadata"].pop("prompt"), "metadata lacks 'prompt'"),
         (lambda c: c["nodes"][3].pop("clerp"), r"nodes\[3\] lacks 'clerp'"),
         (put("metadata", []), r"^[^ ]* is not .*: metadata should be an object, got \[\]"),
-        (put("metadata", "prompt_tokens", ["a", 1]), "metadata.prompt_tokens should be a list of texts"),
-        (put("metadata", "interp_kit", {"n_layers": 10**6}), "metadata.interp_kit.n_layers"),
-        (put("metadata", "interp_kit", {"scores": {"x": "1"}}), "metadata.interp_kit.scores"),
+        (put("metadata", "prompt_tokens", ["a", 1]), r"metadata.prompt_tokens\[1\] should be a valid string, got 1"),
+        (put("metadata", "interp_kit", {"n_layers": 10**6}), "metadata.interp_kit.n_layers should be less than"),
+        (put("metadata", "interp_kit", {"scores": {"x": "1"}}), "metadata.interp_kit.scores.x should be a"),
+        (
+            put("metadata", "interp_kit", {"about": {"model": 7}}),
+            "metadata.interp_kit.about.model should be a valid str",
+        ),
         (put("qParams", "x"), "qParams should be an object, got 'x'"),
-        (put("qParams", "supernodes", [["x", 1]]), "qParams.supernodes should be a list of"),
-        (put("qParams", "supernodes", "[[["), "qParams.supernodes should be a list of"),
+        (put("qParams", "supernodes", [["x", 1]]), r"qParams.supernodes\[0\]\[1\] should be a valid string, got 1"),
+        (put("qParams", "supernodes", [[]]), r"qParams.supernodes\[0\] should have at least 1 item"),
+        (put("qParams", "supernodes", "[[["), r"qParams.supernodes should be a valid list, got '\[\[\['"),
         (put("qParams", "supernodes", [["x", "nobody"]]), r"supernodes\[0\].*'nobody'"),
-        (put("qParams", "clerps", [[1, 2]]), "qParams.clerps should be a list"),
-        (put("qParams", "pinnedIds", [1]), "qParams.pinnedIds"),
+        (put("qParams", "clerps", [[1, 2]]), r"qParams.clerps\[0\]\[0\] should be a valid string, got 1"),
+        (put("qParams", "pinnedIds", [1]), r"qParams.pinnedIds\[0\] should be a valid string, got 1"),
+        (put("qParams", "pinnedIds", 0), "qParams.pinnedIds should be a valid list, got 0"),
         (put("nodes", [1]), r"nodes\[0\] should be an object, got 1"),
         (put("nodes", []), "nodes should be at least one logit"),
         (lambda c: c["nodes"][5].update(token_prob=0.0, clerp="x"), "nodes should be at least one logit"),
-        (put("nodes", 0, "feature_type", "lorsa"), r"nodes\[0\].feature_type should be one of cross.*'lorsa'"),
+        (
+            put("nodes", 0, "feature_type", "lorsa"),
+            r"nodes\[0\].feature_type should be 'cross layer .*'logit', got 'lorsa'",
+        ),
         (put("nodes", 0, "feature_type", ["x"]), r"nodes\[0\].feature_type"),
-        (put("nodes", 0, "node_id", "x" * 10**6), r"nodes\[0\].node_id should be a text of 1 to 1000"),
+        (put("nodes", 0, "node_id", "x" * 10**6), r"nodes\[0\].node_id should have at most 1000 characters"),
         (put("nodes", 0, "layer", "abc"), r"nodes\[0\].layer should be a layer from 0 to 999, got 'abc'"),
         (put("nodes", 0, "layer", 10**9), r"nodes\[0\].layer"),
-        (put("nodes", 0, "influence", "x"), r"nodes\[0\].influence should be a number"),
-        (put("nodes", 0, "left_out", "x"), r"nodes\[0\].left_out should be a number"),
-        (put("nodes", 0, "token_prob", -1), r"nodes\[0\].token_prob should be a probability, got -1"),
-        (put("nodes", 0, "feature", 1.5), r"nodes\[0\].feature should be a whole number or null"),
+        (put("nodes", 0, "layer", 1.5), r"nodes\[0\].layer should be a valid string, got 1.5"),
+        (put("nodes", 0, "influence", "x"), r"nodes\[0\].influence should be a valid number, got 'x'"),
+        (put("nodes", 0, "left_out", "x"), r"nodes\[0\].left_out should be a valid number"),
+        (put("nodes", 0, "token_prob", -1), r"nodes\[0\].token_prob should be greater than or equal to 0, got -1"),
+        (put("nodes", 0, "feature", 1.5), r"nodes\[0\].feature should be a valid integer, got 1.5"),
         (put("nodes", 0, "ctx_idx", 99), r"nodes\[0\].ctx_idx should be from 0 to 2, a token, got 99"),
-        (put("nodes", 0, "ctx_idx", True), r"nodes\[0\].ctx_idx should be a position, got True"),
-        (put("nodes", 0, "ctx_idx", 1.0), r"nodes\[0\].ctx_idx"),
-        (put("nodes", 0, "ctx_idx", -1), r"nodes\[0\].ctx_idx"),
-        (put("nodes", 0, "ctx_idx", 10**400), r"nodes\[0\].ctx_idx"),
+        (put("nodes", 0, "ctx_idx", True), r"nodes\[0\].ctx_idx should be a valid integer, got True"),
+        (put("nodes", 0, "ctx_idx", 1.0), r"nodes\[0\].ctx_idx should be a valid integer, got 1.0"),
+        (put("nodes", 0, "ctx_idx", -1), r"nodes\[0\].ctx_idx should be from 0 to 2"),
+        (put("nodes", 0, "ctx_idx", 10**400), r"nodes\[0\].ctx_idx should be less than"),
         (lambda c: c["nodes"].append(c["nodes"][0]), r"nodes\[6\].node_id should be different from all others"),
         (put("nodes", 0, "deep", json.loads("[" * 60 + "]" * 60)), "nested more than 50 levels"),
         (put("nodes", 0, "clerp", "\ud800"), r"nodes\[0\].clerp is not text: it holds half of a surrogate pair"),
         (put("links", 0, "x"), r"links\[0\] should be an object"),
         (put("links", 0, "source", "nowhere"), r"links\[0\].source should be the node_id of a node, got 'nowhere'"),
-        (put("links", 0, "target", ["x"]), r"links\[0\].target"),
-        (put("links", 0, "weight", "1"), r"links\[0\].weight should be a number"),
+        (put("links", 0, "target", ["x"]), r"links\[0\].target should be a valid string"),
+        (put("links", 0, "weight", "1"), r"links\[0\].weight should be a valid number, got '1'"),
         (put("links", 0, "weight", float("nan")), r"links\[0\].weight should be a finite number, got nan"),
         (put("links", 0, "weight", float("-inf")), r"links\[0\].weight should be a finite number, got -inf"),
-        (put("links", 0, "weight", 1e300), r"links\[0\].weight should be a number of at most 1e\+30"),
+        (put("links", 0, "weight", 1e300), r"links\[0\].weight should be less than or equal to 1e\+30, got 1e\+300"),
         (lambda c: c["links"].append(link("2_7_1", "0_1_1", 1.0)), "links should not form a loop"),
         (lambda c: c["links"].append(link("2_7_1", "2_7_1", 1.0)), "links should not form a loop"),
     ],

@@ -5,7 +5,9 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.graphs.attribution import Attribution, Logits
+from interp_kit.graphs.attribution import assemble
+from interp_kit.graphs.nodes import choose_logits, find_nodes
+from interp_kit.graphs.sweep import FeatureOutputs, Sweep
 from interp_kit.models.frozen.autograd import Autograd
 from interp_kit.models.frozen.freezing import frozen_attention
 from interp_kit.models.frozen.model import FrozenModel, in_dtype
@@ -43,14 +45,14 @@ def model_of(family):
     return tiny_model(family.split(",")[0], **(FAMILIES | UNLISTED)[family])
 
 
-def stream_forward(attribution, features, embeddings, errors):
+def stream_forward(sweep, features, embeddings, errors):
     """The local replacement model as transformers runs it: the real blocks, attention frozen at the prompt's patterns
     and norms at the prompt's denominators, each MLP writing features times decoders, biases and errors.
 
     `features` are given values, not recomputed, so that an effect never passes through another feature. Returns what
     every encoder reads and the last residual stream. It shares with the kit the attention interface, and nothing else.
     """
-    frozen, clt = attribution.frozen, attribution.sweep.transcoder
+    frozen, clt = sweep.frozen, sweep.transcoder
     inputs, undo, current = [], [], {}
 
     def freeze(module):
@@ -132,15 +134,21 @@ def stream_forward(attribution, features, embeddings, errors):
     return torch.stack(inputs), logits
 
 
-def parts_of(family="llama", zero_first=False, **case):
+def sweep_of(family="llama", **case):
+    """A sweep in float64, and the activations [layer, position, feature] of its features."""
     model = model_of(family)
     clt = tiny_transcoder(model, **case).double()
     frozen = FrozenModel(model, PROMPT, torch.float64)
-    attribution = Attribution(model, clt, frozen, PROMPT, zero_first)
-    sweep = attribution.sweep
-    features = torch.zeros(len(clt.layers), frozen.n_positions, clt.n_features, dtype=torch.float64)
-    features[sweep.source, sweep.position, sweep.feature] = sweep.activation
-    return attribution, features
+    sweep = Sweep(frozen, clt, find_nodes(frozen, clt), budget=1e9)
+    activations = torch.zeros(len(clt.layers), frozen.n_positions, clt.n_features, dtype=torch.float64)
+    found = sweep.nodes.features
+    activations[found.source, found.position, found.feature] = found.activation
+    return model, sweep, activations
+
+
+def whole_graph(model, sweep):
+    rows = sweep.rows(torch.arange(sweep.nodes.n_targets))
+    return assemble(model, PROMPT, sweep, torch.arange(len(sweep.nodes.features)), rows)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -171,36 +179,35 @@ def test_algebra_and_autograd_agree(family, case, monkeypatch):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("family", [*FAMILIES, *UNLISTED])
 def test_edges_equal_autograd_through_an_independent_forward(family, case):
-    attribution, features = parts_of(family, **CASES[case])
-    graph = attribution.graph()
-    frozen, sweep = attribution.frozen, attribution.sweep
-    clt = sweep.transcoder
-    leaves = [features, frozen.embeddings.clone(), sweep.error]
+    model, sweep, activations = sweep_of(family, **CASES[case])
+    graph = whole_graph(model, sweep)
+    clt, frozen, features, logits = sweep.transcoder, sweep.frozen, sweep.nodes.features, sweep.nodes.logits
+    leaves = [activations, frozen.embeddings, sweep.errors_and_constants[:, :, 0]]
     leaves = [leaf.clone().requires_grad_() for leaf in leaves]
-    inputs, logits = stream_forward(attribution, *leaves)
-    n, n_logits = sweep.n_features, len(attribution.logits.ids)
+    inputs, final = stream_forward(sweep, *leaves)
+    n, n_logits = len(features), len(logits)
     readouts = [
-        inputs[sweep.layer[i], sweep.position[i]] @ clt.W_enc[sweep.source[i], sweep.feature[i]] for i in range(n)
-    ] + [logits[-1, v] - logits[-1].mean() for v in attribution.logits.ids]
+        inputs[features.layer[i], features.position[i]] @ clt.W_enc[features.source[i], features.feature[i]]
+        for i in range(n)
+    ] + [final[-1, v] - final[-1].mean() for v in logits.ids]
     rows = []
     for readout in readouts:
         gradients = torch.autograd.grad(readout, leaves, retain_graph=True, allow_unused=True)
         effect = [torch.zeros_like(a) if g is None else g * a for g, a in zip(gradients, leaves, strict=True)]
-        on_features = effect[0][sweep.source, sweep.position, sweep.feature]
+        on_features = effect[0][features.source, features.position, features.feature]
         rows.append(torch.cat([on_features, effect[2].sum(-1).flatten(), effect[1].sum(-1)]))
     wanted = torch.stack(rows).detach().numpy()
     found = np.concatenate([graph.adjacency[:n, :-n_logits], graph.adjacency[-n_logits:, :-n_logits]])
     np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-11)
-    values = torch.stack(readouts).detach().numpy() + np.r_[sweep.feature_bias, np.zeros(n_logits)]
-    wanted = graph.nodes.loc[graph.nodes["kind"].isin(["feature", "logit"]), "activation"]
+    values = torch.stack(readouts).detach().numpy() + np.r_[features.encoder_bias, np.zeros(n_logits)]
+    wanted = [*graph.features["activation"], *graph.logits["activation"]]
     np.testing.assert_allclose(values, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_without_error_nodes_it_does_not():
-    attribution, features = parts_of()
-    frozen, error = attribution.frozen, attribution.sweep.error
-    _, logits = stream_forward(attribution, features, frozen.embeddings, 0 * error)
-    assert (logits - attribution.frozen.logits).abs().max() > 0.1
+    _, sweep, activations = sweep_of()
+    _, logits = stream_forward(sweep, activations, sweep.frozen.embeddings, 0 * sweep.errors_and_constants[:, :, 0])
+    assert (logits - sweep.frozen.logits).abs().max() > 0.1
 
 
 def test_float32_agrees_with_float64():
@@ -216,7 +223,7 @@ def test_blocks_of_targets_change_nothing(monkeypatch):
     model = tiny_model()
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
-    monkeypatch.setattr("interp_kit.graphs.sweep.BLOCK_BYTES", 7 * 6 * 16 * 8)  # seven targets at a time
+    monkeypatch.setattr("interp_kit.graphs.sweep.MAX_GRADIENT_BYTES", 7 * 6 * 16 * 8)  # seven targets at a time
     np.testing.assert_allclose(
         ik.attribute(model, clt, PROMPT, dtype=torch.float64).adjacency, whole.adjacency, rtol=1e-12
     )
@@ -234,8 +241,9 @@ def test_an_edge_never_goes_down_in_layer_or_back_in_position():
 
 def test_logits_are_the_fewest_that_reach_the_share():
     logits = torch.log(torch.tensor([0.02, 0.6, 0.3, 0.06, 0.02]))
-    assert Logits.choose(logits).ids.tolist() == [1, 2, 3]
-    assert len(Logits.choose(torch.zeros(100)).ids) == 10
+    ids, probabilities = choose_logits(logits)
+    assert ids.tolist() == [1, 2, 3] and probabilities.tolist() == pytest.approx([0.6, 0.3, 0.06])
+    assert len(choose_logits(torch.zeros(100))[0]) == 10
 
 
 def test_frozen_attention_gives_the_models_own_logits_and_is_undone():
@@ -284,7 +292,7 @@ def test_a_graph_that_does_not_fit_says_what_it_needs_before_computing(monkeypat
         available = 1000
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Little)
-    monkeypatch.setattr(Attribution, "_everything", lambda self: pytest.fail("it computed"))
+    monkeypatch.setattr(FeatureOutputs, "to_layer", lambda self, index: pytest.fail("it computed"))
     with pytest.raises(MemoryError, match=r"needs about .* GB .* are free"):
         ik.attribute(model, tiny_transcoder(model), PROMPT)
 
@@ -334,12 +342,12 @@ def test_a_half_precision_model_is_computed_in_float32(family):
 
 
 def test_max_features_keeps_the_same_edges_between_fewer_nodes(monkeypatch):
-    monkeypatch.setattr("interp_kit.graphs.attribution.EXPAND", 7)
+    monkeypatch.setattr("interp_kit.graphs.attribution.FEATURES_PER_RANKING", 7)
     model = tiny_model()
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
     some = ik.attribute(model, clt, PROMPT, max_features=25, dtype=torch.float64)
-    assert (some.nodes["kind"] == "feature").sum() == 25
+    assert len(some.features) == 25
     places = [whole.nodes.index[whole.nodes["id"] == i][0] for i in some.nodes["id"]]
     assert places == sorted(places)
     np.testing.assert_allclose(some.adjacency, whole.adjacency[np.ix_(places, places)], rtol=1e-12)
@@ -354,8 +362,8 @@ def test_max_features_keeps_the_influential_ones(monkeypatch):
     model = tiny_model()
     clt = tiny_transcoder(model, activation="relu", n_features=40)
     whole = ik.attribute(model, clt, PROMPT)
-    features = whole.nodes[whole.nodes["kind"] == "feature"]
-    monkeypatch.setattr("interp_kit.graphs.attribution.EXPAND", 20)
+    features = whole.features
+    monkeypatch.setattr("interp_kit.graphs.attribution.FEATURES_PER_RANKING", 20)
     n = len(features) // 4
     some = ik.attribute(model, clt, PROMPT, max_features=n)
     kept = features["id"].isin(some.nodes["id"])
@@ -373,13 +381,13 @@ def test_more_max_features_than_there_are_is_the_whole_graph():
 
 
 @pytest.mark.parametrize("case", [{}, {"skip": True, "span": 1}, {"layers": [1, 3]}])
-def test_zero_first_leaves_out_features_and_errors_there_and_counts_them_as_bias(case):
+def test_zero_first_position_leaves_out_features_and_errors_there_and_counts_them_as_bias(case):
     model = tiny_model()
     clt = tiny_transcoder(model, **case)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
-    without = ik.attribute(model, clt, PROMPT, zero_first=True, dtype=torch.float64)
+    without = ik.attribute(model, clt, PROMPT, zero_first_position=True, dtype=torch.float64)
     first = (whole.nodes["position"] == 0) & whole.nodes["kind"].isin(["feature", "error"])
-    others = ~(first & (whole.nodes["kind"] == "feature")).to_numpy()
+    others = ~(first & (whole.kinds == "feature")).to_numpy()
     assert without.nodes["id"].tolist() == whole.nodes.loc[others, "id"].tolist()
     wanted = np.where(first.to_numpy()[None], 0, whole.adjacency)[others][:, others]
     wanted[first[others]] = 0
@@ -389,16 +397,25 @@ def test_zero_first_leaves_out_features_and_errors_there_and_counts_them_as_bias
     np.testing.assert_allclose(total[targets], without.nodes.loc[targets, "activation"], rtol=1e-9)
 
 
-def test_decoders_gathered_anew_for_each_block_change_nothing(monkeypatch):
+def test_zero_first_position_under_its_old_name():
     model = tiny_model()
     clt = tiny_transcoder(model)
-    whole = ik.attribute(model, clt, PROMPT)
-    little = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, memory=1e6)
-    assert little.sweep._kept is not None
-    monkeypatch.setattr("interp_kit.graphs.sweep.KEEP", 0.0)
-    anew = Attribution(model, clt, FrozenModel(model, PROMPT), PROMPT, memory=1e6)
-    assert anew.sweep._kept is None
-    np.testing.assert_allclose(anew.graph().adjacency, whole.adjacency, rtol=1e-4, atol=1e-5)
+    with pytest.warns(DeprecationWarning, match=r"attribute\(zero_first=...\) is now zero_first_position=..."):
+        old = ik.attribute(model, clt, PROMPT, zero_first=True)
+    new = ik.attribute(model, clt, PROMPT, zero_first_position=True)
+    np.testing.assert_array_equal(old.adjacency, new.adjacency)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'zero_last'"):
+        ik.attribute(model, clt, PROMPT, zero_last=True)
+
+
+def test_decoders_read_again_for_each_block_change_nothing(monkeypatch):
+    model, sweep, _ = sweep_of()
+    whole = whole_graph(model, sweep)
+    assert len(sweep.outputs.cache) == 4
+    monkeypatch.setattr("interp_kit.graphs.sweep.DECODER_CACHE_SHARE", 0.0)
+    again = Sweep(sweep.frozen, sweep.transcoder, sweep.nodes, budget=1e9)
+    assert again.outputs.cache is None
+    np.testing.assert_array_equal(whole_graph(model, again).adjacency, whole.adjacency)
 
 
 def test_a_graph_over_budget_names_a_number_of_features_that_fits():
@@ -408,4 +425,4 @@ def test_a_graph_over_budget_names_a_number_of_features_that_fits():
         ik.attribute(model, clt, PROMPT, memory="40MB")
     fits = int(str(error.value).split("max_features=")[1].split(",")[0])
     graph = ik.attribute(model, clt, PROMPT, memory="40MB", max_features=fits)
-    assert (graph.nodes["kind"] == "feature").sum() == fits
+    assert len(graph.features) == fits

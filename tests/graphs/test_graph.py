@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.graphs import AttributionGraph
+from interp_kit.graphs import AttributionGraph, NodeId
 
 PROMPT = "the capital of Texas is"
 
@@ -42,9 +43,10 @@ def by_hand():
 
 def test_nodes_and_edges_tables(graph):
     assert graph.nodes["id"].is_unique
-    kinds = graph.nodes["kind"].value_counts()
-    assert kinds["embedding"] == 6 and kinds["error"] == 4 * 6
-    assert graph.nodes.loc[graph.nodes["kind"] == "logit", "probability"].sum() >= 0.95
+    assert len(graph.embeddings) == 6 and len(graph.errors) == 4 * 6
+    by_kind = pd.concat([graph.features, graph.errors, graph.embeddings, graph.logits])
+    pd.testing.assert_frame_equal(by_kind, graph.nodes)
+    assert graph.logits["probability"].sum() >= 0.95
     edge = graph.edges.iloc[0]
     i, j = (graph.nodes.index[graph.nodes["id"] == edge[end]][0] for end in ("target", "source"))
     assert graph.adjacency[i, j] == edge["weight"] and abs(edge["weight"]) == np.abs(graph.adjacency).max()
@@ -81,8 +83,24 @@ def test_paths_by_label_and_by_node():
 
 
 def test_paths_to_something_that_is_no_logit():
-    with pytest.raises(ValueError, match="its logits: 5_6_2"):
-        by_hand().paths(to="E_7_1")
+    with pytest.raises(ValueError, match=r"'E_7_1' is not a logit of this graph; its logits: 'Austin' \(5_6_2\)"):
+        by_hand().paths(target="E_7_1")
+
+
+def test_paths_to_a_logit_by_token_or_id():
+    graph = by_hand()
+    other = graph.nodes.iloc[[5]].assign(id="5_9_2", feature=9, token="Texas", label="Texas", probability=0.05)
+    adjacency = np.zeros((7, 7))
+    adjacency[:6, :6], adjacency[6, 2] = graph.adjacency, 1.0
+    graph = replace(graph, nodes=pd.concat([graph.nodes, other], ignore_index=True), adjacency=adjacency)
+    for target in ("Texas", 9, "5_9_2", NodeId(5, 9, 2), np.int64(9)):
+        assert graph.paths(target=target)["steps"].tolist() == ["Dallas → Texas → Texas"]
+    pd.testing.assert_frame_equal(graph.paths(target="Austin"), graph.paths())
+    with pytest.warns(DeprecationWarning, match=r"paths\(to=...\) is now target=..."):
+        assert graph.paths(to="5_9_2")["steps"].tolist() == ["Dallas → Texas → Texas"]
+    for target in ("Ohio", 7, "5_7_2"):
+        with pytest.raises(ValueError, match=r"its logits: 'Austin' \(5_6_2\), 'Texas' \(5_9_2\)"):
+            graph.paths(target=target)
 
 
 def test_groups_become_steps_and_survive_pruning():
@@ -93,6 +111,7 @@ def test_groups_become_steps_and_survive_pruning():
         graph.group({"x": ["9_9_9"]})
     with pytest.raises(ValueError, match="in another group"):
         graph.group({"x": ["1_10_1"], "y": ["1_10_1"]})
+    assert graph.group({"x": [NodeId(1, 10, 1)]}).supernodes == {"x": ["1_10_1"]}
 
 
 def test_annotate_brings_labels_and_cards():
@@ -101,7 +120,7 @@ def test_annotate_brings_labels_and_cards():
     store = ik.collect_features(model, clt, [PROMPT + " Austin .", "Dallas is a city"])
     labels = ik.label_features(store)
     graph = ik.attribute(model, clt, PROMPT).annotate(store, labels)
-    node = graph.nodes[graph.nodes["kind"] == "feature"].iloc[0]
+    node = graph.features.iloc[0]
     named = labels.set_index(["layer", "feature"])["label"]
     assert node["label"] == named[node["layer"], node["feature"]]
     drawn = graph.view_data()["nodes"][0]

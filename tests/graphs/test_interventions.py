@@ -4,6 +4,7 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit.graphs import NodeId
 from interp_kit.graphs.feature_edits import FeatureEdit, FeatureEdits
 from interp_kit.models.frozen.model import FrozenModel
 
@@ -19,8 +20,7 @@ def setting():
 
 
 def last_layer_feature(graph):
-    here = (graph.nodes["kind"] == "feature") & (graph.nodes["layer"] == 3) & (graph.nodes["position"] == 5)
-    return graph.nodes[here].iloc[0]
+    return graph.features.query("layer == 3 and position == 5").iloc[0]
 
 
 # ------------------------------------------------------------------ the contract with the graph
@@ -45,7 +45,7 @@ def test_with_everything_frozen_ablation_changes_all_by_exactly_the_edge(family,
     model = tiny_model(family, **changes)
     clt = tiny_transcoder(model, **CASES[case])
     graph = ik.attribute(model, clt, PROMPT, dtype=dtype)
-    features, logits = (graph.nodes[graph.nodes["kind"] == kind] for kind in ("feature", "logit"))
+    features, logits = graph.features, graph.logits
     scale = float(np.abs(graph.adjacency[features.index][:, features.index]).max())
     for node in features.iloc[:: max(1, len(features) // 6)].itertuples():
         result = ik.intervene(
@@ -105,7 +105,7 @@ def test_attention_reacts_only_when_it_is_free(setting):
 def test_versions_run_together_as_they_do_alone(setting):
     model, clt, graph = setting
     patching = FeatureEdits(FrozenModel(model, PROMPT), clt)
-    ids = graph.nodes.loc[graph.nodes["kind"] == "feature", "id"].iloc[::20]
+    ids = graph.features["id"].iloc[::20]
     versions = [ik.Steer(i, -1.0).changes(patching) for i in ids]
     together = patching.run(versions)
     for number, version in enumerate(versions):
@@ -149,8 +149,8 @@ def test_scaling_setting_and_adding_are_the_same_change_said_in_three_ways(setti
 def test_a_value_switches_on_what_was_off(setting):
     model, clt, graph = setting
     active = set(graph.nodes["id"])
-    idle = next(f for f in range(20) if f"3_{f}_5" not in active)
-    result = ik.intervene(model, clt, PROMPT, ik.Steer(f"3_{idle}_5", value=2.0))
+    idle = next(f for f in range(20) if str(NodeId(3, f, 5)) not in active)
+    result = ik.intervene(model, clt, PROMPT, ik.Steer(NodeId(3, idle, 5), value=2.0))
     residual = FrozenModel(model, PROMPT).residual_final[-1] + 2.0 * clt.W_dec[3][idle, 0]
     wanted = model.hf.lm_head(model.hf.model.norm(residual))
     torch.testing.assert_close(result.after.logits[-1], wanted, rtol=1e-4, atol=1e-4)
@@ -170,12 +170,16 @@ def test_ranges_and_lists(setting):
     ids = [s.node for s in steers]
     several = ik.intervene(model, clt, PROMPT, ik.Steer(ids, value=1.5)).after.logits
     torch.testing.assert_close(several, wanted)
+    in_parts = ik.Steer([NodeId.parse(i) for i in ids], value=1.5)
+    torch.testing.assert_close(ik.intervene(model, clt, PROMPT, in_parts).after.logits, wanted)
+    anywhere = ik.Steer(NodeId(1, 7), value=1.5, positions=range(2, 6))
+    torch.testing.assert_close(ik.intervene(model, clt, PROMPT, anywhere).after.logits, wanted)
 
 
 def test_a_feature_writes_to_all_its_layers(setting):
     """An early feature's change is added wherever it writes: with decoders to later layers zeroed it differs."""
     model, clt, graph = setting
-    node = graph.nodes[graph.nodes["kind"] == "feature"].iloc[0]["id"]
+    node = graph.features.iloc[0]["id"]
     both = []
     for _ in range(2):
         both.append(ik.intervene(model, clt, PROMPT, [ik.Steer(node, -2.0)]).table.set_index("token")["after"])
@@ -208,20 +212,19 @@ def test_the_table_the_chart_and_the_features_that_reacted(setting):
 def test_swap_puts_another_prompts_features_in_place_of_ones_own(setting):
     model, clt, graph = setting
     other = ik.attribute(model, clt, "is the capital of Dallas is")
-    mine = graph.nodes[(graph.nodes["layer"] == 1) & (graph.nodes["position"] == 4)]
-    mine = mine[mine["kind"] == "feature"]["id"].tolist()
-    theirs = other.nodes[(other.nodes["layer"] == 1) & (other.nodes["position"] == 5)]
-    theirs = theirs[theirs["kind"] == "feature"]
+    mine = graph.features.query("layer == 1 and position == 4")["id"].tolist()
+    theirs = other.features.query("layer == 1 and position == 5")
     steers = ik.swap(graph, mine, other.group({"Dallas": theirs["id"].tolist()}), "Dallas")
     wanted = {f"1_{n.feature}_4": n.activation for n in theirs.itertuples()}
     assert {s.node: s.value for s in steers} == {i: 0.0 for i in mine} | wanted
+    assert ik.swap(graph, NodeId.parse(mine[0]), other, []) == ik.swap(graph, mine[0], other, [])
     patching = FeatureEdits(FrozenModel(model, PROMPT), clt)
     run = patching.run([[change for s in steers for change in s.changes(patching)]])
     assert (run.logits[0, -1] - patching.frozen.logits[-1]).abs().max() > 1e-3
     with pytest.raises(ValueError, match="neither a feature nor a supernode"):
         ik.swap(graph, ["0_99_1"], other, "Dallas")
     with pytest.raises(ValueError, match="before the beginning"):
-        first = other.nodes[(other.nodes["kind"] == "feature") & (other.nodes["position"] == 0)]["id"].tolist()
+        first = other.features.query("position == 0")["id"].tolist()
         ik.swap(graph, mine, other, first)
 
 
@@ -265,6 +268,9 @@ def test_an_open_slice_keeps_acting_on_new_tokens_and_a_closed_one_does_not(sett
         ("E_3_1", "not a feature's id"),
         ("1_-1_2", "not a feature's id"),
         ("1_2", "not a feature's id"),
+        ("1_2_3_4", "not a feature's id"),
+        ("Texas", "not a feature's id"),
+        (NodeId(1, 2), "not a feature's id"),
         ("0_7_44", "positions 0 to 5"),
         ("9_1_1", "layers 0 to 3"),
     ],
@@ -332,6 +338,6 @@ def test_generation_ends_where_the_model_ends(setting):
 def test_an_inactive_feature(setting):
     model, clt, graph = setting
     active = set(graph.nodes["id"])
-    idle = next(f"0_{f}_1" for f in range(20) if f"0_{f}_1" not in active)
+    idle = next(node for f in range(20) if str(node := NodeId(0, f, 1)) not in active)
     with pytest.raises(ValueError, match="not active"):
         ik.intervene(model, clt, PROMPT, [ik.Steer(idle, 0.0)])

@@ -24,7 +24,7 @@ def test_with_everything_frozen_measured_is_the_edge(setting):
         edge = graph.adjacency[place[row.target], place[row.source]]
         assert row.direct == pytest.approx(-edge, rel=1e-5)
         assert row.measured == pytest.approx(-edge, rel=1e-3, abs=1e-3)
-    logits = set(graph.nodes.loc[graph.nodes["kind"] == "logit", "id"])
+    logits = set(graph.logits["id"])
     assert logits <= set(found.effects["target"]) and not logits & set(found.effects["source"])
     assert (found.effects["distance"] > 0).all()
 
@@ -61,7 +61,7 @@ def test_in_a_model_that_is_its_own_transcoder_predictions_hold_over_all_paths()
 
 def test_supernodes_go_off_together_and_count_together(setting):
     model, clt, graph = setting
-    here = (graph.nodes["kind"] == "feature") & (graph.nodes["position"] == 4)
+    here = graph.features["position"] == 4
     early = graph.nodes[here & (graph.nodes["layer"] == 0)]["id"].tolist()
     late = graph.nodes[here & (graph.nodes["layer"] == 2)]["id"].tolist()
     grouped = graph.group({"early": early, "late": late})

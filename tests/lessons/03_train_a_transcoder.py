@@ -25,9 +25,9 @@ assert burnt["NMSE"] > 1.3 * calm["NMSE"], "more is missed at ten times the lear
 assert few.summary["dead"] > 1.5 * report.summary["dead"], "many silent features were only waiting for their words"
 
 assert shipped.scores["replacement"] > mine.scores["replacement"], "the shipped transcoder explains more"
-on = {name: (graph.kinds == "feature").sum() for name, graph in (("mine", mine), ("shipped", shipped))}
+on = {name: len(graph.features) for name, graph in (("mine", mine), ("shipped", shipped))}
 assert on["shipped"] < on["mine"], "the shipped transcoder has fewer features on"
-errors = mine.nodes[mine.nodes["kind"] == "error"]
+errors = mine.errors
 by_layer = errors.groupby("layer")["influence"].sum()
 assert by_layer.idxmax() == report.layers["NMSE"].idxmax() == 0, "layer 0 has most of the errors and the highest NMSE"
 

@@ -3,6 +3,8 @@
 import json
 import re
 from fnmatch import fnmatch
+from pathlib import Path
+from shutil import copytree
 from types import SimpleNamespace
 
 import psutil
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit.transcoders import TranscoderConfig
 from interp_kit.transcoders.folder import save_transcoder
 
 D, F, L = 6, 10, 3
@@ -73,6 +76,41 @@ def test_round_trip_through_circuit_tracers_files_alone(kind, tmp_path):
     assert torch.equal(back(x), clt(x)) and torch.equal(back.encode(x), clt.encode(x))
     unknown = {"model": {"name": "tiny-llama"}} | ({} if clt.config.activation == "topk" else {"k": 8})
     assert vars(back.config) == vars(clt.config) | unknown
+
+
+# ------------------------------------------------------------------ the names of versions before 0.2
+
+
+OLD = Path(__file__).parent / "saved_before_0_2"  # written by `transcoder.save` of version 0.1
+TODAY = {
+    "activation": "jumprelu", "feature_input_hook": "hook_resid_mid", "feature_output_hook": "mlp.hook_out",
+    "excludes_first_position": True, "n_features_per_layer": [2, 3],
+}  # fmt: skip
+RENAMED = {
+    "activation": "activation", "reads": "feature_input_hook", "writes": "feature_output_hook",
+    "skips_first": "excludes_first_position", "counts": "n_features_per_layer",
+}  # fmt: skip
+
+
+def test_a_folder_of_an_older_version_means_the_same():
+    clt = ik.load_transcoder(OLD)
+    model = {"name": "tiny", "fingerprint": "0123456789abcdef"}
+    assert clt.config == TranscoderConfig(4, 3, [0, 2], 1, k=2, model=model, **TODAY)
+    raw, x = load_file(OLD / "layer_2.safetensors"), torch.randn(2, 5, 4)
+    pre = x[1, 1:] @ raw["W_enc"].T + raw["b_enc"]
+    wanted = torch.where(pre > raw["activation_function.threshold"], pre, 0)
+    torch.testing.assert_close(clt.encode(x)[1], torch.cat([torch.zeros(1, 3), wanted]))
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_each_old_name_is_read_alone(old, tmp_path):
+    copytree(OLD, tmp_path, dirs_exist_ok=True)
+    about = json.loads((OLD / "interp_kit.json").read_text())
+    assert old in about and (old != "activation" or about[old] == "threshold")
+    rest = {name: TODAY.get(RENAMED.get(name, ""), value) for name, value in about.items() if name != old}
+    mixed = {RENAMED.get(name, name): value for name, value in rest.items()} | {old: about[old]}
+    (tmp_path / "interp_kit.json").write_text(json.dumps(mixed))
+    assert ik.load_transcoder(tmp_path).config == ik.load_transcoder(OLD).config
 
 
 # ------------------------------------------------------------------ circuit-tracer's files, written by hand
@@ -174,8 +212,8 @@ def test_a_list_of_files_in_config_yaml(tmp_path, monkeypatch):
         ({"model_kind": "sae"}, "neither transcoder_set nor"),
         ({"activation": "groupmax"}, "activation 'groupmax' is none of"),
         ({"activation": "topk"}, "and k for activation: topk.*KeyError"),
-        ({"feature_input_hook": "hook_resid_pre"}, "reads 'hook_resid_pre': expected one of"),
-        ({"feature_output_hook": "hook_resid_post"}, "writes 'hook_resid_post': expected one of"),
+        ({"feature_input_hook": "hook_resid_pre"}, "feature_input_hook 'hook_resid_pre': expected one of"),
+        ({"feature_output_hook": "hook_resid_post"}, "feature_output_hook 'hook_resid_post': expected one of"),
     ],
 )
 def test_what_config_yaml_must_say(about, message, tmp_path):
@@ -228,7 +266,7 @@ def test_large_decoders_stay_on_the_disk_in_the_files_dtype(tmp_path, monkeypatc
         save_file(small, tmp_path / f"W_enc_{i}.safetensors")
         last = torch.randn(f, n - i, d).half()
         save_file({f"W_dec_{i}": last}, tmp_path / f"W_dec_{i}.safetensors")
-    monkeypatch.setattr("interp_kit.transcoders.folder.LARGE", 2**26)
+    monkeypatch.setattr("interp_kit.transcoders.folder.STAY_ON_DISK_BYTES", 2**26)
     before = psutil.Process().memory_info().rss
     clt = ik.load_transcoder(tmp_path)
     grown = psutil.Process().memory_info().rss - before

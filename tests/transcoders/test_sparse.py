@@ -7,10 +7,13 @@ from tiny import tiny_model
 from interp_kit.text.rows import TextRows
 from interp_kit.transcoders import TranscoderConfig
 from interp_kit.transcoders.sparse import features_where, joined, top_features
-from interp_kit.transcoders.training import jumprelu
+from interp_kit.transcoders.training import jumprelu, selection
+from interp_kit.transcoders.training import trainer as trainer_module
+from interp_kit.transcoders.training.config import TrainingConfig
 from interp_kit.transcoders.training.parallel import Processes
 from interp_kit.transcoders.training.stream import ActivationStream, Batch
 from interp_kit.transcoders.training.trainer import Trainer
+from interp_kit.transcoders.training.weights import Scales
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
 
@@ -49,16 +52,27 @@ def test_top_features_are_the_largest_positive_ones():
 @pytest.fixture(scope="module")
 def stream():
     model = tiny_model()
-    return ActivationStream(model.hf, TextRows(model, TEXTS), [0, 1, 2, 3], "mlp.hook_in", 32, 1e6)
+    return ActivationStream(model.hf, TextRows(model, TEXTS), transcoder(), 32, 1e6)
 
 
-def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
-    config = TranscoderConfig(16, 48, [0, 1, 2, 3], span, "topk" if activation == "topk" else "jumprelu", k=5)
-    processes = Processes("data", torch.device("cpu"))
-    about = {"steps": 10, "learning_rate": 1e-3, "seed": 0}
-    made = Trainer(config, stream, processes, jump=activation == "jumprelu", sparsity=sparsity, **about)
-    made.fast = fast
-    made.normalise(next(made.stream.batches()))
+def transcoder(activation="topk", span=4):
+    return TranscoderConfig(16, 48, [0, 1, 2, 3], span, "topk" if activation == "topk" else "jumprelu", k=5)
+
+
+def trainer(stream, activation="topk", span=4, sparsity=0.0, dtype=torch.float32, first=None):
+    first = first or stream.first_block()
+    config = TrainingConfig(
+        n_features=48,
+        activation=activation,
+        k=5,
+        sparsity=sparsity,
+        steps=10,
+        learning_rate=1e-3,
+        batch=len(first.batch.places),
+    )
+    made = Trainer(config, transcoder(activation, span), stream, Processes("data", torch.device("cpu")))
+    made.selection.dtype = dtype
+    made.normalise(first)
     for weights in made.weights.W_dec:
         weights.data.normal_(generator=torch.Generator().manual_seed(1))
     return made
@@ -69,20 +83,20 @@ def trainer(stream, activation="topk", span=4, sparsity=0.0, fast=False):
 def test_a_step_equals_autograd_through_the_module(stream, activation, span, monkeypatch):
     """Gradients of the loss, 1 / (tokens * d_model) times the squared error summed over layers."""
     made = trainer(stream, activation, span)
-    monkeypatch.setattr("interp_kit.transcoders.training.trainer.FOLLOW", 0.0)
-    monkeypatch.setattr("interp_kit.transcoders.training.trainer.CLIP", 1e9)
+    monkeypatch.setattr(selection, "THRESHOLD_EMA_RATE", 0.0)
+    monkeypatch.setattr(trainer_module, "MAX_GRAD_NORM", 1e9)
     batch = next(stream.batches())
     grads = gradients(made, batch)
-    x, y = batch.x * made.scales["x"], (batch.y - made.scales["mean"]) * made.scales["y"]
+    x, y = batch.x * made.scales.x, (batch.y - made.scales.mean) * made.scales.y
     clt = normalised(made).requires_grad_(True)
-    clt.threshold.requires_grad_(made.jump)
+    clt.threshold.requires_grad_(made.dense)
     features = clt.encode(x)
     if activation == "jumprelu":
         features = jumprelu.JumpReLU.apply(clt.preactivations(x), clt.threshold)
     loss = (clt.decode(features) - y).pow(2).sum() / (32 * 16)
     loss.backward()
     wanted = {"b_enc": clt.b_enc.grad, "b_dec": clt.b_dec.grad} | (
-        {"threshold": clt.threshold.grad} if made.jump else {}
+        {"threshold": clt.threshold.grad} if made.dense else {}
     )
     for i in range(4):
         wanted[f"W_enc.{i}"] = clt.W_enc.grad[i]
@@ -94,8 +108,7 @@ def test_a_step_equals_autograd_through_the_module(stream, activation, span, mon
 
 def normalised(made):
     """The transcoder as it is trained: of scaled inputs and outputs."""
-    one = torch.ones(4, 1, 1)
-    return made.weights.folded(one, one, torch.zeros(4, 1, 16))
+    return made.weights.folded(Scales.ones(4, 16, torch.device("cpu")))
 
 
 def gradients(made, batch):
@@ -108,12 +121,12 @@ def gradients(made, batch):
 
 def parameters(made):
     names = [*made.weights.named_parameters()]
-    return names + ([("threshold", made.weights.threshold)] if made.jump else [])
+    return names + ([("threshold", made.weights.threshold)] if made.dense else [])
 
 
 def test_bfloat16_changes_gradients_little(stream):
     batch = next(stream.batches())
-    exact, fast = (gradients(trainer(stream, fast=fast), batch) for fast in (False, True))
+    exact, fast = (gradients(trainer(stream, dtype=dtype), batch) for dtype in (torch.float32, torch.bfloat16))
     for name in exact:
         assert fast[name].dtype == torch.float32
         assert (fast[name] - exact[name]).norm() < 0.1 * exact[name].norm()
@@ -122,9 +135,11 @@ def test_bfloat16_changes_gradients_little(stream):
 def test_selecting_in_bfloat16_changes_little(stream):
     batch = next(stream.batches())
     chosen = []
-    for fast in (False, True):
-        made = trainer(stream, fast=fast)
-        pairs = made._select(0, made._preactivations(0, batch.x[0] * made.scales["x"][0]))
+    for dtype in (torch.float32, torch.bfloat16):
+        made = trainer(stream, dtype=dtype)
+        pre = made.selection.preactivations(0, batch.x[0] * made.scales.x[0])
+        assert pre.dtype == dtype
+        pairs = made.selection.active(0, pre)
         chosen.append(set(zip(pairs.tokens.tolist(), pairs.features.tolist(), strict=True)))
     assert len(chosen[0] & chosen[1]) > 0.95 * len(chosen[0])
 
@@ -132,9 +147,9 @@ def test_selecting_in_bfloat16_changes_little(stream):
 @pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
 def test_folding_the_scales_changes_no_output(stream, activation):
     made = trainer(stream, activation)
-    made.weights.threshold *= 1.01  # off the very pre-activation at which it starts, where rounding decides
-    x, _ = stream.activations(stream.held[0])
-    normalised_out = normalised(made)(x * made.scales["x"]) / made.scales["y"] + made.scales["mean"]
+    made.weights.threshold.data *= 1.01  # off the very pre-activation at which it starts, where rounding decides
+    x = stream.buffer.x
+    normalised_out = normalised(made)(x * made.scales.x) / made.scales.y + made.scales.mean
     torch.testing.assert_close(made.finished()(x), normalised_out, rtol=1e-4, atol=1e-4)
 
 
@@ -144,11 +159,9 @@ def test_loss_and_penalty_do_not_depend_on_the_size_of_the_batch(stream, activat
     batch = next(stream.batches())
     twice = Batch(9, batch.x.repeat(1, 2, 1), batch.y.repeat(1, 2, 1), torch.arange(64))
     results = []
-    for some, size in ((batch._replace(step=9), 32), (twice, 64)):
-        made = trainer(stream, activation, sparsity=3.0)
-        stream.batch = size
+    for some in (batch._replace(step=9), twice):
+        made = trainer(stream, activation, sparsity=3.0, first=stream.first_block()._replace(batch=some))
         grads = gradients(made, some)
-        stream.batch = 32
         results.append((grads, made.history[-1]))
     for name in results[0][0]:
         torch.testing.assert_close(results[0][0][name], results[1][0][name], rtol=1e-3, atol=1e-5)
@@ -160,9 +173,9 @@ def test_one_threshold_lets_k_features_through_on_average_over_layers(stream):
     made = trainer(stream, "batchtopk")
     made.weights.W_enc[1].data *= 2  # a layer with larger pre-activations claims more
     batch = next(stream.batches())
-    made.normalise(batch)
-    x = batch.x * made.scales["x"]
-    on = [((made._preactivations(i, x[i]) > made.weights.threshold[i]).sum() / x.shape[1]).item() for i in range(4)]
+    made.normalise(stream.first_block())
+    x = batch.x * made.scales.x
+    on = [len(made.selection.active(i, made.selection.preactivations(i, x[i]))) / x.shape[1] for i in range(4)]
     assert len(made.weights.threshold.unique()) == 1
     assert sum(on) / 4 == pytest.approx(5, abs=0.2) and on[1] > 5 > min(on)
 
@@ -172,19 +185,19 @@ def test_the_threshold_follows_the_batches(stream):
     batch = next(stream.batches())
     made.weights.threshold[:] = 0.0
     for step in range(3):
-        made._sparse(batch._replace(step=step))
+        made._pass(batch._replace(step=step)).forward()
     target = trainer(stream, "batchtopk").weights.threshold
     torch.testing.assert_close(made.weights.threshold, (1 - 0.7**3) * target, rtol=1e-3, atol=1e-4)
 
 
 def test_scales_bring_norms_to_the_root_of_d_model(stream):
     made = trainer(stream)
-    x, y = stream.activations(stream.held[0])
-    norms = (x * made.scales["x"]).norm(dim=-1).mean(1)
-    spread = ((y - made.scales["mean"]) * made.scales["y"]).pow(2).sum(-1).mean(1)
+    x, y = stream.buffer.x, stream.buffer.y
+    norms = (x * made.scales.x).norm(dim=-1).mean(1)
+    spread = ((y - made.scales.mean) * made.scales.y).pow(2).sum(-1).mean(1)
     torch.testing.assert_close(norms, torch.full((4,), 4.0), rtol=1e-3, atol=0)
     torch.testing.assert_close(spread, torch.full((4,), 16.0), rtol=1e-3, atol=0)
-    torch.testing.assert_close(y.mean(1), made.scales["mean"][:, 0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(y.mean(1), made.scales.mean[:, 0], rtol=1e-3, atol=1e-5)
 
 
 # ---------------------------------------------------------------- JumpReLU

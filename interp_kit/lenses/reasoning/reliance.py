@@ -205,7 +205,7 @@ def _sources(v: Variant, draw: random.Random) -> Iterator[Source]:
 
 def share_by_position(graph: AttributionGraph) -> np.ndarray:
     """Where a graph's influence enters: [position], the influence of each token's embedding, as shares."""
-    inputs = graph.nodes.query("kind == 'embedding'").sort_values("position")
+    inputs = graph.embeddings.sort_values("position")
     influence = inputs["influence"].to_numpy(float)
     return influence / max(influence.sum(), 1e-30)
 

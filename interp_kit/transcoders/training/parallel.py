@@ -1,4 +1,4 @@
-"""One training run on several processes or GPUs.
+"""One training run on several processes or GPUs, and in each process on several cores.
 
 Launched by `accelerate launch` (or torchrun), every process calls `train_transcoder` with the same arguments:
 
@@ -10,6 +10,8 @@ Both end with the weights that a single process gives, but for the order of floa
 """
 
 import os
+from collections.abc import Callable
+from typing import Literal, TypeVar, get_args
 
 import torch
 import torch.distributed as dist
@@ -17,15 +19,18 @@ from accelerate import PartialState
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-SPLITS = ("data", "features")
+from ...hardware import one_core_pool
+
+Split = Literal["data", "features"]
+Result = TypeVar("Result")
 
 
 class Processes:
-    """What the processes of a run tell each other; all of it is nothing where there is one process."""
+    """What the processes of a run tell each other; where there is only one, its methods change nothing."""
 
-    def __init__(self, split: str, device: torch.device):
-        if split not in SPLITS:
-            raise ValueError(f"parallel {split!r} is not one of {', '.join(SPLITS)}")
+    def __init__(self, split: Split, device: torch.device):
+        if split not in get_args(Split):
+            raise ValueError(f"parallel {split!r} is not one of {', '.join(get_args(Split))}")
         launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
         state = PartialState(cpu=device.type == "cpu" and not torch.cuda.is_available()) if launched else None
         self.rank, self.size = (state.process_index, state.num_processes) if launched else (0, 1)
@@ -49,18 +54,20 @@ class Processes:
 
     def sum_over_tokens(self, *tensors: torch.Tensor) -> None:
         """In place: sums of what each process adds up over its own tokens."""
-        for tensor in tensors if self.by_tokens else ():
-            dist.all_reduce(tensor)
+        if self.by_tokens:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def sum_over_features(self, *tensors: torch.Tensor) -> None:
+        """In place: sums of what each process adds up over its own features."""
+        if self.by_features:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
 
     def latest(self, steps: torch.Tensor) -> None:
         """In place: the largest of the processes' values."""
         if self.by_tokens:
             dist.all_reduce(steps, op=dist.ReduceOp.MAX)
-
-    def sum_over_features(self, *tensors: torch.Tensor) -> None:
-        """In place: sums of what each process adds up over its own features."""
-        for tensor in tensors if self.by_features else ():
-            dist.all_reduce(tensor)
 
     def all_values(self, values: torch.Tensor) -> torch.Tensor:
         """[..., n] of each process side by side: [..., n * processes]."""
@@ -76,3 +83,15 @@ class Processes:
             return tensor
         mesh = init_device_mesh(self.device.type, (self.size,))
         return DTensor.from_local(tensor, mesh, [Shard(dim)]).full_tensor()
+
+
+class LayerWorkers:
+    """Calls a function for each layer, and where that is faster several at a time, each on a core of its own."""
+
+    def __init__(self, n_layers: int, workers: int):
+        self.n_layers = n_layers
+        self.map = one_core_pool(workers).map if workers > 1 else map
+
+    def __call__(self, function: Callable[[int], Result]) -> list[Result]:
+        """What `function` returns for each layer's number."""
+        return list(self.map(function, range(self.n_layers)))

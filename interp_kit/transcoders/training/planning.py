@@ -1,14 +1,14 @@
 """What training a transcoder would take: parameters, FLOPs, memory and hours, before any weight is loaded.
 
-The arithmetic of a step of `trainer.py`. n layers of width d have F features each, of which k are on at a token; layer
-i's features write to t_i layers.
+The arithmetic of a step, as `sparse_pass.py` does it. n layers of width d have F features each, of which k are on at a
+token; layer i's features write to t_i layers.
 
     reading    2 FLOP a token for each weight of the model's layers, and attention, in bfloat16
     choosing   2 FLOP a token for each weight of the encoder, in bfloat16, and the k largest of F pre-activations
     the rest   for each feature that is on, rows: 2 of the encoder in float32 (dots, gather), 3 of the decoder (dots in
-               float32, decode and gather in bfloat16), each t_i * d wide; and for each token `OWN_ROWS` as wide: its
-               sum, error, gradient
-    updating   `UPDATE` bytes a parameter, however many tokens: the larger the batch, the fewer updates
+               float32, decode and gather in bfloat16), each t_i * d wide; and for each token `TOKEN_ROWS` as wide:
+               its sum, error, gradient
+    updating   `UPDATE_BYTES` a parameter, however many tokens: the larger the batch, the fewer updates
 
 JumpReLU is dense: 4 FLOP a weight of the encoder (its input needs no gradient), 6 of the decoder, in float32. Products
 wait for a device's FLOP/s, rows and updates for its memory's GB/s, sums over devices for the links between them, one
@@ -17,30 +17,33 @@ Williams et al. 2009, "Roofline". A ring of n sums B bytes by sending 2 (n - 1) 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from ...hardware import Device, bytes_of, this_machine
+from ...models import LanguageModel
 from ...text.batches import TOKENS_AT_ONCE
 from ...text.rows import WINDOW
 from ..module import TranscoderConfig
-from .train import ACTIVATIONS, chosen_layers
+from .config import TrainingActivation, check_activation, chosen_layers, renamed_activation
+from .parallel import Split
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
-BFLOAT16 = 0.25  # norms, softmax and copies between the products count against it
-FLOAT32 = 0.6
-TRAFFIC = 0.6  # of memory and of links
-FITS = 0.9  # of a device's memory; the rest is for libraries and fragments
+BFLOAT16_SHARE = 0.25  # norms, softmax and copies between the products count against it
+FLOAT32_SHARE = 0.6
+BANDWIDTH_SHARE = 0.6  # of memory and of links
+USABLE_MEMORY_SHARE = 0.9  # the rest is for libraries and fragments
 
-STATE = 16  # bytes a parameter: weight, gradient and Adam's two moments in float32
-UPDATE = 44  # bytes a parameter moved in a step: gradient written 4, measured 4, clipped 8, Adam 28
-OWN_ROWS = 6
-PICK = 48  # topk takes as long for a pre-activation as moving so many bytes
-UNITS = 8  # float32 tensors [layer, token, d_model] at once in a step ...
-DENSE_UNITS = 8  # ... and [layer, token, feature] that autograd holds with JumpReLU
+STATE_BYTES = 16  # a parameter: weight, gradient and Adam's two moments in float32
+UPDATE_BYTES = 44  # a parameter, moved in a step: gradient written 4, measured 4, clipped 8, Adam 28
+TOKEN_ROWS = 6  # rows as wide as all that a layer's features write, for each token
+TOPK_BYTES = 48  # topk takes as long for a pre-activation as moving so many bytes
+STEP_TENSORS = 8  # float32 tensors [layer, token, d_model] at once in a step ...
+AUTOGRAD_TENSORS = 8  # ... and [layer, token, feature] that autograd holds with JumpReLU
 
 
 # NVIDIA's data sheets, SXM where there is a choice; links are PCIe 3 and 4, NVLink 3 and 4. The T4 has no bfloat16:
@@ -53,37 +56,39 @@ DEVICES = {
     "H100": Device(989, 67, 80, 3350, 450),
     "H200": Device(989, 67, 141, 4800, 450),
 }
-KNOWN = ("cpu", *DEVICES)
+DEVICE_NAMES = ("cpu", *DEVICES)
 
 
 @dataclass
 class Plan:
-    """`summary`: a Series with the units in its names. `table`: for each of `devices`, split (what to give as
-    `parallel`, or "does not fit"), GB a device, hours, and what bounds them."""
+    """What `plan_training` counts and estimates."""
 
     summary: pd.Series
+    "parameters, FLOPs and bytes, with the units in their names"
     table: pd.DataFrame
+    """for each of `devices`: split (what to give as `parallel`, or "does not fit"), GB a device, hours, and what
+    they are bound by"""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         numbers = "\n".join(f"{name:45} {value:>15,.4g}" for name, value in self.summary.items())
         return f"{numbers}\n\n{self.table.to_string(index=False, float_format='{:,.3g}'.format)}"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         numbers = self.summary.to_frame("").to_html(float_format="{:,.4g}".format)
         return numbers + self.table.to_html(index=False, float_format="{:,.3g}".format)
 
 
 def plan_training(
-    model,
+    model: LanguageModel | PretrainedConfig,
     n_features: int,
     span: int | None = None,
     tokens: float = 10e6,
-    devices=("cpu", "T4", "A100-80GB", "8 x H100"),
+    devices: str | Sequence[str] = ("cpu", "T4", "A100-80GB", "8 x H100"),
     *,
     k: int = 8,
-    layers: list[int] | None = None,
+    layers: Sequence[int] | None = None,
     batch: int = 1024,
-    activation: str = "topk",
+    activation: TrainingActivation = "topk",
     memory: str | float = "256MB",
 ) -> Plan:
     """What `train_transcoder` would take with these arguments.
@@ -94,15 +99,19 @@ def plan_training(
     devices: of "cpu" (this machine, measured now), "T4", "L4", "A100-40GB", "A100-80GB", "H100", "H200"; several as
         "8 x H100", which share the work in the faster of the two ways that fit (see `parallel.py`).
 
-    Parameters, FLOPs and bytes are counted. Hours are estimates: they take it that a run reaches the shares `BFLOAT16`,
-    `FLOAT32` and `TRAFFIC` of what a device can do, right within a third on a CPU and unmeasured on GPUs. Not counted:
-    launches, for which a GPU waits where a step takes only milliseconds; tokenising, padding, checkpoints; libraries'
-    memory. Raises ValueError for unknown devices and sizes that make no sense.
+    Parameters, FLOPs and bytes are counted. Hours are estimates: they assume that a run reaches the shares
+    `BFLOAT16_SHARE`, `FLOAT32_SHARE` and `BANDWIDTH_SHARE` of what a device can do, right within a third on a CPU and
+    unmeasured on GPUs. Not counted: launches, for which a GPU waits where a step takes only milliseconds; tokenising,
+    padding, checkpoints; libraries' memory. Raises ValueError for unknown devices and sizes that make no sense.
+
+        ik.plan_training(model, n_features=4096, tokens=50e6, devices=["cpu", "A100-80GB"])
     """
+    activation = renamed_activation(activation)
     step = _step(model, n_features, span, k, layers, batch, activation, memory)
     if not batch <= tokens < float("inf"):
         raise ValueError(f"tokens {tokens}: expected at least one batch, {batch}")
-    rows = [_row(step, entry, tokens / batch) for entry in ([devices] if isinstance(devices, str) else devices)]
+    devices = [devices] if isinstance(devices, str) else devices
+    rows = [_row(step, entry, tokens / batch) for entry in devices]
     return Plan(step.summary(), pd.DataFrame(rows, columns=["devices", "split", "GB a device", "hours", "bound by"]))
 
 
@@ -121,70 +130,84 @@ class Step:
     reading: float  # FLOP a token
     buffer: float  # bytes
 
-    def share(self, way: str, n: int) -> "Step":
+    def share(self, way: Split, n: int) -> "Step":
         """One of n processes'."""
         if way == "data":
             return replace(self, batch=self.batch / n, buffer=self.buffer / n)
         return replace(self, n_features=self.n_features / n, k=self.k / n)
 
     @property
-    def encoder(self):
+    def encoder(self) -> float:
+        """Weights of all encoders."""
         return self.n_layers * self.n_features * self.d_model
 
     @property
-    def decoder(self):
+    def decoder(self) -> float:
+        """Weights of all decoders."""
         return self.n_targets * self.n_features * self.d_model
 
     @property
-    def parameters(self):
+    def parameters(self) -> float:
         """Weights and biases; with JumpReLU thresholds, which are then trained."""
         biases = self.n_layers * (self.n_features * (2 if self.dense else 1) + self.d_model)
         return self.encoder + self.decoder + biases
 
     @property
-    def rest(self):
+    def rest(self) -> float:
         """FLOP a token after the choice of features."""
         if self.dense:
             return 2 * self.encoder + 6 * self.decoder
         return 2 * self.k * self.d_model * (2 * self.n_layers + 3 * self.n_targets)
 
     @property
-    def rows(self):
+    def rows(self) -> float:
         """Bytes a token that the sparse products move."""
-        wide = 2 * self.k + OWN_ROWS  # in float32
-        return 0 if self.dense else 4 * self.d_model * (2 * self.k * self.n_layers + wide * self.n_targets)
+        if self.dense:
+            return 0
+        encoder_rows, decoder_rows = 2 * self.k * self.n_layers, (2 * self.k + TOKEN_ROWS) * self.n_targets
+        return 4 * self.d_model * (encoder_rows + decoder_rows)
 
     @property
-    def working(self):
+    def working(self) -> float:
         """Bytes beside weights and buffer: of a step, of a slice of text, or of the scales, whichever is most."""
-        one = self.n_layers * self.d_model
-        copies = DENSE_UNITS * 4 * self.n_layers * self.batch if self.dense else 4 * self.batch + 6 * self.d_model
-        step = UNITS * 4 * one * self.batch + copies * self.n_features
-        return max(step, 5 * 2 * one * TOKENS_AT_ONCE, 3 * self.buffer / self.n_layers)
+        a_token = self.n_layers * self.d_model  # numbers in x, and in y
+        if self.dense:
+            copies = AUTOGRAD_TENSORS * 4 * self.n_layers * self.batch
+        else:
+            copies = (
+                4 * self.batch + 6 * self.d_model
+            )  # pre-activations and copies of encoders, a layer or two at a time
+        step = STEP_TENSORS * 4 * a_token * self.batch + copies * self.n_features
+        return max(step, 5 * 2 * a_token * TOKENS_AT_ONCE, 3 * self.buffer / self.n_layers)
 
     @property
-    def memory(self):
-        """Bytes."""
-        narrow = 0 if self.dense else 2 * self.decoder
-        return STATE * self.parameters + narrow + self.buffer + 2 * self.model + self.working
+    def memory(self) -> float:
+        """Bytes in all."""
+        narrow = 0 if self.dense else 2 * self.decoder  # a copy of the decoders in bfloat16
+        return STATE_BYTES * self.parameters + narrow + self.buffer + 2 * self.model + self.working
 
     def seconds(self, device: Device) -> dict[str, float]:
-        half, bandwidth = 1e12 * BFLOAT16 * device.bfloat16, 1e9 * TRAFFIC * device.bandwidth
+        """What a step takes on one device, by what it waits for."""
+        bfloat16, float32 = 1e12 * BFLOAT16_SHARE * device.bfloat16, 1e12 * FLOAT32_SHARE * device.float32
         if self.dense:
-            ours, moved = (2 * self.encoder + self.rest) / (1e12 * FLOAT32 * device.float32), 0
+            compute, moved = (2 * self.encoder + self.rest) / float32, 0
         else:
-            ours, moved = 2 * self.encoder / half, self.rows + PICK * self.n_layers * self.n_features
-        traffic = self.batch * moved + UPDATE * self.parameters
-        return {"compute": self.batch * (self.reading / half + ours), "memory traffic": traffic / bandwidth}
+            compute, moved = 2 * self.encoder / bfloat16, self.rows + TOPK_BYTES * self.n_layers * self.n_features
+        traffic = self.batch * moved + UPDATE_BYTES * self.parameters
+        return {
+            "compute": self.batch * (self.reading / bfloat16 + compute),
+            "memory traffic": traffic / (1e9 * BANDWIDTH_SHARE * device.bandwidth),
+        }
 
     def summary(self) -> pd.Series:
+        """The numbers of a plan, which do not depend on the device."""
         numbers = {
             "parameters": self.parameters,
             "GFLOP a token, reading the model": self.reading / 1e9,
             "GFLOP a token, choosing features": 2 * self.encoder / 1e9,
             f"GFLOP a token, the {'dense' if self.dense else 'sparse'} rest": self.rest / 1e9,
             "MB a token, moved by the sparse products": self.rows / 1e6,
-            "GB, weights, gradients and Adam": STATE * self.parameters / 1e9,
+            "GB, weights, gradients and Adam": STATE_BYTES * self.parameters / 1e9,
             "GB, buffer": self.buffer / 1e9,
             "GB, the model in bfloat16": 2 * self.model / 1e9,
             "GB, working space of a step": self.working / 1e9,
@@ -192,13 +215,21 @@ class Step:
         return pd.Series(numbers, name="plan")
 
 
-def _step(model, n_features, span, k, layers, batch, activation, memory):
+def _step(
+    model: LanguageModel | PretrainedConfig,
+    n_features: int,
+    span: int | None,
+    k: int,
+    layers: Sequence[int] | None,
+    batch: int,
+    activation: TrainingActivation,
+    memory: str | float,
+) -> Step:
     config = getattr(getattr(model, "hf", None), "config", model)
     if not isinstance(config, PretrainedConfig):
         raise TypeError(f"expected a LanguageModel or a transformers config, got {type(model).__name__}")
     config = config.get_text_config()
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+    check_activation(activation)
     if batch < 1 or not 1 <= k <= n_features:
         raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
     layers = chosen_layers(layers, config.num_hidden_layers)
@@ -213,7 +244,7 @@ def _step(model, n_features, span, k, layers, batch, activation, memory):
     return Step(batch, n_features, k, d, n, targets, activation == "jumprelu", size, flops, buffer)
 
 
-def forward_flops(base) -> float:
+def forward_flops(base: PreTrainedModel) -> float:
     """FLOP a token of a decoder without its head, in rows as long as training reads: 2 a weight of each matrix, and in
     each layer 4 * window * heads * width for attention's scores and sums (the masked ones are computed too)."""
     config, lookups = base.config, {m.weight for m in base.modules() if isinstance(m, torch.nn.Embedding)}
@@ -223,25 +254,27 @@ def forward_flops(base) -> float:
     return 2 * weights + 4 * window * config.num_attention_heads * width * config.num_hidden_layers
 
 
-def _row(step, entry, steps):
+def _row(step: Step, entry: str, steps: float) -> tuple[str, str, float, float, str]:
+    """A line of the plan's table: the faster way of those that fit."""
     n, device = _device(entry)
     options = []
     for way in ("data", "features") if n > 1 and step.n_features % n == 0 else ("data",):
         told = step.parameters if way == "data" else step.batch * step.d_model * step.n_layers
         own = step.share(way, n)
-        seconds = own.seconds(device) | {"links": 2 * (n - 1) / n * 4 * told / (1e9 * TRAFFIC * device.link)}
+        seconds = own.seconds(device) | {"links": 2 * (n - 1) / n * 4 * told / (1e9 * BANDWIDTH_SHARE * device.link)}
         hours = steps * sum(seconds.values()) / 3600
         options.append((entry, way, own.memory / 1e9, hours, max(seconds, key=seconds.get)))
-    fitting = [option for option in options if option[2] <= FITS * device.memory]
+    fitting = [option for option in options if option[2] <= USABLE_MEMORY_SHARE * device.memory]
     if not fitting:
         return entry, "does not fit", min(option[2] for option in options), float("nan"), "memory"
     return min(fitting, key=lambda option: option[3])
 
 
-def _device(entry):
+def _device(entry: str) -> tuple[int, Device]:
     """ "8 x H100" -> 8 and what one of them can do."""
-    n, name = re.fullmatch(r"(?:(\d+)\s*x\s*)?(.*)", str(entry).strip(), re.IGNORECASE).groups()
-    name = {known.lower(): known for known in KNOWN}.get(name.lower())
-    if name is None or n is not None and int(n) == 0:
-        raise ValueError(f"device {entry!r} is not one of {', '.join(KNOWN)}; several are written '8 x H100'")
-    return int(n or 1), this_machine() if name == "cpu" else DEVICES[name]
+    written = re.fullmatch(r"(?:(?P<n>[1-9]\d*)\s*x\s*)?(?P<name>.*)", entry.strip(), re.IGNORECASE)
+    names = {name.lower(): name for name in DEVICE_NAMES}
+    if written is None or written["name"].lower() not in names:
+        raise ValueError(f"device {entry!r} is not one of {', '.join(DEVICE_NAMES)}; several are written '8 x H100'")
+    name = names[written["name"].lower()]
+    return int(written["n"] or 1), this_machine() if name == "cpu" else DEVICES[name]

@@ -1,18 +1,25 @@
 """How a run is going: a progress bar, and in a notebook a chart that is redrawn while it trains."""
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import display
 from tqdm.auto import tqdm
 
-REDRAW = 2.0  # seconds
-CURVES = {"NMSE": "#0072B2", "L0": "#D55E00", "dead": "#555555"}  # told apart by colour-blind readers too
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+REDRAW_SECONDS = 2.0
+COLOURS = {"NMSE": "#0072B2", "L0": "#D55E00", "dead": "#555555"}  # told apart by colour-blind readers too
+
+History = Sequence[Mapping[str, float]]
 
 
 class Progress:
-    """Shows the lines of a run's history as they come; silent where `shown` is False."""
+    """Shows the lines of a run's history (step, loss, NMSE, L0, dead) as they come; silent where `shown` is False."""
 
     def __init__(self, steps: int, done: int, shown: bool = True):
         self.bar = tqdm(total=steps, initial=done, desc="transcoder", mininterval=1, disable=not shown)
@@ -20,14 +27,16 @@ class Progress:
         self.live = shown and hasattr(get_ipython(), "kernel")
         self.drawn = time.monotonic()
 
-    def update(self, history: list[dict]) -> None:
+    def update(self, history: History) -> None:
+        """Moves the bar to the last line, and redraws the chart where that was some time ago."""
         line = history[-1]
         self.bar.n = line["step"]
         self.bar.set_postfix(loss=f"{line['loss']:.4f}", L0=f"{line['L0']:.1f}", dead=f"{line['dead']:.0%}")
-        if self.live and time.monotonic() - self.drawn > REDRAW:
+        if self.live and time.monotonic() - self.drawn > REDRAW_SECONDS:
             self.draw(history)
 
-    def draw(self, history) -> None:
+    def draw(self, history: History) -> None:
+        """Draws the chart, in place of the last one."""
         figure = curves(pd.DataFrame(history))
         if self.chart is None:
             self.chart = display(figure, display_id=True)
@@ -35,7 +44,8 @@ class Progress:
             self.chart.update(figure)
         self.drawn = time.monotonic()
 
-    def close(self, history, message: str | None = None) -> None:
+    def close(self, history: History, message: str | None = None) -> None:
+        """Draws the whole history, and writes the message, if any, above the bar."""
         if self.chart is not None:
             self.draw(history)
         if message:
@@ -43,13 +53,13 @@ class Progress:
         self.bar.close()
 
 
-def curves(history: pd.DataFrame):
+def curves(history: pd.DataFrame) -> "Figure":
     """A plotly figure of NMSE, L0 and dead share over the steps."""
     from plotly.subplots import make_subplots
 
     titles = ("unexplained (NMSE)", "features on (L0, a layer)", "dead features")
     figure = make_subplots(rows=1, cols=3, subplot_titles=titles)
-    for column, (name, colour) in enumerate(CURVES.items(), 1):
+    for column, (name, colour) in enumerate(COLOURS.items(), 1):
         figure.add_scatter(
             x=history["step"], y=history[name], mode="lines", line_color=colour, showlegend=False, row=1, col=column
         )

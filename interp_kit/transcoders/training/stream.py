@@ -1,58 +1,104 @@
 """Rows of token ids in, shuffled MLP inputs and outputs out, a bounded block at a time."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from ...models.anatomy import mlp_activations
 from ...text.batches import of_similar_size, pad
 from ...text.rows import NOTHING, TextRows
+from ..module import TranscoderConfig
 
-PEEKED = 64  # rows that tell how the model begins
-MASSIVE = 5.0  # a first position whose MLP outputs are this many times the others' is left out
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Rows = list[list[int]]
+
+SAMPLE_ROWS = 64  # rows that tell how the model begins ...
+SAMPLE_TOKENS = 16  # ... by their first tokens
+MASSIVE_FACTOR = 5.0  # a first position whose MLP outputs are this many times the others' is left out
 
 
 class Batch(NamedTuple):
-    """Tokens of one training step: x and y [layer, token, d_model], and their places in the batch [token]; a process
-    that shares the work with others has only some of them."""
+    """The tokens of one training step; a process that shares the work with others has only some of them."""
 
     step: int
     x: torch.Tensor
+    "what the MLPs read [layer, token, d_model]"
+    y: torch.Tensor
+    "what they write [layer, token, d_model]"
+    places: torch.Tensor
+    "of these tokens in the whole batch [token]"
+
+
+class FirstBlock(NamedTuple):
+    """What a run starts from: sums over this process's tokens of the first block, and the first batch."""
+
+    n_tokens: int
+    x_norm: torch.Tensor
+    "sum of |x| [layer]"
+    y_square: torch.Tensor
+    "sum of |y|^2 [layer]"
+    y_sum: torch.Tensor
+    "[layer, d_model]"
+    batch: Batch
+
+    @classmethod
+    def of(cls, x: torch.Tensor, y: torch.Tensor, batch: Batch) -> "FirstBlock":
+        """x, y [layer, token, d_model]. A layer at a time: in float32 all of it would take twice its memory."""
+        x_norm = torch.stack([layer.float().norm(dim=-1).sum() for layer in x])
+        y_square = torch.stack([layer.float().pow(2).sum() for layer in y])
+        y_sum = torch.stack([layer.float().sum(0) for layer in y])
+        return cls(x.shape[1], x_norm, y_square, y_sum, batch)
+
+
+class Buffer(NamedTuple):
+    """The activations of a block."""
+
+    rows: Rows
+    x: torch.Tensor
+    "[layer, token, d_model], of the rows that this process reads"
     y: torch.Tensor
     places: torch.Tensor
+    "where each token of the block lies in x and y; -1 where another process has it [token]"
 
 
 class ActivationStream:
-    """What the MLPs of `layers` read and write on rows of text, in batches of shuffled tokens.
+    """What the MLPs of a transcoder's layers read and write on rows of text, in batches of shuffled tokens.
 
     Rows fill a buffer of at most `memory` bytes; all tokens of the buffer are shuffled together, used once and
-    forgotten. Which tokens make up a batch depends on the seed and its number alone, so that a resumed run passes over
-    what it has seen without running the model, and processes that share the work agree without a word. Where all the
-    text fits into the buffer it is read once. Padding is left out, and position 0 where its activations are massive.
+    forgotten. Batch i depends on the seed and on i alone: a resumed run passes over what it has seen without running
+    the model, and processes that share the work agree without communicating. Where all the text fits into the buffer it
+    is read once. Padding is left out, and position 0 where the transcoder leaves it out.
     """
 
     def __init__(
-        self, hf, rows: TextRows, layers, feature_input_hook, batch: int, memory: float, share: tuple[int, int] = (0, 1)
+        self,
+        hf: "PreTrainedModel",
+        rows: TextRows,
+        config: TranscoderConfig,
+        batch: int,
+        memory: float,
+        share: tuple[int, int] = (0, 1),
     ):
         """`share`: (i, n) takes every n-th row of a block, from the i-th on."""
-        self.hf, self.rows, self.layers, self.feature_input_hook = hf, rows, layers, feature_input_hook
-        self.batch, self.share = batch, share
-        self.d_model = hf.config.get_text_config().hidden_size
-        per_token = 2 * len(layers) * self.d_model * hf.dtype.itemsize
+        self.hf, self.rows, self.config, self.batch, self.share = hf, rows, config, batch, share
+        per_token = 2 * len(config.layers) * config.d_model * hf.dtype.itemsize
         self.size = max(1, int(memory / per_token / batch)) * batch  # tokens of a block
-        self.skip_first = False
-        self.skip_first = self._first_is_massive()
-        self.held = None  # the buffer: rows, x, y, and each token's place in x and y
+        self.buffer: Buffer | None = None
+        self._ahead: Iterator[Rows] | None = None
 
-    def blocks(self) -> Iterator[list[list[int]]]:
+    def blocks(self) -> Iterator[Rows]:
         """Rows of successive blocks, as long as there is text: without end where it can be read again."""
         block, tokens, epoch = [], 0, 0
         while True:
             before = (len(block), tokens)
             for row in self.rows.epoch(epoch):
                 block.append(row)
-                tokens += len(row) - self.skip_first
+                tokens += _count([row], self.config)
                 if tokens >= self.size:
                     yield block
                     block, tokens = [], 0
@@ -66,59 +112,85 @@ class ActivationStream:
                 return
             epoch += 1
 
+    def first_block(self) -> FirstBlock:
+        """Sums over the first block, and the first batch; `batches` begins with it all the same.
+
+        Raises ValueError where the text has fewer tokens than a batch.
+        """
+        blocks = self.blocks()
+        block = next(blocks, None)
+        if block is None:
+            raise ValueError(f"the text has fewer tokens than a batch of {self.batch}: give more of it")
+        self._ahead = chain([block], blocks)  # a generator of texts cannot be read again
+        first = next(self._shuffled(block, 0, 0))
+        buffer = self._read(block)
+        return FirstBlock.of(buffer.x, buffer.y, first)
+
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches from the `start`-th on."""
+        blocks, self._ahead = self._ahead or self.blocks(), None
         step = 0
-        for number, block in enumerate(self.blocks()):
-            n = min(self.size, self._count(block)) // self.batch
+        for number, block in enumerate(blocks):
+            n = min(self.size, _count(block, self.config)) // self.batch
             if step + n > start:
-                yield from self._shuffled(block, number, step, n, start)
+                yield from islice(self._shuffled(block, number, step), max(0, start - step), n)
             step += n
 
-    def _shuffled(self, block, number, step, n, start):
-        x, y, places = self._held_or_read(sorted(block, key=lambda row: (len(row), row)))
+    def _shuffled(self, block: Rows, number: int, step: int) -> Iterator[Batch]:
+        """The batches of the `number`-th block, of which the first is that of `step`."""
+        buffer = self._read(block)
         generator = torch.Generator().manual_seed(number)
-        order = torch.randperm(len(places), generator=generator).to(x.device)
-        for i in range(max(0, start - step), n):
-            here = places[order[i * self.batch : (i + 1) * self.batch]]  # -1: another process has that token
+        order = torch.randperm(len(buffer.places), generator=generator).to(buffer.places.device)
+        for i in range(len(order) // self.batch):
+            here = buffer.places[order[i * self.batch : (i + 1) * self.batch]]
             mine = (here >= 0).nonzero()[:, 0]
-            yield Batch(step + i, x[:, here[mine]].float(), y[:, here[mine]].float(), mine)
+            yield Batch(step + i, buffer.x[:, here[mine]].float(), buffer.y[:, here[mine]].float(), mine)
 
-    def _held_or_read(self, rows):
-        """Activations of the block's rows, and for each of its tokens its place among them, -1 where there is none."""
-        if self.held is None or self.held[0] != rows:
-            self.held = None  # lets go of the last block before the next one is made
-            mine = rows[self.share[0] :: self.share[1]]
-            x, y = self.activations(mine)
-            owner = torch.arange(len(rows)) % self.share[1] == self.share[0]
-            tokens = owner.repeat_interleave(torch.tensor([self._count([row]) for row in rows]))
-            places = torch.where(tokens, tokens.cumsum(0) - 1, -1)
-            self.held = rows, x, y, places.to(x.device)
-        return self.held[1:]
+    def _read(self, block: Rows) -> Buffer:
+        """The block's activations: those in the buffer, or else they take its place."""
+        rows = sorted(block, key=lambda row: (len(row), row))
+        if self.buffer is None or self.buffer.rows != rows:
+            self.buffer = None  # lets go of the last block before the next one is read
+            which, n = self.share
+            x, y = read_activations(self.hf, rows[which::n], self.config)
+            mine = torch.arange(len(rows)) % n == which
+            mine = mine.repeat_interleave(torch.tensor([_count([row], self.config) for row in rows]))
+            places = torch.where(mine, mine.cumsum(0) - 1, -1)
+            self.buffer = Buffer(rows, x, y, places.to(x.device))
+        return self.buffer
 
-    def activations(self, rows) -> tuple[torch.Tensor, torch.Tensor]:
-        """MLP inputs and outputs [layer, token, d_model] of all tokens of `rows`, in order, in the model's dtype."""
-        shape = (2, len(self.layers), self._count(rows), self.d_model)
-        x, y = torch.empty(shape, dtype=self.hf.dtype, device=self.hf.device)
-        done = 0
-        for some in of_similar_size(rows):
-            ids, real = pad(some)
-            real[:, 0] &= not self.skip_first
-            parts = mlp_activations(self.hf, ids.to(self.hf.device), self.feature_input_hook, self.layers)
-            here = slice(done, done := done + self._count(some))
-            for whole, part in zip((x, y), parts, strict=True):
-                whole[:, here] = part[:, real.to(part.device)]
-        return x, y
 
-    def _count(self, rows):
-        return sum(len(row) - self.skip_first for row in rows)
+def read_activations(hf: "PreTrainedModel", rows: Rows, config: TranscoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """MLP inputs and outputs [layer, token, d_model] of all tokens of `rows`, in order, in the model's dtype."""
+    shape = (2, len(config.layers), _count(rows, config), config.d_model)
+    x, y = torch.empty(shape, dtype=hf.dtype, device=hf.device)
+    done = 0
+    for some in of_similar_size(rows):
+        ids, kept = pad(some)
+        kept[:, 0] &= not config.excludes_first_position
+        read, written = mlp_activations(hf, ids.to(hf.device), config.feature_input_hook, config.layers)
+        end = done + _count(some, config)
+        x[:, done:end] = read[:, kept.to(read.device)]
+        y[:, done:end] = written[:, kept.to(written.device)]
+        done = end
+    return x, y
 
-    def _first_is_massive(self):
-        """Whether MLP outputs at position 0 dwarf the others, as a begin-of-text token's do in most large models."""
-        some = [row[:16] for row in self.rows.peek(PEEKED)[:PEEKED]]
-        if not some:
-            raise ValueError(NOTHING)
-        _, y = self.activations(some)
-        _, first = self.activations([row[:1] for row in some])
-        usual = y.float().norm(dim=-1).median(1).values
-        return bool((first.float().norm(dim=-1).mean(1) > MASSIVE * usual).any())
+
+def first_position_is_massive(hf: "PreTrainedModel", rows: TextRows, config: TranscoderConfig) -> bool:
+    """Whether MLP outputs at position 0 dwarf the others, as a begin-of-text token's do in most large models.
+
+    Raises ValueError where there is no text.
+    """
+    some = [row[:SAMPLE_TOKENS] for row in rows.peek(SAMPLE_ROWS)[:SAMPLE_ROWS]]
+    if not some:
+        raise ValueError(NOTHING)
+    everywhere = replace(config, excludes_first_position=False)
+    _, y = read_activations(hf, some, everywhere)
+    _, first = read_activations(hf, [row[:1] for row in some], everywhere)
+    usual = y.float().norm(dim=-1).median(1).values
+    return bool((first.float().norm(dim=-1).mean(1) > MASSIVE_FACTOR * usual).any())
+
+
+def _count(rows: Rows, config: TranscoderConfig) -> int:
+    """Tokens of the rows that are used."""
+    return sum(len(row) - config.excludes_first_position for row in rows)

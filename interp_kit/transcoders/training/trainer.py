@@ -1,38 +1,33 @@
-"""One training run's arithmetic: steps, scales, thresholds, what has died; resumable to the last bit.
-
-The step is sparse where it can be (`sparse.py`). Where the processor multiplies bfloat16 natively, a product in it,
-four times as fast, decides which features are on, and rows that are added up are read in it, half as many bytes; the
-values of the few features that are on, and Adam, are in float32. The loss is quadratic, so its gradient by the
-reconstruction is known, and there is no graph to record: a forward pass returns what it rebuilt and a function that
-takes the errors to the weights.
-"""
+"""One training run: steps, scales, what has died, the history; resumable to the last bit."""
 
 import math
 import time
 from dataclasses import asdict
-from itertools import chain, repeat
+from pathlib import Path
 
 import torch
 
-from ...hardware import multiplies_bfloat16, one_core_pool
+from ...hardware import multiplies_bfloat16
 from ...storage.checkpoint import load_checkpoint, save_checkpoint
+from ..folder import in_todays_words
+from ..foreign import Json
 from ..module import CrossLayerTranscoder, TranscoderConfig
-from ..sparse import ActiveFeatures, features_where, joined, top_features
-from . import jumprelu
-from .parallel import Processes
+from .config import TrainingConfig
+from .jumprelu import INITIAL_THRESHOLD, DensePass
+from .parallel import LayerWorkers, Processes
 from .progress import Progress
-from .stream import ActivationStream, Batch
-from .weights import Weights
+from .selection import Selection
+from .sparse_pass import SparsePass
+from .stream import ActivationStream, Batch, FirstBlock
+from .weights import Scales, Weights
 
-WARMUP = 20
-LAST = 0.2  # the share of the run over which the learning rate falls to zero
-CLIP = 1.0  # the largest norm of the gradient
-FORGET = 100  # steps without firing after which a feature counts as dead while training ...
-NUDGE = 0.02  # ... and its bias rises by this much a step until it fires
-SAMPLE = 64  # tokens of a batch that move the running threshold ...
-FOLLOW = 0.3  # ... by this share of the way
-MOST = 8  # times k: the most features a layer can claim of the others' share
-EVERY = 25  # steps between two lines of history
+ADAM_BETAS = (0.9, 0.99)
+WARMUP_STEPS = 20
+DECAY_FRACTION = 0.2  # of the run, over which the learning rate falls to zero
+MAX_GRAD_NORM = 1.0
+DEAD_AFTER_STEPS = 100  # without firing; while it trains ...
+REVIVE_BIAS_STEP = 0.02  # ... a dead feature's bias rises by this much a step until it fires
+LOG_EVERY = 25  # steps
 SAVE_SECONDS = 60  # between two checkpoints
 
 
@@ -41,310 +36,212 @@ class Trainer:
 
     def __init__(
         self,
-        config: TranscoderConfig,
+        config: TrainingConfig,
+        transcoder_config: TranscoderConfig,
         stream: ActivationStream,
         processes: Processes,
-        *,
-        jump: bool,
-        sparsity: float,
-        steps: int,
-        learning_rate: float,
-        seed: int,
     ):
-        self.config, self.stream, self.processes = config, stream, processes
-        self.jump, self.sparsity = jump, sparsity
-        self.steps, self.learning_rate, self.seed = steps, learning_rate, seed
-        self.fast = multiplies_bfloat16(processes.device)
-        # Products in bfloat16 gain from a core a layer; those in float32 are a library's, with threads of its own.
-        own_cores = self.fast and processes.device.type == "cpu" and not processes.by_features
-        workers = min(torch.get_num_threads(), len(config.layers)) if own_cores else 1
-        self.each = one_core_pool(workers).map if workers > 1 else map
-        self.weights = Weights(config, processes, seed).to(processes.device)
-        self.optimizer = torch.optim.Adam(self._trained(), lr=learning_rate, betas=(0.9, 0.99), fused=True)
-        n, d = len(config.layers), config.d_model
-        self.scales = {"x": torch.ones(n, 1, 1), "y": torch.ones(n, 1, 1), "mean": torch.zeros(n, 1, d)}
-        self.scales = {name: scale.to(processes.device) for name, scale in self.scales.items()}
-        self.buffers = {}  # large, so kept from step to step: memory that is new costs more than what is written to it
-        self.last_fired = torch.zeros(n, self.weights.n_features, device=processes.device)
-        self.history = []
+        self.config, self.transcoder_config, self.stream, self.processes = config, transcoder_config, stream, processes
+        n, d, device = len(transcoder_config.layers), transcoder_config.d_model, processes.device
+        self.weights = Weights(transcoder_config, processes, config.seed).to(device)
+        self.scales = Scales.ones(n, d, device)
+        self.last_fired = torch.zeros(n, self.weights.n_features, device=device)  # the step
+        self.history: list[dict[str, float]] = []
 
-    def _trained(self):
-        """Every weight; with JumpReLU the thresholds too."""
-        return [*self.weights.parameters(), *([self.weights.threshold] if self.jump else [])]
+        in_bfloat16 = multiplies_bfloat16(device)
+        dtype = torch.bfloat16 if in_bfloat16 else torch.float32
+        self.selection = Selection(config, self.weights, processes, dtype)
+        # Products in bfloat16 gain from a core a layer; those in float32 are a library's, with threads of its own.
+        own_cores = in_bfloat16 and device.type == "cpu" and not processes.by_features
+        self.each_layer = LayerWorkers(n, min(torch.get_num_threads(), n) if own_cores else 1)
+
+        self.dense = config.activation == "jumprelu"
+        self.trained = [*self.weights.parameters(), *([self.weights.threshold] if self.dense else [])]
+        for weights in self.trained:  # gradients keep their place in memory, but for those that autograd makes
+            weights.grad = torch.zeros_like(weights)
+            weights.requires_grad_(self.dense and weights is not self.weights.b_dec)
+        self.optimizer = torch.optim.Adam(self.trained, lr=config.learning_rate, betas=ADAM_BETAS, fused=True)
 
     # ---------------------------------------------------------------- a run
 
-    def run(self, checkpoint=None, shown: bool = True) -> None:
+    def run(self, checkpoint: str | Path | None = None, shown: bool = True) -> None:
+        """Trains to the last step, the end of the text, or the stop button, from where the checkpoint is, if any."""
         folder = self._folder(checkpoint)
         start = self._resume(folder) if folder else 0
-        batches = self.stream.batches(start) if start < self.steps else iter(())
         if start == 0:
-            batches = self._normalised(batches)
-        progress = Progress(self.steps, start, shown and self.processes.rank == 0)
+            self.normalise(self.stream.first_block())
+        batches = self.stream.batches(start) if start < self.config.steps else ()
+        progress = Progress(self.config.steps, start, shown and self.processes.rank == 0)
         done, saved, message = start, time.monotonic(), "the text ended before the last step: give more, or fewer steps"
         try:
             for batch in batches:
                 self.step(batch)
                 done = batch.step + 1
-                if done % EVERY == 0 or done == self.steps:
+                if self._is_logged(done):
                     progress.update(self.history)
-                if folder and (done == self.steps or time.monotonic() - saved > SAVE_SECONDS):
+                if folder and (done == self.config.steps or time.monotonic() - saved > SAVE_SECONDS):
                     self._save(folder, done)
                     saved = time.monotonic()
-                if done == self.steps:
+                if done == self.config.steps:
                     break
         except KeyboardInterrupt:
             message = "interrupted: here is the transcoder so far"
-        progress.close(self.history, message if done < self.steps else None)
+        progress.close(self.history, message if done < self.config.steps else None)
 
-    def _folder(self, checkpoint):
+    def finished(self) -> CrossLayerTranscoder:
+        """The transcoder with the scales folded in: it reads and writes the model's own units."""
+        return self.weights.folded(self.scales)
+
+    @torch.no_grad()
+    def normalise(self, first: FirstBlock) -> None:
+        """Sets the scales by the first block, and encoder biases and thresholds by its first batch.
+
+        Decoders are zero, so b_dec alone stands for the mean output at the start.
+        """
+        weights, batch = self.weights, first.batch
+        n_tokens = torch.tensor(float(first.n_tokens), device=self.processes.device)
+        self.processes.sum_over_tokens(n_tokens, first.x_norm, first.y_square, first.y_sum)
+        root, mean = self.transcoder_config.d_model**0.5, first.y_sum / n_tokens
+        variance = first.y_square / n_tokens - mean.pow(2).sum(1)
+        self.scales.x[:] = (root / (first.x_norm / n_tokens))[:, None, None]
+        self.scales.y[:] = (root / variance.sqrt())[:, None, None]
+        self.scales.mean[:] = mean[:, None]
+        x = batch.x * self.scales.x
+        center = x.sum(1) / self.config.batch
+        self.processes.sum_over_tokens(center)
+        for i, encoder in enumerate(weights.W_enc):
+            weights.b_enc[i] = -(encoder @ center[i])
+        if self.config.activation == "jumprelu":
+            weights.threshold[:] = INITIAL_THRESHOLD
+        elif self.config.activation == "batchtopk":
+            pre = [self.selection.preactivations(i, x[i]) for i in range(len(x))]
+            weights.threshold[:] = self.selection.threshold([self.selection.candidates(p, batch.places) for p in pre])
+
+    # ---------------------------------------------------------------- a step
+
+    @torch.no_grad()
+    def step(self, batch: Batch) -> None:
+        """Rebuild the batch, take the errors back to the weights, move the weights."""
+        self._set_learning_rate(batch.step)
+        layers = self._pass(batch)
+        written = layers.forward()
+        self.processes.sum_over_features(*written)
+        errors = self.each_layer(lambda i: self._error(i, written[i], batch.y[i]))
+        multiple = 2 * self._share  # the loss is `_share` times the sum of squared errors
+        layers.backward(errors, multiple)
+        self.weights.b_dec.grad = torch.stack([error.sum(0) for error in errors]).mul(multiple)
+        self.processes.sum_over_tokens(*(weights.grad for weights in self.trained))
+        self._clip_gradients()
+        self.optimizer.step()
+        self.weights.threshold.clamp_(min=0)
+        layers.mark_fired(self.last_fired)
+        self._revive_dead(batch.step)
+        if self._is_logged(batch.step + 1):
+            self._log(batch.step, errors, layers)
+
+    def _set_learning_rate(self, step: int) -> None:
+        rate = min(1, (step + 1) / WARMUP_STEPS, (1 - step / self.config.steps) / DECAY_FRACTION)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate
+
+    def _pass(self, batch: Batch) -> SparsePass | DensePass:
+        if not self.dense:
+            return SparsePass(self.weights, self.scales, self.selection, self.each_layer, batch)
+        grown = (batch.step + 1) / self.config.steps  # the penalty's weight grows over the run
+        here = batch.x.shape[1] / self.config.batch  # this process's share of the batch
+        weight = self.config.sparsity * grown / self.transcoder_config.d_model
+        return DensePass(self.weights, self.scales, batch, weight * here)
+
+    @property
+    def _share(self) -> float:
+        """Of a squared error [token, d_model] in the loss: scaled outputs have norm sqrt(d_model)."""
+        return 1 / (self.config.batch * self.transcoder_config.d_model)
+
+    def _error(self, i: int, written: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """What is rebuilt of layer i [token, d_model], less the scaled output. In place of what features wrote."""
+        wanted = (y - self.scales.mean[i]).mul_(self.scales.y[i])
+        return written.add_(self.weights.b_dec[i]).sub_(wanted)
+
+    def _clip_gradients(self) -> None:
+        """Scales the gradient down to the norm `MAX_GRAD_NORM`, where it is longer."""
+        b_dec = self.weights.b_dec
+        shared, own = b_dec.grad, [weights.grad for weights in self.trained if weights is not b_dec]
+        square = torch.stack(torch._foreach_norm(own)).pow(2).sum()
+        self.processes.sum_over_features(square)
+        norm = math.sqrt(square + shared.norm().pow(2))
+        if norm > MAX_GRAD_NORM:
+            torch._foreach_mul_([*own, shared], MAX_GRAD_NORM / norm)
+
+    def _revive_dead(self, step: int) -> None:
+        """Raises the biases of dead features. They get no gradient, so nothing else would make them fire (the paper has
+        a loss for this). At the end of the run they are left alone."""
+        if step < self.config.steps * (1 - DECAY_FRACTION):
+            self.processes.latest(self.last_fired)
+            self.weights.b_enc += REVIVE_BIAS_STEP * (self.last_fired < step - DEAD_AFTER_STEPS)
+
+    # ---------------------------------------------------------------- the history
+
+    def _is_logged(self, done: int) -> bool:
+        """Whether the history gets a line after so many steps."""
+        return done % LOG_EVERY == 0 or done == self.config.steps
+
+    def _log(self, step: int, errors: list[torch.Tensor], layers: SparsePass | DensePass) -> None:
+        """A line of history; every number is that of the whole batch and the whole transcoder."""
+        processes, n = self.processes, len(errors)
+        processes.latest(self.last_fired)
+        nmse = sum(error.pow(2).sum() for error in errors) * self._share / n
+        dead = (self.last_fired < step - DEAD_AFTER_STEPS).float().mean()
+        dead /= processes.size if processes.by_features else 1
+        penalty = torch.as_tensor(layers.penalty, dtype=torch.float32, device=dead.device)
+        l0 = torch.as_tensor(layers.n_active / (n * self.config.batch), dtype=torch.float32, device=dead.device)
+        processes.sum_over_features(penalty, l0, dead)
+        processes.sum_over_tokens(penalty, l0, nmse)
+        line = {"loss": nmse + penalty / n, "NMSE": nmse, "L0": l0, "dead": dead}
+        line = {name: value.item() for name, value in line.items()}
+        self.history.append({"step": step + 1, "tokens": (step + 1) * self.config.batch} | line)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def _folder(self, checkpoint: str | Path | None) -> str | Path | None:
         """Each process keeps its own share of the features; otherwise all hold the same, and the first one saves."""
         if checkpoint is None or not self.processes.by_features:
             return checkpoint
         return f"{checkpoint}/{self.processes.rank}-of-{self.processes.size}"
 
-    def _state(self):
-        return {"last_fired": self.last_fired, **self.scales}
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {"last_fired": self.last_fired, **vars(self.scales)}
 
-    def _settings(self):
-        """What a checkpoint must agree with to be gone on from."""
-        settings = {**asdict(self.config), "batch": self.stream.batch, "seed": self.seed, "steps": self.steps}
-        settings |= {"learning_rate": self.learning_rate, "jumprelu": self.jump, "sparsity": self.sparsity}
-        return settings | {"buffer": self.stream.size}
+    def _settings(self) -> Json:
+        """What a checkpoint must agree with to be resumed."""
+        names = ("activation", "sparsity", "steps", "batch", "learning_rate", "seed")
+        ours = {name: getattr(self.config, name) for name in names}
+        return asdict(self.transcoder_config) | ours | {"buffer": self.stream.size}
 
-    def _save(self, folder, step):
+    def _save(self, folder: str | Path, step: int) -> None:
         if self.processes.rank == 0 or self.processes.by_features:
             notes = {"history": self.history, "settings": self._settings()}
             save_checkpoint(folder, self.weights, self.optimizer, step, self._state(), notes)
 
-    def _resume(self, folder):
+    def _resume(self, folder: str | Path) -> int:
+        """Loads the checkpoint, if there is one; returns the step to go on with.
+
+        Raises ValueError for one of a run with other settings.
+        """
         step, notes = load_checkpoint(folder, self.weights, self.optimizer, self._state())
         if notes is None:
             return step
         self.history = notes["history"]
-        ours, theirs = self._settings(), notes["settings"]
+        ours, theirs = self._settings(), settings_in_todays_words(notes["settings"])
         differing = [name for name in ours if ours[name] != theirs.get(name)]
         if differing:
             was = ", ".join(f"{name} {theirs.get(name)!r}, now {ours[name]!r}" for name in differing)
             raise ValueError(f"the checkpoint in {folder} is of another run ({was}): name another folder, or delete it")
         return step
 
-    def _normalised(self, batches):
-        """The same batches, of which the first has been seen."""
-        first = next(batches, None)
-        if first is None:
-            raise ValueError(f"the text has fewer tokens than a batch of {self.stream.batch}: give more of it")
-        self.normalise(first)
-        return chain([first], batches)
 
-    @torch.no_grad()
-    def normalise(self, some: Batch) -> None:
-        """Scales and centres from the first buffer, in which the batch `some` lies; decoders are zero, so biases alone
-        start at the mean output."""
-        weights = self.weights
-        _, x, y, _ = self.stream.held
-        n = torch.tensor(float(x.shape[1]), device=x.device)
-        sums = [n]
-        for i in range(len(x)):  # a layer at a time: in float32 the whole buffer would take twice its memory
-            a, b = x[i].float(), y[i].float()
-            sums.append(torch.cat([a.norm(dim=-1).sum()[None], b.pow(2).sum()[None], b.sum(0)]))
-        self.processes.sum_over_tokens(*sums)
-        norms, squares, total = (torch.stack(sums[1:]) / n).split([1, 1, self.config.d_model], dim=1)
-        root = self.config.d_model**0.5
-        self.scales["x"][:] = root / norms[:, :, None]
-        self.scales["y"][:] = root / (squares - total.pow(2).sum(1, keepdim=True)).sqrt()[:, :, None]
-        self.scales["mean"][:] = total[:, None]
-        x = some.x * self.scales["x"]
-        mean = x.sum(1) / self.stream.batch
-        self.processes.sum_over_tokens(mean)
-        for i, encoder in enumerate(weights.W_enc):
-            weights.b_enc[i] = -(encoder @ mean[i])
-        if self.jump:
-            weights.threshold[:] = jumprelu.START
-        elif self.config.activation == "jumprelu":
-            weights.threshold[:] = self._usual(
-                [self._highest(self._preactivations(*each), some) for each in enumerate(x)]
-            )
-
-    # ---------------------------------------------------------------- a step
-
-    def step(self, batch: Batch) -> None:
-        rate = min(1, (batch.step + 1) / WARMUP, (1 - batch.step / self.steps) / LAST)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * rate
-        written, on, backward = (self._dense if self.jump else self._sparse)(batch)
-        self.processes.sum_over_features(*written)
-        errors = list(self.each(self._error, range(len(written)), written, batch.y))
-        by = 1 / (self.stream.batch * self.config.d_model)  # sum over layers of the share left unexplained
-        penalty = backward(errors, 2 * by)
-        self.weights.b_dec.grad = torch.stack([error.sum(0) for error in errors]).mul(2 * by)
-        self.processes.sum_over_tokens(*(weights.grad for weights in self._trained()))
-        self._clip()
-        self.optimizer.step()
-        if self.jump:
-            self.weights.threshold.clamp_(min=0)
-        if batch.step < self.steps * (1 - LAST):
-            self._wake(batch.step)
-        if (batch.step + 1) % EVERY == 0 or batch.step + 1 == self.steps:
-            unexplained = sum(error.pow(2).sum() for error in errors) * by / len(errors)
-            self._log(batch.step, unexplained, penalty, on / (len(errors) * self.stream.batch))
-
-    def _error(self, i, written, y):
-        """What features wrote to layer i [token, d_model], in place: what is too much of it."""
-        wanted = (y - self.scales["mean"][i]).mul_(self.scales["y"][i])
-        return written.add_(self.weights.b_dec[i]).sub_(wanted)
-
-    def _sparse(self, batch):
-        """What features write to each layer [token, d_model], how many were on in all, and the way back to the weights
-        from the errors [token, d_model] of the layers, of which the gradient is a multiple."""
-        weights, layers = self.weights, range(len(batch.x))
-
-        def encode(i):
-            x = batch.x[i] * self.scales["x"][i]
-            pre = self._preactivations(i, x)
-            on, highest = self._select(i, pre), self._highest(pre, batch)
-            features = on.features
-            self.last_fired[i, features] = batch.step
-            values = (on.dots(x, weights.W_enc[i]) + weights.b_enc[i, features]).clamp_(min=0)
-            return x, on, values, highest
-
-        def decode(i):
-            sources = weights.sources(i)
-            on, here = joined([active[s] for s in sources]), torch.cat([values[s] for s in sources])
-            rows = self._narrow(weights.W_dec[i].flatten(0, 1), i)
-            return on, here, on.decode(here.to(rows.dtype), rows).float()
-
-        def back(i, error, multiple):
-            on, here = writers[i]
-            slopes = on.dots(error, weights.W_dec[i].flatten(0, 1)).mul_(multiple)
-            error = self._narrow(error)
-            _set_gradient(weights.W_dec[i], on.gather(here.mul_(multiple).to(error.dtype), error))
-            return slopes.split([len(active[source]) for source in weights.sources(i)])
-
-        def back_to_encoder(i):
-            slope = sum(slopes[target][i - weights.sources(target).start] for target in weights.targets(i))
-            _set_gradient(weights.W_enc[i], active[i].gather(slope, x[i]))
-            weights.b_enc.grad[i] = torch.zeros_like(weights.b_enc[i]).index_add_(0, active[i].features, slope)
-
-        def backward(errors, multiple):
-            nonlocal slopes
-            weights.b_enc.grad = torch.empty_like(weights.b_enc)
-            slopes = list(self.each(back, layers, errors, repeat(multiple)))
-            list(self.each(back_to_encoder, layers))
-            return 0.0
-
-        slopes = None
-        x, active, values, highest = zip(*self.each(encode, layers), strict=True)
-        *writers, written = zip(*self.each(decode, layers), strict=True)
-        writers = list(zip(*writers, strict=True))
-        if self.config.activation == "jumprelu":
-            weights.threshold += FOLLOW * (self._usual(highest) - weights.threshold)
-        return written, sum(map(len, active)), backward
-
-    def _dense(self, batch):
-        """The same with JumpReLU, by autograd: near the start half of the features are on."""
-        weights, layers = self.weights, range(len(batch.x))
-        leaves = [leaf for leaf in self._trained() if leaf is not weights.b_dec]
-        for leaf in leaves:
-            leaf.requires_grad_(True).grad = None
-        x = batch.x * self.scales["x"]
-        pre = torch.stack([torch.addmm(weights.b_enc[i], x[i], weights.W_enc[i].T) for i in layers])
-        values = jumprelu.JumpReLU.apply(pre, weights.threshold)
-        written = [sum(values[s] @ rows for s, rows in zip(weights.sources(i), weights.W_dec[i])) for i in layers]
-        weight = self.sparsity * (batch.step + 1) / self.steps / self.config.d_model
-        share = x.shape[1] / self.stream.batch
-        penalty = weight * share * jumprelu.penalty(values, map(weights.decoders, layers))
-
-        def backward(errors, multiple):
-            torch.autograd.backward([*written, penalty], [*(error * multiple for error in errors), None])
-            for leaf in leaves:
-                leaf.requires_grad_(False)
-            return penalty.detach()
-
-        fired = values.detach() > 0
-        self.last_fired[fired.any(1)] = batch.step
-        return [one.detach().clone() for one in written], fired.sum(), backward
-
-    def _narrow(self, rows, name=None):
-        """In bfloat16 where that is native; what has a name keeps its place in memory."""
-        if not self.fast:
-            return rows
-        if name is None:
-            return rows.bfloat16()
-        if name not in self.buffers:
-            self.buffers[name] = torch.empty_like(rows, dtype=torch.bfloat16)
-        return self.buffers[name].copy_(rows)
-
-    def _preactivations(self, i, x):
-        """x [token, d_model] -> [token, feature], just exact enough to see which are on."""
-        weights, bias, x = map(self._narrow, (self.weights.W_enc[i], self.weights.b_enc[i], x))
-        return torch.addmm(bias, x, weights.T)
-
-    def _select(self, i, pre) -> ActiveFeatures:
-        """Of layer i's pre-activations [token, feature]."""
-        if self.config.activation == "jumprelu":
-            return features_where(pre > self.weights.threshold[i])
-        if not self.processes.by_features:
-            return top_features(pre, self.config.k)
-        best = self.processes.all_values(_largest(pre, self.config.k))
-        least = best.topk(self.config.k).values[:, -1:]  # where two tie for the last place, both are on
-        return features_where((pre >= least) & (pre > 0))
-
-    def _highest(self, pre, batch):
-        """Of a sample of the batch, a layer's largest pre-activations, as many as it could claim."""
-        if self.config.activation == "jumprelu":
-            share = min(MOST, len(self.config.layers)) * self.config.k
-            return _largest(pre[batch.places < SAMPLE].flatten(), share * min(SAMPLE, self.stream.batch))
-
-    def _usual(self, highest):
-        """The threshold that k features a token and layer exceed on average, at least 0. It is the same in all layers,
-        so that features compete across them and a layer that is hard to rebuild has more of them on."""
-        best = self.processes.all_values(torch.cat(highest))
-        rank = self.config.k * len(highest) * min(SAMPLE, self.stream.batch)
-        return best.topk(rank).values[-1].float().clamp(min=0)
-
-    def _clip(self):
-        """Scales the gradient down to the norm `CLIP`, where it is longer."""
-        b_dec = self.weights.b_dec
-        shared, own = b_dec.grad, [weights.grad for weights in self._trained() if weights is not b_dec]
-        square = torch.stack(torch._foreach_norm(own)).pow(2).sum()
-        self.processes.sum_over_features(square)
-        norm = math.sqrt(square + shared.norm().pow(2))
-        if norm > CLIP:
-            torch._foreach_mul_([*own, shared], CLIP / norm)
-
-    def _wake(self, step):
-        """Dead features get no gradient, so nothing else would wake them (the paper has a loss for this)."""
-        self.processes.latest(self.last_fired)
-        self.weights.b_enc += NUDGE * (self.last_fired < step - FORGET)
-
-    def _log(self, step, unexplained, penalty, on):
-        """A line of history; every number is that of the whole batch and the whole transcoder."""
-        processes = self.processes
-        processes.latest(self.last_fired)
-        dead = (self.last_fired < step - FORGET).float().mean() / (processes.size if processes.by_features else 1)
-        penalty, on = (torch.as_tensor(number, dtype=torch.float32, device=dead.device) for number in (penalty, on))
-        for share in (penalty, on, dead):
-            processes.sum_over_features(share)
-        processes.sum_over_tokens(penalty, on, unexplained)
-        line = {"step": step + 1, "tokens": (step + 1) * self.stream.batch}
-        line |= {"loss": unexplained + penalty / len(self.config.layers), "NMSE": unexplained, "L0": on, "dead": dead}
-        self.history.append({name: float(n) if torch.is_tensor(n) else n for name, n in line.items()})
-
-    # ---------------------------------------------------------------- the result
-
-    def finished(self) -> CrossLayerTranscoder:
-        """The transcoder with the scales folded in: it reads and writes the model's own units."""
-        return self.weights.folded(**self.scales)
-
-
-def _set_gradient(weights, gradient):
-    if weights.grad is None:
-        weights.grad = torch.empty_like(weights)
-    weights.grad.copy_(gradient.view_as(weights))
-
-
-def _largest(values, n):
-    """The n largest of the last dimension, filled up with -inf."""
-    best = values.topk(min(n, values.shape[-1])).values
-    return torch.nn.functional.pad(best, (0, n - best.shape[-1]), value=-torch.inf)
+def settings_in_todays_words(settings: Json) -> Json:
+    """Those of a checkpoint written before 0.2: "jumprelu" told the two activations with thresholds apart."""
+    settings = in_todays_words(settings)
+    if settings.pop("jumprelu", None) is False and settings["activation"] == "jumprelu":
+        settings["activation"] = "batchtopk"
+    return settings

@@ -4,7 +4,7 @@ All that is written to one layer lies together, so its reconstruction is one pro
 that writes there, and what comes and goes in a step are blocks [token, d_model] that stay in the processor's cache.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -13,12 +13,30 @@ from ..module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 
 
+@dataclass
+class Scales:
+    """What brings a layer's inputs and centred outputs to norm sqrt(d_model): scaled input = x * input, scaled output
+    = y * (output - mean). x, y [layer, 1, 1], mean [layer, 1, d_model]."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    mean: torch.Tensor
+
+    @classmethod
+    def ones(cls, n_layers: int, d_model: int, device: torch.device) -> "Scales":
+        """Those that change nothing."""
+        x, y = torch.ones(2, n_layers, 1, 1, device=device)
+        return cls(x, y, torch.zeros(n_layers, 1, d_model, device=device))
+
+
 class Weights(nn.Module):
     """This process's share of a transcoder: encoders random, everything else zero.
 
     By layer: `W_enc` [feature, d_model], `W_dec` [source, feature, d_model] with the layers of `sources(layer)`;
     `b_enc` and `threshold` [layer, feature], `b_dec` [layer, d_model].
     """
+
+    threshold: torch.Tensor
 
     def __init__(self, config: TranscoderConfig, processes: Processes, seed: int):
         super().__init__()
@@ -33,6 +51,7 @@ class Weights(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(n, d))
         self.register_buffer("threshold", torch.zeros(n, self.n_features))
         self.requires_grad_(False)
+        self.narrow_decoders: dict[int, torch.Tensor] = {}
 
     def sources(self, target: int) -> range:
         """The layers whose features write to the `target`-th."""
@@ -46,15 +65,27 @@ class Weights(nn.Module):
         """All that a layer's features write, as a transcoder has it: [feature, target, d_model]."""
         return torch.stack([self.W_dec[t][source - self.sources(t).start] for t in self.targets(source)], 1)
 
+    def decoder_rows(self, target: int, dtype: torch.dtype) -> torch.Tensor:
+        """The rows of all features that write to a layer, one source after the other, in `dtype`: [row, d_model].
+
+        A copy in another type keeps its place from step to step: new memory costs more than what is written to it.
+        """
+        rows = self.W_dec[target].flatten(0, 1)
+        if dtype == rows.dtype:
+            return rows
+        if target not in self.narrow_decoders:
+            self.narrow_decoders[target] = torch.empty_like(rows, dtype=dtype)
+        return self.narrow_decoders[target].copy_(rows)
+
     @torch.no_grad()
-    def folded(self, x: torch.Tensor, y: torch.Tensor, mean: torch.Tensor) -> CrossLayerTranscoder:
-        """The whole transcoder, for inputs that are not yet multiplied by x [layer, 1, 1] and outputs from which `mean`
-        [layer, 1, d_model] is not yet taken nor y [layer, 1, 1] multiplied."""
+    def folded(self, scales: Scales) -> CrossLayerTranscoder:
+        """The whole transcoder with the scales in its weights: it reads and writes the model's own units."""
         clt, whole = CrossLayerTranscoder(replace(self.config)).requires_grad_(False), self.processes.whole
         clt.b_enc.copy_(whole(self.b_enc, 1))
         clt.threshold.copy_(whole(self.threshold, 1))
-        clt.b_dec.copy_(self.b_dec / y[:, 0] + mean[:, 0])
-        for i, targets in enumerate(map(self.targets, range(len(x)))):
-            clt.W_enc[i].copy_(whole(self.W_enc[i] * x[i], 0))
-            clt.W_dec[i].copy_(whole(self.decoders(i) / y[targets.start : targets.stop, 0], 0))
+        clt.b_dec.copy_(self.b_dec / scales.y[:, 0] + scales.mean[:, 0])
+        for i in range(len(self.W_enc)):
+            targets = self.targets(i)
+            clt.W_enc[i].copy_(whole(self.W_enc[i] * scales.x[i], 0))
+            clt.W_dec[i].copy_(whole(self.decoders(i) / scales.y[targets.start : targets.stop, 0], 0))
         return clt.eval()

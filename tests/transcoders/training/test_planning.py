@@ -9,6 +9,7 @@ from transformers import GPT2Config, LlamaConfig
 
 import interp_kit as ik
 from interp_kit.text.rows import TextRows
+from interp_kit.transcoders.training.config import TrainingConfig
 from interp_kit.transcoders.training.parallel import Processes
 from interp_kit.transcoders.training.planning import DEVICES, forward_flops
 from interp_kit.transcoders.training.stream import ActivationStream
@@ -54,17 +55,16 @@ def test_the_size_of_a_known_model():
 @pytest.mark.parametrize("span", [None, 1])
 def test_memory_is_what_a_trainer_holds(activation, span, monkeypatch):
     model = tiny_model()
-    config = tiny_transcoder(model, 1, 48, "topk" if activation == "topk" else "jumprelu", span).config
-    stream = ActivationStream(model.hf, TextRows(model, TEXTS), config.layers, config.feature_input_hook, 32, 1e6)
-    options = {"jump": activation == "jumprelu", "sparsity": 1.0, "steps": 10, "learning_rate": 1e-3, "seed": 0}
-    trainer = Trainer(config, stream, Processes("data", torch.device("cpu")), **options)
-    trainer.normalise(next(trainer.stream.batches()))
+    config = TrainingConfig(n_features=48, activation=activation, k=5, span=span, batch=32)
+    stream = ActivationStream(model.hf, TextRows(model, TEXTS), config.transcoder(model), 32, 1e6)
+    trainer = Trainer(config, stream.config, stream, Processes("data", torch.device("cpu")))
+    trainer.normalise(stream.first_block())
     gradients, step = [], trainer.optimizer.step
-    keep = lambda: gradients.extend(weights.grad for weights in trainer._trained()) or step()  # noqa: E731
+    keep = lambda: gradients.extend(weights.grad for weights in trainer.trained) or step()  # noqa: E731
     monkeypatch.setattr(trainer.optimizer, "step", keep)
     trainer.step(next(stream.batches()))
     moments = [t for state in trainer.optimizer.state.values() for name, t in state.items() if name != "step"]
-    held = sum(t.nbytes for t in (*trainer._trained(), *gradients, *moments))
+    held = sum(t.nbytes for t in (*trainer.trained, *gradients, *moments))
     plan = ik.plan_training(model, 48, span, k=5, activation=activation, devices="T4")
     assert plan.summary[STATE] * 1e9 == pytest.approx(held)
 
@@ -72,8 +72,10 @@ def test_memory_is_what_a_trainer_holds(activation, span, monkeypatch):
 def test_the_buffer_is_that_of_the_stream():
     model = tiny_model(dtype=torch.bfloat16)
     model.hf.bfloat16()
-    stream = ActivationStream(model.hf, TextRows(model, TEXTS), [1, 2], "mlp.hook_in", 32, 50_000)
-    _, x, y, _ = next(stream.batches()) and stream.held
+    config = TrainingConfig(n_features=48, layers=[1, 2]).transcoder(model)
+    stream = ActivationStream(model.hf, TextRows(model, TEXTS), config, 32, 50_000)
+    stream.first_block()
+    _, x, y, _ = stream.buffer
     plan = ik.plan_training(model, 48, layers=[1, 2], batch=32, memory=50_000, devices="T4")
     a_token = 2 * 2 * 16 * 2
     assert plan.summary["GB, buffer"] * 1e9 == stream.size * a_token
@@ -126,7 +128,7 @@ def test_this_machine_is_measured():
         ({"span": 0}, "span 0"),
         ({"layers": [4]}, "expected some of 0 to 3"),
         ({"layers": []}, "expected some of 0 to 3"),
-        ({"activation": "relu"}, "not one of topk, threshold, jumprelu"),
+        ({"activation": "relu"}, "not one of topk, batchtopk, jumprelu"),
         ({"memory": "much"}, "no amount"),
     ],
 )

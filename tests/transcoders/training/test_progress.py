@@ -27,7 +27,7 @@ def notebook(monkeypatch):
 
     monkeypatch.setattr(progress, "get_ipython", lambda: SimpleNamespace(kernel=True))
     monkeypatch.setattr(progress, "display", display)
-    monkeypatch.setattr(progress, "REDRAW", 0.0)
+    monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.0)
     return shown
 
 
@@ -41,7 +41,7 @@ def test_one_chart_is_redrawn_in_place(notebook):
 
 def test_no_chart_outside_a_notebook(monkeypatch):
     monkeypatch.setattr(progress, "display", None)
-    monkeypatch.setattr(progress, "REDRAW", 0.0)
+    monkeypatch.setattr(progress, "REDRAW_SECONDS", 0.0)
     ik.train_transcoder(tiny_model(), TEXTS, n_features=48, k=5, steps=30, batch=64)
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 from tiny import tiny_model
 
+import interp_kit.transcoders.training.stream as module
 from interp_kit.models.anatomy import mlp_activations
 from interp_kit.text.batches import pad
 from interp_kit.text.rows import TextRows, encode_texts
-from interp_kit.transcoders.training.stream import ActivationStream
+from interp_kit.transcoders import TranscoderConfig
+from interp_kit.transcoders.training.stream import ActivationStream, first_position_is_massive, read_activations
 
 WORDS = "the capital of Texas is Austin Dallas a city Ohio state".split()
 RNG = random.Random(0)
@@ -22,8 +24,19 @@ def model():
     return tiny_model()
 
 
-def stream(model, texts=TEXTS, memory=1e6, batch=16, share=(0, 1), layers=(0, 1, 2, 3)):
-    return ActivationStream(model.hf, TextRows(model, texts), list(layers), "mlp.hook_in", batch, memory, share)
+def transcoder(layers=(0, 1, 2, 3), **changes):
+    return TranscoderConfig(16, 48, list(layers), span=1, **changes)
+
+
+def stream(model, texts=TEXTS, memory=1e6, batch=16, share=(0, 1)):
+    return ActivationStream(model.hf, TextRows(model, texts), transcoder(), batch, memory, share)
+
+
+def calls_of(monkeypatch, name):
+    """A list that grows with the calls of a function of the module."""
+    calls, real = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *arguments: calls.append(arguments) or real(*arguments))
+    return calls
 
 
 def first(batches, n):
@@ -33,9 +46,7 @@ def first(batches, n):
 def test_activations_are_the_models_own_without_padding(model):
     rows = encode_texts(model, TEXTS[:7])
     for skip in (False, True):
-        some = stream(model, layers=[0, 2])
-        some.skip_first = skip
-        x, y = some.activations(rows)
+        x, y = read_activations(model.hf, rows, transcoder([0, 2], excludes_first_position=skip))
         done = 0
         for row in rows:
             ax, ay = mlp_activations(model.hf, torch.tensor([row]), "mlp.hook_in", [0, 2])
@@ -60,7 +71,7 @@ def test_the_buffer_is_bounded_and_every_token_is_used_once(model):
     seen = []
     for batch in first(some.batches(), 8):
         assert batch.x.shape == batch.y.shape == (4, 16, 16)
-        assert some.held[1].shape[1] < 64 + 16  # the block, and the rest of its last row
+        assert some.buffer.x.shape[1] < 64 + 16  # the block, and the rest of its last row
         seen.append(batch.x[3])
     buffers = torch.cat(seen).view(2, 64, 16)
     assert all(len(buffer.unique(dim=0)) > 40 for buffer in buffers)
@@ -69,8 +80,7 @@ def test_the_buffer_is_bounded_and_every_token_is_used_once(model):
 def test_tokens_of_a_buffer_are_shuffled_together(model):
     some = stream(model, batch=32)
     batch = next(some.batches())
-    rows = some.held[0]
-    x, _ = some.activations(rows)
+    x = some.buffer.x
     place = torch.cdist(batch.x[3], x[3]).argmin(1)
     assert place.max() - place.min() > x.shape[1] / 2
     assert not torch.equal(place, place.sort().values)
@@ -85,20 +95,17 @@ def test_a_later_start_gives_the_same_batches(model):
 
 
 def test_a_later_start_does_not_run_the_model_on_what_it_passes_over(model, monkeypatch):
-    some, read = stream(model, memory=70 * PER_TOKEN), []
-    real = some.activations
-    monkeypatch.setattr(some, "activations", lambda rows: read.append(rows) or real(rows))
-    next(some.batches(start=13))
+    read = calls_of(monkeypatch, "read_activations")
+    next(stream(model, memory=70 * PER_TOKEN).batches(start=13))
     assert len(read) == 1
 
 
 def test_text_that_fits_into_the_buffer_is_read_once(model, monkeypatch):
-    some, read = stream(model), []
-    real = some.activations
-    monkeypatch.setattr(some, "activations", lambda rows: read.append(rows) or real(rows))
+    some, read = stream(model), calls_of(monkeypatch, "read_activations")
+    some.first_block()
     batches = first(some.batches(), 60)
     assert len(read) == 1
-    epoch = some.held[1].shape[1] // 16
+    epoch = some.buffer.x.shape[1] // 16
     assert not torch.equal(batches[0].x, batches[epoch].x)  # another shuffle in each
 
 
@@ -124,9 +131,23 @@ def test_too_little_text_for_a_batch_is_read_again_and_again(model):
     assert len(first(stream(model, TEXTS[:1], batch=64).batches(), 3)) == 3
 
 
-def test_a_massive_first_position_is_left_out(model):
-    assert not stream(model).skip_first
+@pytest.mark.parametrize("given_as", [list, iter])
+def test_the_first_block_is_offered_and_not_used_up(model, given_as):
+    whole = first(stream(model, given_as(TEXTS), memory=70 * PER_TOKEN).batches(), 9)
+    some = stream(model, given_as(TEXTS), memory=70 * PER_TOKEN)
+    block = some.first_block()
+    x, y = some.buffer.x, some.buffer.y
+    assert block.n_tokens == x.shape[1] >= 64
+    torch.testing.assert_close(block.x_norm, x.norm(dim=-1).sum(1))
+    torch.testing.assert_close(block.y_square, y.pow(2).sum((1, 2)))
+    torch.testing.assert_close(block.y_sum, y.sum(1))
+    for a, b in zip(whole, [block.batch, *first(some.batches(), 9)[1:]], strict=True):
+        assert a.step == b.step and torch.equal(a.x, b.x) and torch.equal(a.y, b.y)
+
+
+def test_a_massive_first_position_is_found(model):
+    assert not first_position_is_massive(model.hf, TextRows(model, TEXTS), transcoder())
     massive = tiny_model()
     real = massive.hf.model.layers[1].mlp.forward
     massive.hf.model.layers[1].mlp.forward = lambda x: torch.cat([real(x)[:, :1] + 100, real(x)[:, 1:]], 1)
-    assert stream(massive).skip_first
+    assert first_position_is_massive(massive.hf, TextRows(massive, TEXTS), transcoder())

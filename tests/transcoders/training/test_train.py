@@ -1,11 +1,18 @@
 """What `train_transcoder` promises: it learns, resumes to the last bit, stops when asked, refuses nonsense."""
 
+import inspect
+import json
+from dataclasses import fields
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny import tiny_model
 
 import interp_kit as ik
 from interp_kit.transcoders.training import trainer as module
+from interp_kit.transcoders.training.config import TrainingConfig
 from interp_kit.transcoders.training.trainer import Trainer
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state the capital of Ohio is a city ."] * 20
@@ -62,6 +69,53 @@ def test_a_killed_run_ends_with_the_same_weights(model, tmp_path, monkeypatch, a
     for name, weights in whole.transcoder.state_dict().items():
         assert torch.equal(weights, resumed.transcoder.state_dict()[name])
     assert whole.history.equals(resumed.history)
+
+
+def settings_of_old(folder):
+    """Rewrites a checkpoint's settings as versions before 0.2 named them."""
+    path = folder / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    notes = json.loads(about["notes"])
+    activation = notes["settings"].pop("activation")
+    names = {
+        "feature_input_hook": "reads", "feature_output_hook": "writes", "excludes_first_position": "skips_first",
+        "n_features_per_layer": "counts",
+    }  # fmt: skip
+    notes["settings"] = {names.get(name, name): value for name, value in notes["settings"].items()} | {
+        "activation": "topk" if activation == "topk" else "threshold",
+        "jumprelu": activation == "jumprelu",
+    }
+    save_file(tensors, path, about | {"notes": json.dumps(notes)})
+
+
+@pytest.mark.parametrize("activation", ["topk", "batchtopk", "jumprelu"])
+def test_a_checkpoint_of_an_older_version_is_gone_on_from(model, tmp_path, monkeypatch, activation):
+    whole = ik.train_transcoder(model, TEXTS, activation=activation, checkpoint=tmp_path, **SMALL)
+    settings_of_old(tmp_path)
+    monkeypatch.setattr(Trainer, "step", None)
+    again = ik.train_transcoder(model, TEXTS, activation=activation, checkpoint=tmp_path, **SMALL)
+    assert torch.equal(whole.transcoder.W_enc, again.transcoder.W_enc) and whole.history.equals(again.history)
+    other = "jumprelu" if activation == "batchtopk" else "batchtopk"
+    with pytest.raises(ValueError, match=f"activation '{activation}', now '{other}'"):
+        ik.train_transcoder(model, TEXTS, activation=other, checkpoint=tmp_path, **SMALL)
+
+
+def test_the_old_name_of_batchtopk_warns_and_works(model):
+    short = SMALL | {"steps": 3}
+    with pytest.warns(DeprecationWarning, match='now activation="batchtopk"') as warned:
+        old = ik.train_transcoder(model, TEXTS, activation="threshold", **short)
+    assert warned[0].filename == __file__
+    new = ik.train_transcoder(model, TEXTS, activation="batchtopk", **short)
+    assert torch.equal(old.transcoder.threshold, new.transcoder.threshold)
+
+
+def test_keywords_are_the_fields_of_the_configuration():
+    keywords = inspect.signature(ik.train_transcoder).parameters.values()
+    given = {p.name: p.default for p in keywords}
+    settings = {field.name: field.default for field in fields(TrainingConfig)}
+    assert settings.items() <= given.items()
+    assert given.keys() - settings.keys() == {"model", "texts", "checkpoint", "progress"}
 
 
 def test_a_finished_run_is_not_trained_again(model, tmp_path, monkeypatch):
