@@ -58,6 +58,6 @@ def test_exceptions_are_few():
 
 
 def test_the_type_checker_finds_nothing():
-    command = [sys.executable, "-m", "basedpyright", "--level", "error"]
+    command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--level", "error"]
     out = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
     assert out.returncode == 0, out.stdout

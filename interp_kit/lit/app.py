@@ -37,7 +37,7 @@ from ..text.batches import pad
 from .server import CONFIG, STATUS, STEPS, Example, Status
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 NEW_TOKENS = 12  # generated
 AT_ONCE = 8  # prompts in a forward pass
