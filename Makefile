@@ -68,7 +68,8 @@ lit: .venv/.lit $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
 	@$(PY) -m interp_kit lit $(MODEL)
 
 test: .venv/.test .venv/.smollm2 .venv/.lit chromium
-	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
+	  --no-loadscope-reorder
 
 # What takes minutes and gigabytes; the log of the last run is kept in docs/.
 test-long: .venv/.test
@@ -77,7 +78,7 @@ test-long: .venv/.test
 
 docs: .venv/.docs .venv/.smollm2 .venv/.lit
 	@$(PY) docs/lessons.py
-	@$(PY) -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 	@echo "The site is in site/: open site/index.html, or serve it (search needs that): $(PY) -m http.server -d site"
 
 bench: .venv/.core .venv/.smollm2

@@ -54,6 +54,14 @@ def lit():
         pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
 
 
+# The files that take longest begin first, so that at the end no process waits for one of them alone.
+LONGEST = ("test_pocket.py", "test_site.py", "test_notebooks.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 # A test that is skipped on CI has silently stopped testing, so there it counts as a failure. The hook sets
 # the exit status; the list comes above pytest's closing line, which stays last.
 

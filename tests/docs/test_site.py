@@ -1,6 +1,7 @@
 """The built site: complete, without a broken link, and it asks nobody else for anything."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def site(tmp_path_factory) -> Path:
     """Shows the executed lessons: those that no test has run yet are run now."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--quiet", "--site-dir", folder]
-    out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    out = subprocess.run(command, cwd=ROOT, env=environment, text=True, **pipes)
     assert out.returncode == 0 and not out.stdout, out.stdout
     return folder
 

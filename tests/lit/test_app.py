@@ -154,7 +154,7 @@ def test_a_visitor_writes_no_file(ask, tmp_path):
 
 def test_every_family_is_wrapped_alike(lit):
     here = Path(__file__).parent
-    paths = os.pathsep.join([str(Path(ik.__file__).parents[1]), str(here.parents[1])])
+    paths = os.pathsep.join([str(Path(ik.__file__).parents[1]), str(here.parent)])
     done = subprocess.run(
         [lit, here / "lit_families.py"], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
     )
