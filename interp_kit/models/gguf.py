@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from ..storage import shipped
 from ..storage.atomic import atomic_file, atomic_folder
 from .checks import check_weights, read_model
 
@@ -29,12 +30,8 @@ PRE_TOKENIZERS_THAT_SPLIT_DIGITS = {"smollm", "starcoder", "refact", "command-r"
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: "models" in $INTERP_KIT_CACHE, else in the user's cache folder."""
-    own = os.environ.get("INTERP_KIT_CACHE")
-    if own:
-        return Path(own).expanduser() / "models"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "interp_kit" / "models"
+    """Where converted models are kept: "models" in the kit's own cache folder."""
+    return shipped.cache_folder() / "models"
 
 
 def converted_folder(path: Path) -> Path:
