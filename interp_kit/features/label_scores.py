@@ -181,7 +181,7 @@ class ModelJudge:
     def __call__(
         self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
     ) -> list[bool]:
-        name = self.model.tokenizer(f"{label['label']}.", add_special_tokens=False)["input_ids"]
+        name = self.model.vocabulary.ids(f"{label['label']}.")
         return [self._gain(name, tokens, None if marks is None else marks[i]) > 0 for i, tokens in enumerate(texts)]
 
     def _gain(self, name: list[int], tokens: Sequence[str], marks: Sequence[int] | None) -> float:
@@ -217,7 +217,7 @@ def _similarity(model: LanguageModel, label: str, texts: Sequence[Sequence[str]]
     centre = embedding.mean(0)
 
     def vectors(text: str) -> torch.Tensor:
-        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = model.vocabulary.ids(text)
         return torch.nn.functional.normalize(embedding[ids] - centre, dim=-1)
 
     mine = torch.cat([vectors(label), vectors(" " + label)])

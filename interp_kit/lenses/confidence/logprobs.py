@@ -140,7 +140,7 @@ def logprobs(
         if text is None:
             new = list(model.greedy(start, max_new_tokens))
         else:
-            new = model.tokenizer.encode(text, add_special_tokens=False)
+            new = model.vocabulary.ids(text)
         ids, n = torch.cat([start, torch.tensor(new, dtype=torch.long)]), len(start)
     scores = model.logits(ids)[n - 1 : -1].float().log_softmax(-1)
     entropies = -(scores.exp() * scores.clamp(min=-1e4)).sum(-1)

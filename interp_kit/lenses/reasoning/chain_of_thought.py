@@ -89,7 +89,7 @@ def _paraphrase(start: Variant, steps: Steps, model: LanguageModel, draw: random
 
 def _filler(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     for k in range(len(steps)):
-        replaced = model.tokenizer("".join(steps[k:]), add_special_tokens=False)["input_ids"]
+        replaced = model.vocabulary.ids("".join(steps[k:]))
         dots = " ." * len(replaced)
         ask = start.problem.ask(len(steps))
         yield start._replace(kept=k / len(steps), steps=(*steps[:k], dots), ask=ask)

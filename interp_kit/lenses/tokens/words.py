@@ -13,7 +13,7 @@ def first_token(model: LanguageModel, answer: str) -> int:
 
     A lens asks about the next token, so it asks about a longer answer by its first. answer: with its leading space.
     """
-    return model.tokenizer.encode(answer, add_special_tokens=False)[0]
+    return model.vocabulary.ids(answer)[0]
 
 
 def word_mask(model: LanguageModel, prompt: str, words: Sequence[str]) -> np.ndarray:
