@@ -131,6 +131,6 @@ def test_bad_input(setting, monkeypatch):
     other = tiny_model(seed=5)
     with pytest.raises(ValueError, match="another model"):
         ik.validate(graph, other, tiny_transcoder(other))
-    monkeypatch.setattr("interp_kit.graphs.validation.MOST_EFFECTS", 100)
+    monkeypatch.setattr("interp_kit.graphs.validation.MAX_EFFECTS", 100)
     with pytest.raises(ValueError, match="pruned"):
         ik.validate(graph, model, clt)
