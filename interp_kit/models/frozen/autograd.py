@@ -6,6 +6,7 @@ it is then an affine function of the stream, so its value at zero is what its bi
 """
 
 import torch
+from torch import Tensor
 
 from ..anatomy import MLP_INPUT, NORMALIZED
 from ..hooks import hooked, replaced_forwards
@@ -21,24 +22,17 @@ class Autograd:
     def __init__(self, frozen: FrozenModel, feature_input_hook: str):
         self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
-    def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
-        """See `LinearMaps.mlp_gradient`."""
+    def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
+        """See `Algebra.mlp_gradient`."""
         written = self._zeros(gradient.shape[1]).requires_grad_()
         out, _ = self._run(layer, self._zeros(gradient.shape[1]), written)
         (found,) = torch.autograd.grad(out, written, self._padded(gradient))
         return found[:, : len(gradient)].transpose(0, 1)
 
     def pull(
-        self,
-        layer: int,
-        gradient: torch.Tensor,
-        n: int,
-        rows: torch.Tensor,
-        positions: torch.Tensor,
-        skip: torch.Tensor | None,
-        bias: torch.Tensor,
+        self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
-        """See `LinearMaps.pull`."""
+        """See `Algebra.pull`."""
         own, total = torch.arange(n, gradient.shape[1]), gradient.shape[1]
         at_out, at_reader = self._padded(gradient), self._zeros(total)
         at_out[n:] = 0
@@ -51,17 +45,17 @@ class Autograd:
         (found,) = torch.autograd.grad(outputs, stream, (at_out, at_reader), materialize_grads=True)
         gradient[:] = found[:, : len(gradient)].transpose(0, 1)
 
-    def _zeros(self, n: int) -> torch.Tensor:
+    def _zeros(self, n: int) -> Tensor:
         return self.frozen.embeddings.new_zeros(n, *self.frozen.embeddings.shape)
 
-    def _padded(self, gradient: torch.Tensor) -> torch.Tensor:
+    def _padded(self, gradient: Tensor) -> Tensor:
         """[position, target, d_model], maybe of the first positions only -> [target, every position, d_model]."""
         full = self._zeros(gradient.shape[1])
         full[:, : len(gradient)] = gradient.transpose(0, 1)
         return full
 
     @torch.enable_grad()
-    def _run(self, layer: int, stream: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, layer: int, stream: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
         """The frozen layer on stream [target, position, d_model], its MLP writing `written`: the stream after it, and
         what the transcoder reads."""
         frozen, block = self.frozen, self.frozen.parts.blocks[layer]
