@@ -4,14 +4,9 @@ import json
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -49,14 +44,14 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
 def _why_no_decoder(config: PreTrainedConfig) -> str | None:
     if config.is_encoder_decoder:
         return f"{config.model_type!r} is an encoder-decoder"
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    classes = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if classes is None:
         return f"{config.model_type!r} has no language-model head in transformers"
     # BERT and its kin can serve as decoders; unless told to, they read in both directions. (GPT-NeoX has
     # the field is_decoder too, unused: only the encoder family has the cross-attention field beside it.)
     if getattr(config, "is_decoder", None) is False and hasattr(config, "add_cross_attention"):
         return f"{config.model_type!r} is an encoder, which reads in both directions"
     made_for = config.architectures or []
-    classes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     causal = {getattr(cls, "__name__", "") for cls in (classes if isinstance(classes, tuple) else (classes,))}
     if made_for and not causal & set(made_for) and not any("CausalLM" in name for name in made_for):
         return f"its config.json names the architecture {made_for[0]!r}, not {' or '.join(sorted(causal))}"
