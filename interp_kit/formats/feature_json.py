@@ -102,14 +102,10 @@ def _quantiles(examples: pd.DataFrame) -> list[dict[str, object]]:
     quantiles: dict[str, list[dict[str, object]]] = {}
     for e in example_rows(examples[~examples["group"].isin(NON_ACTIVATING)]):
         tokens = list(e.tokens)
-        quantiles.setdefault(e.group, []).append(
-            {
-                "tokens": tokens,
-                "tokens_acts_list": [float(a) for a in e.activations],
-                "train_token_ind": int(e.peak),
-                "is_repeated_datapoint": bool(getattr(e, "repeated", tuple(tokens) in seen)),
-            }
-        )
+        quantiles.setdefault(e.group, []).append({
+            "tokens": tokens, "tokens_acts_list": [float(a) for a in e.activations], "train_token_ind": int(e.peak),
+            "is_repeated_datapoint": bool(getattr(e, "repeated", tuple(tokens) in seen)),
+        })  # fmt: skip
         seen.add(tuple(tokens))
     return [{"quantile_name": QUANTILES.get(name, name), "examples": some} for name, some in quantiles.items()]
 
@@ -147,14 +143,11 @@ def _checked(content: object, index: int) -> FeatureFile:
     need(feature["index"] == index, "index", f"{index}, as the file is named", feature["index"])
     for i, quantile in enumerate(feature["examples_quantiles"]):
         for k, example in enumerate(quantile["examples"]):
-            _check_example(example, f"examples_quantiles[{i}].examples[{k}]")
+            n, values, peak = len(example["tokens"]), example["tokens_acts_list"], example.get("train_token_ind")
+            place = f"examples_quantiles[{i}].examples[{k}]"
+            need(n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token", values)
+            need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
     return feature
-
-
-def _check_example(example: Example, place: str) -> None:
-    n, values, peak = len(example["tokens"]), example["tokens_acts_list"], example.get("train_token_ind")
-    need(n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token", values)
-    need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
 
 
 def _feature(content: FeatureFile) -> dict[str, object]:

@@ -18,7 +18,6 @@ from pydantic import BeforeValidator, FailFast, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from ..hardware import check_memory
-from .graph_tables import About
 from .node_id import NodeId
 from .validation import Number, WholeNumber, adapter_of, check_type, need
 
@@ -49,6 +48,13 @@ def _from_json(value: object) -> object:
         return json.loads(value or "[]") if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
+
+
+class About(TypedDict, total=False):
+    """The model that a graph is of: its name, and the fingerprint of its weights."""
+
+    model: str
+    fingerprint: str
 
 
 class Own(TypedDict, total=False):
@@ -111,7 +117,9 @@ class GraphFile(TypedDict):
 
 def check(content: object) -> GraphFile:
     """The content as a graph. Raises ValueError naming the place in the file; MemoryError for more nodes than fit."""
-    _check_size(content)
+    listed = content.get("nodes") if isinstance(content, dict) else None
+    n = len(listed) if isinstance(listed, list) else 0
+    check_memory(n * n * 8 * ADJACENCY_COPIES, f"a graph of {n:,} nodes")
     graph = check_type(GraphFile, content)
     nodes, n_tokens = graph["nodes"], len(graph["metadata"]["prompt_tokens"])
     for i, node in enumerate(nodes):
@@ -126,12 +134,6 @@ def check(content: object) -> GraphFile:
         for member in members:
             need(member in ids, f"qParams.supernodes[{i}]", "a name and node_ids of nodes", member)
     return graph
-
-
-def _check_size(content: object) -> None:
-    nodes = content.get("nodes") if isinstance(content, dict) else None
-    n = len(nodes) if isinstance(nodes, list) else 0
-    check_memory(n * n * 8 * ADJACENCY_COPIES, f"a graph of {n:,} nodes")
 
 
 def _check_node(node: Node, place: str, n_tokens: int) -> None:
