@@ -36,7 +36,7 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 @dataclass(frozen=True)
 class FeatureEdit:
-    """One feature at some positions; `index` counts transcoded layers."""
+    """One feature at some positions, with an open end also on generated tokens; `index` counts transcoded layers."""
 
     index: int
     feature: int
@@ -49,11 +49,6 @@ class FeatureEdit:
         if self.rule == "value":
             return torch.full_like(activation, self.amount)
         return activation * self.amount if self.rule == "factor" else activation + self.amount
-
-    @property
-    def open_ended(self) -> bool:
-        """Whether it goes on acting on generated tokens."""
-        return self.positions.stop is None
 
 
 @dataclass
@@ -131,7 +126,7 @@ class FeatureEdits:
         (of positions from p on) keep acting, and nothing is frozen."""
         hf, cache = self.frozen.hf, new_cache(self.frozen.hf)
         token = int(self.run([changes], constrained_layers, freeze_attention, cache).logits[0, -1].argmax())
-        tokens, lasting = [], [change for change in changes if change.open_ended]
+        tokens, lasting = [], [change for change in changes if change.positions.stop is None]
         while token not in stops:
             tokens.append(token)
             if len(tokens) == n:
