@@ -180,17 +180,18 @@ class Block:
     writer: nn.Module
     parallel: bool
 
-    def feature_input_hook(self, name: str, callback: Callback) -> Hook:
+    def feature_input_hook(self, name: str, callback: Callback, fixed: tuple[Norm, torch.Tensor] | None = None) -> Hook:
         """For `hooked`: `callback` sees what a transcoder's encoder reads [batch, position, d_model].
 
-        name: one of FEATURE_INPUT_HOOKS.
+        name: one of FEATURE_INPUT_HOOKS. fixed: where norms are frozen, the one before the MLP and one over its
+        denominators.
         """
         if name == MLP_INPUT:
             return self.mlp, "in", callback
         if name == RESIDUAL:
             return self.mlp_norm, "in", callback
-        norm = Norm.of(self.mlp_norm)
-        return self.mlp_norm, "in", lambda x: callback(norm.normalised(x))
+        norm, scale = fixed or (Norm.of(self.mlp_norm), None)
+        return self.mlp_norm, "in", lambda x: callback(norm.normalised(x, scale))
 
     def feature_output_hook(self, callback: Callback) -> Hook:
         """For `hooked`: `callback` sees what the MLP writes to the stream, which a transcoder rebuilds."""

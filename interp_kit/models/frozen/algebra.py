@@ -56,7 +56,6 @@ class Algebra:
         the encoder's input at `positions` [target]. `skip` [position, n, d_model] or None is a further gradient at the
         encoder's input for the first n. What the layer's biases contribute is added to bias [target].
         """
-        own = torch.arange(n, gradient.shape[1])
         stream_rows, constant = self._read(layer, rows, positions)
         bias[n:] += constant
         if skip is not None:
@@ -67,7 +66,7 @@ class Algebra:
             self.attentions[layer].pull(gradient[:, :n], bias[:n])
         if skip is not None:
             gradient[:, :n] += skip
-        gradient[positions, own] = stream_rows
+        gradient[positions, torch.arange(n, gradient.shape[1])] = stream_rows
         if not self.frozen.parts.blocks[layer].parallel:
             self.attentions[layer].pull(gradient, bias)
 

@@ -8,7 +8,6 @@ it is then an affine function of the stream, so its value at zero is what its bi
 import torch
 from torch import Tensor
 
-from ..anatomy import MLP_INPUT, NORMALIZED
 from ..hooks import hooked, replaced_forwards
 from .freezing import frozen_attention, frozen_norms
 from .model import FrozenModel
@@ -61,18 +60,14 @@ class Autograd:
         frozen, block = self.frozen, self.frozen.parts.blocks[layer]
         args, kwargs = frozen.block_arguments[layer]
         read = []
-        reader = block.mlp if self.feature_input_hook == MLP_INPUT else block.mlp_norm
+        reader = block.feature_input_hook(self.feature_input_hook, read.append, frozen.norms.get(block.mlp_norm))
         # The MLP is not computed. What it writes comes from outside: from itself, or from the norm after it.
         outside = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
         with (
             frozen_attention(frozen.hf, frozen.patterns),
             frozen_norms(frozen),
             replaced_forwards(outside),
-            hooked((reader, "in", read.append)),
+            hooked(reader),
         ):
             out = block.layer(stream, *args, **kwargs)
-        out = out[0] if isinstance(out, tuple) else out
-        if self.feature_input_hook == NORMALIZED:
-            norm, scale = frozen.norms[block.mlp_norm]
-            return out, norm.normalised(read[0], scale)
-        return out, read[0]
+        return out[0] if isinstance(out, tuple) else out, read[0]
