@@ -70,8 +70,7 @@ def write_features(features: Iterable[tuple[Mapping, pd.DataFrame]], folder: str
 
     Raises ValueError for a folder that holds other files.
     """
-    others = [path.name for path in Path(folder).glob("*") if not _is_ours(path)]
-    if others:
+    if others := [path.name for path in Path(folder).glob("*") if not _is_ours(path)]:
         raise ValueError(f"{folder} holds other files, such as {min(others)!r}: name a new folder, or one of features")
     with atomic_folder(folder) as temporary:
         for row, examples in features:
@@ -89,12 +88,10 @@ def _public(row: Mapping, examples: pd.DataFrame) -> dict[str, object]:
         known["act_min"] = 0.0  # it is silent on some tokens
     known |= {key: row[key] for key in KEPT if key in row}
     return {
-        "index": cantor(row["layer"], row["feature"]),
-        "examples_quantiles": _quantiles(examples),
-        "top_logits": list(row["top_logits"]),
-        "bottom_logits": list(row["bottom_logits"]),
+        "index": cantor(row["layer"], row["feature"]), "examples_quantiles": _quantiles(examples),
+        "top_logits": list(row["top_logits"]), "bottom_logits": list(row["bottom_logits"]),
         **{key: _plain(value) for key, value in known.items() if _is_known(value)},
-    }
+    }  # fmt: skip
 
 
 def _quantiles(examples: pd.DataFrame) -> list[dict[str, object]]:
@@ -155,14 +152,11 @@ def _feature(content: FeatureFile) -> dict[str, object]:
     strongest = [max(e["tokens_acts_list"]) for q in content["examples_quantiles"] for e in q["examples"]]
     highest, density = content.get("act_max"), content.get("activation_frequency")
     return {
-        "layer": layer,
-        "feature": feature,
-        "density": np.nan if density is None else float(density),
+        "layer": layer, "feature": feature, "density": np.nan if density is None else float(density),
         "max_activation": max(strongest, default=np.nan) if highest is None else float(highest),
-        "top_logits": content.get("top_logits") or [],
-        "bottom_logits": content.get("bottom_logits") or [],
+        "top_logits": content.get("top_logits") or [], "bottom_logits": content.get("bottom_logits") or [],
         **{key: content.get(key) for key in KEPT},
-    }
+    }  # fmt: skip
 
 
 def _examples(content: FeatureFile) -> Iterator[tuple]:

@@ -195,17 +195,12 @@ def _tables(content: GraphFile) -> GraphTables:
     typed_in = {number: label for number, label in state.get("clerps") or []}
     nodes = _table(content, typed_in)
     nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
+    adjacency = _adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])})
     return GraphTables(
-        prompt=metadata["prompt"],
-        tokens=list(metadata["prompt_tokens"]),
-        n_layers=n_layers,
-        nodes=nodes,
-        adjacency=_adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])}),
-        about=own.get("about") or {"model": metadata["scan"]},
-        supernodes=schema.supernodes_of(state),
-        scores=own.get("scores") or {},
-        origin={"content": content},
-    )
+        metadata["prompt"], list(metadata["prompt_tokens"]), n_layers, nodes, adjacency,
+        about=own.get("about") or {"model": metadata["scan"]}, supernodes=schema.supernodes_of(state),
+        scores=own.get("scores") or {}, origin={"content": content},
+    )  # fmt: skip
 
 
 def _n_layers(content: GraphFile, own: schema.Own) -> int:
@@ -256,8 +251,7 @@ def _feature(n: Node, kind: schema.Kind) -> int:
 
 def _parsed(name: str) -> NodeId | None:
     """An id like "3_127_8", or EleutherAI's "intermediate_8_3_127" (position, layer, feature); None for others."""
-    theirs = re.fullmatch(r".*_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})", name)
-    if theirs:
+    if theirs := re.fullmatch(r".*_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})", name):
         return NodeId(layer=int(theirs[2]), feature=int(theirs[3]), position=int(theirs[1]))
     try:
         return NodeId.parse(name)

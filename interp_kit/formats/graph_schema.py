@@ -23,11 +23,9 @@ from .validation import Number, WholeNumber, adapter_of, check_type, need
 
 Kind = Literal["feature", "error", "embedding", "logit"]
 KINDS: dict[str, Kind] = {
-    "cross layer transcoder": "feature",
-    "mlp reconstruction error": "error",
-    "embedding": "embedding",
-    "logit": "logit",
-}
+    "cross layer transcoder": "feature", "mlp reconstruction error": "error",
+    "embedding": "embedding", "logit": "logit",
+}  # fmt: skip
 TYPES = {kind: name for name, kind in KINDS.items()}
 ADJACENCY_COPIES = 2  # that a graph needs before anything is done with it
 
@@ -154,16 +152,15 @@ def tell_apart(content: GraphFile, path: Path) -> None:
     seen: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for i, node in enumerate(content["nodes"]):
-        first = seen.setdefault(node["node_id"], node)
+        name, first = node["node_id"], seen.setdefault(node["node_id"], node)
         if first is node:
             continue
         errors = [n for n in (first, node) if kind_of(n) == "error"]
-        need(len(errors) == 1, f"nodes[{i}].node_id", "different from all others", node["node_id"])
-        renamed[node["node_id"]] = str(NodeId(layer_of(errors[0]) or 0, -1, errors[0]["ctx_idx"]))
-        seen[node["node_id"]] = node if errors[0] is first else first
-        errors[0]["node_id"] = renamed[node["node_id"]]
-        need(errors[0]["node_id"] not in seen, f"nodes[{i}].node_id", "different from all others", node["node_id"])
-        seen[errors[0]["node_id"]] = errors[0]
+        need(len(errors) == 1, f"nodes[{i}].node_id", "different from all others", name)
+        error, other = errors[0], node if errors[0] is first else first
+        renamed[name] = error["node_id"] = str(NodeId(layer_of(error) or 0, -1, error["ctx_idx"]))
+        need(renamed[name] not in seen, f"nodes[{i}].node_id", "different from all others", node["node_id"])
+        seen[name], seen[renamed[name]] = other, error
     if not renamed:
         return
     known = set()

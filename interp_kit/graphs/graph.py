@@ -24,8 +24,7 @@ from .views import drawable, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
     from ..features import FeatureStore
-    from ..widgets import GraphView
-    from ..widgets.graph_data import GraphData
+    from ..widgets import GraphData, GraphView
 
 FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
 

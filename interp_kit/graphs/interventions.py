@@ -20,7 +20,7 @@ from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
-from .feature_edits import RULES, FeatureEdit, FeatureEdits, Run
+from .feature_edits import RULES, FeatureEdit, FeatureEdits, Rule, Run
 from .graph import AttributionGraph
 
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
@@ -61,7 +61,7 @@ class Steer:
     def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
         multiplies it."""
-        rule = next(name for name in RULES if getattr(self, name) is not None)
+        rule: Rule = next(name for name in RULES if getattr(self, name) is not None)
         layers, n_features, changes = edits.transcoder.layers, edits.transcoder.n_features, []
         for node in self.nodes:
             layer, feature, positions = self._place(node, edits.frozen.n_positions)
@@ -97,12 +97,12 @@ def _slice(positions: int | slice | range, n: int, node: str) -> slice:
     outside = ValueError(f"{node!r} lies outside: the prompt has positions 0 to {n - 1}")
     if not isinstance(positions, slice | range):
         try:
-            positions = operator.index(positions)
+            position = range(n)[operator.index(positions)]
         except TypeError:
             raise ValueError(f"positions {positions!r}: expected an index, a slice or a range") from None
-        if not -n <= positions < n:
-            raise outside
-        positions = range(positions % n, positions % n + 1)
+        except IndexError:
+            raise outside from None
+        return slice(position, position + 1, 1)
     first, last, step = positions.start or 0, positions.stop, positions.step or 1
     if step < 1 or (last is None and step > 1):
         raise ValueError(f"positions {positions}: expected a step of 1 or more, and of 1 without an end")
@@ -144,8 +144,7 @@ def _features(graph: AttributionGraph, names: Ids) -> list:
     names = [str(name) for name in as_list(names)]
     ids = list(dict.fromkeys(i for name in names for i in graph.supernodes.get(name, [name])))
     table = graph.features.set_index("id", drop=False)
-    missing = [i for i in ids if i not in table.index]
-    if missing:
+    if missing := [i for i in ids if i not in table.index]:
         raise ValueError(
             f"{missing[0]!r} is neither a feature nor a supernode of the graph of {graph.prompt!r}; for the ids of all "
             "features with a label: graph.find(label)['id']"

@@ -32,8 +32,7 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
             f"The config.json of {label!r} in {str(folder)!r} could not be used: {error}. interp_kit loads the "
             "architectures that transformers has built in, and never runs a model's own code."
         ) from error
-    problem = _why_no_decoder(config)
-    if problem:
+    if problem := _why_no_decoder(config):
         raise ValueError(
             f"{label!r} is no decoder-only language model: {problem}. Attribution graphs need a model that predicts "
             "the next token from the ones before it, such as Llama, Qwen, Gemma, Mistral or GPT-2."
@@ -81,12 +80,10 @@ def _weight_files(folder: Path, label: str) -> list[Path]:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
             raise ValueError(f"{str(index)!r} is damaged: {error}. Copy or download it again.") from error
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
+        if missing := [name for name in names if not (folder / name).is_file()]:
             raise ValueError(f"{label!r} lacks the weight files {missing} in {str(folder)!r}. Download them.")
         return [folder / name for name in names]
-    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED_SUFFIXES)
-    if pickled:
+    if pickled := sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED_SUFFIXES):
         raise ValueError(f"{label!r} has only pickled weights ({', '.join(pickled)}). {CONVERT_REMEDY}")
     raise ValueError(
         f"{label!r} has no weights: expected model.safetensors (or model.safetensors.index.json and its parts) in "
@@ -117,8 +114,7 @@ def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
     only warns; a graph of such a model would look like any other.
     """
     for fault, what in (("missing", "are missing"), ("mismatched", "have another shape than config.json says")):
-        keys = sorted(key[0] if isinstance(key, tuple) else key for key in report[f"{fault}_keys"])
-        if keys:
+        if keys := sorted(key[0] if isinstance(key, tuple) else key for key in report[f"{fault}_keys"]):
             raise ValueError(
                 f"{label!r}: {len(keys)} tensors {what}, the first is {keys[0]!r}. The weights and config.json belong "
                 "to different models, or the copy is incomplete: download or save both again."

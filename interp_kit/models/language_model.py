@@ -47,14 +47,11 @@ class LanguageModel:
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str):
         self.hf = hf.eval().requires_grad_(False)
         self.hf.set_attn_implementation("eager")
-        self.tokenizer = tokenizer
+        self.tokenizer, self.name = tokenizer, str(name)
         self.vocabulary = Vocabulary(tokenizer, getattr(hf, "generation_config", None))
-        self.name = str(name)
         config = hf.config.get_text_config()  # the decoder's part, where a config also describes images
         self.family = hf.config.model_type
-        self.n_layers = config.num_hidden_layers
-        self.d_model = config.hidden_size
-        self.vocab_size = config.vocab_size
+        self.n_layers, self.d_model, self.vocab_size = config.num_hidden_layers, config.hidden_size, config.vocab_size
         self.context_length = getattr(config, "max_position_embeddings", None)
         self.n_parameters = sum(parameter.numel() for parameter in hf.parameters())
 

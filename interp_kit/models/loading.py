@@ -123,8 +123,7 @@ def _pocket_folder() -> Path:
 
 def _smollm2_folder() -> Path:
     # What the user named comes first: asked for and then passed over would be a silent wrong model.
-    named = os.environ.get("INTERP_KIT_SMOLLM2")
-    if named:
+    if named := os.environ.get("INTERP_KIT_SMOLLM2"):
         return _local_folder(Path(named))
     # Found without being imported: only its file is wanted, and its dependencies may be absent.
     package = importlib.util.find_spec(SMOLLM2_PACKAGE)
