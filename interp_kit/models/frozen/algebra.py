@@ -20,13 +20,9 @@ from .model import FrozenModel
 
 
 class Algebra:
-    """`LinearMaps` for a family that `anatomy.FAMILIES` lists: one prompt's frozen layers, as linear maps of a gradient
-    [position, target, d_model].
+    """`LinearMaps` for a family that `anatomy.FAMILIES` lists."""
 
-    The positions of a gradient may be only the first ones of the prompt: a target needs none after its own.
-    """
-
-    thread_safe = True  # whether several threads may use one object at once
+    thread_safe = True
 
     def __init__(self, frozen: FrozenModel, feature_input_hook: str):
         self.frozen, self.feature_input_hook = frozen, feature_input_hook
@@ -43,19 +39,13 @@ class Algebra:
         return [(norm, norm.scale(x)) for norm, x in zip(norms, self.frozen.residual_mid, strict=True)]
 
     def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
-        """The gradient at what MLP `layer` writes, given the one at the stream after the layer; both
-        [position, target, d_model]."""
+        """See `LinearMaps.mlp_gradient`."""
         return gradient
 
     def pull(
         self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
-        """Takes gradient [position, target, d_model] from the stream after `layer` to the stream before it, in place.
-
-        The first n targets come from above. The others start here: they are `rows` [target, d_model], gradients at
-        the encoder's input at `positions` [target]. `skip` [position, n, d_model] or None is a further gradient at the
-        encoder's input for the first n. What the layer's biases contribute is added to bias [target].
-        """
+        """See `LinearMaps.pull`."""
         stream_rows, constant = self._read(layer, rows, positions)
         bias[n:] += constant
         if skip is not None:

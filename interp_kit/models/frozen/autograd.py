@@ -22,7 +22,7 @@ class Autograd:
         self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
     def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
-        """See `Algebra.mlp_gradient`."""
+        """See `LinearMaps.mlp_gradient`."""
         written = self._zeros(gradient.shape[1]).requires_grad_()
         out, _ = self._run(layer, self._zeros(gradient.shape[1]), written)
         (found,) = torch.autograd.grad(out, written, self._padded(gradient))
@@ -31,7 +31,7 @@ class Autograd:
     def pull(
         self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
-        """See `Algebra.pull`."""
+        """See `LinearMaps.pull`."""
         own, total = torch.arange(n, gradient.shape[1]), gradient.shape[1]
         at_out, at_reader = self._padded(gradient), self._zeros(total)
         at_out[n:] = 0
