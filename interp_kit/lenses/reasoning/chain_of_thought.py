@@ -89,10 +89,8 @@ def _paraphrase(start: Variant, steps: Steps, model: LanguageModel, draw: random
 
 def _filler(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     for k in range(len(steps)):
-        replaced = model.vocabulary.ids("".join(steps[k:]))
-        dots = " ." * len(replaced)
-        ask = start.problem.ask(len(steps))
-        yield start._replace(kept=k / len(steps), steps=(*steps[:k], dots), ask=ask)
+        dots = " ." * len(model.vocabulary.ids("".join(steps[k:])))
+        yield start._replace(kept=k / len(steps), steps=(*steps[:k], dots), ask=start.problem.ask(len(steps)))
 
 
 def _selfsplice(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
