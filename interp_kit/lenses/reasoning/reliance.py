@@ -160,12 +160,13 @@ def reliance(
         prompt, before = prompts[source.number], answers[source.number]
         here = replaced_positions(model.encode(prompt).tolist(), model.encode(source.replaced).tolist())
         answer, implied = after.text.strip(), source.replacement.implies
-        rows.append({
+        row = {
             "problem": source.number, "source": source.name, "text": source.text.strip(),
             "replacement": source.replacement.text.strip(), "prompt": prompt, "start": here.start, "stop": here.stop,
             "share": shares[source.number][here].sum(), "changed": 1 - overlap(before.logprobs, after.logprobs),
             "answer": answer, "implied": implied, "follows": float(answer == implied),
-        })  # fmt: skip
+        }  # fmt: skip
+        rows.append(row)
     return Reliance(pd.DataFrame(rows), seed)
 
 
