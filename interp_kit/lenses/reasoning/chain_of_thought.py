@@ -179,9 +179,7 @@ def _write(model: LanguageModel, variants: Sequence[Variant]) -> list[Variant]:
     return variants
 
 
-def _tables(
-    variants: Sequence[Variant], answers: Sequence[Continuation], n_own: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(variants: list[Variant], answers: list[Continuation], n_own: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The undisturbed answers, which come first, and those of the variants, as rows."""
     rows = []
     for v, said in zip(variants, answers):
