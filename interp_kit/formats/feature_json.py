@@ -70,8 +70,7 @@ def write_features(features: Iterable[tuple[Mapping, pd.DataFrame]], folder: str
 
     Raises ValueError for a folder that holds other files.
     """
-    others = [path.name for path in Path(folder).glob("*") if not _is_ours(path)]
-    if others:
+    if others := [path.name for path in Path(folder).glob("*") if not _is_ours(path)]:
         raise ValueError(f"{folder} holds other files, such as {min(others)!r}: name a new folder, or one of features")
     with atomic_folder(folder) as temporary:
         for row, examples in features:
@@ -89,12 +88,10 @@ def _public(row: Mapping, examples: pd.DataFrame) -> dict[str, object]:
         known["act_min"] = 0.0  # it is silent on some tokens
     known |= {key: row[key] for key in KEPT if key in row}
     return {
-        "index": cantor(row["layer"], row["feature"]),
-        "examples_quantiles": _quantiles(examples),
-        "top_logits": list(row["top_logits"]),
-        "bottom_logits": list(row["bottom_logits"]),
+        "index": cantor(row["layer"], row["feature"]), "examples_quantiles": _quantiles(examples),
+        "top_logits": list(row["top_logits"]), "bottom_logits": list(row["bottom_logits"]),
         **{key: _plain(value) for key, value in known.items() if _is_known(value)},
-    }
+    }  # fmt: skip
 
 
 def _quantiles(examples: pd.DataFrame) -> list[dict[str, object]]:
@@ -102,14 +99,10 @@ def _quantiles(examples: pd.DataFrame) -> list[dict[str, object]]:
     quantiles: dict[str, list[dict[str, object]]] = {}
     for e in example_rows(examples[~examples["group"].isin(NON_ACTIVATING)]):
         tokens = list(e.tokens)
-        quantiles.setdefault(e.group, []).append(
-            {
-                "tokens": tokens,
-                "tokens_acts_list": [float(a) for a in e.activations],
-                "train_token_ind": int(e.peak),
-                "is_repeated_datapoint": bool(getattr(e, "repeated", tuple(tokens) in seen)),
-            }
-        )
+        quantiles.setdefault(e.group, []).append({
+            "tokens": tokens, "tokens_acts_list": [float(a) for a in e.activations], "train_token_ind": int(e.peak),
+            "is_repeated_datapoint": bool(getattr(e, "repeated", tuple(tokens) in seen)),
+        })  # fmt: skip
         seen.add(tuple(tokens))
     return [{"quantile_name": QUANTILES.get(name, name), "examples": some} for name, some in quantiles.items()]
 
@@ -147,14 +140,11 @@ def _checked(content: object, index: int) -> FeatureFile:
     need(feature["index"] == index, "index", f"{index}, as the file is named", feature["index"])
     for i, quantile in enumerate(feature["examples_quantiles"]):
         for k, example in enumerate(quantile["examples"]):
-            _check_example(example, f"examples_quantiles[{i}].examples[{k}]")
+            n, values, peak = len(example["tokens"]), example["tokens_acts_list"], example.get("train_token_ind")
+            place = f"examples_quantiles[{i}].examples[{k}]"
+            need(n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token", values)
+            need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
     return feature
-
-
-def _check_example(example: Example, place: str) -> None:
-    n, values, peak = len(example["tokens"]), example["tokens_acts_list"], example.get("train_token_ind")
-    need(n == len(values), f"{place}.tokens_acts_list", f"{n} numbers, one a token", values)
-    need(peak is None or 0 <= peak < n, f"{place}.train_token_ind", f"from 0 to {n - 1}, a token", peak)
 
 
 def _feature(content: FeatureFile) -> dict[str, object]:
@@ -162,14 +152,11 @@ def _feature(content: FeatureFile) -> dict[str, object]:
     strongest = [max(e["tokens_acts_list"]) for q in content["examples_quantiles"] for e in q["examples"]]
     highest, density = content.get("act_max"), content.get("activation_frequency")
     return {
-        "layer": layer,
-        "feature": feature,
-        "density": np.nan if density is None else float(density),
+        "layer": layer, "feature": feature, "density": np.nan if density is None else float(density),
         "max_activation": max(strongest, default=np.nan) if highest is None else float(highest),
-        "top_logits": content.get("top_logits") or [],
-        "bottom_logits": content.get("bottom_logits") or [],
+        "top_logits": content.get("top_logits") or [], "bottom_logits": content.get("bottom_logits") or [],
         **{key: content.get(key) for key in KEPT},
-    }
+    }  # fmt: skip
 
 
 def _examples(content: FeatureFile) -> Iterator[tuple]:

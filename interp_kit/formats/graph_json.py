@@ -16,23 +16,8 @@ import numpy as np
 import pandas as pd
 from typing_extensions import TypedDict
 
-from .graph_schema import (
-    TYPES,
-    GraphFile,
-    Kind,
-    Link,
-    Node,
-    Own,
-    check,
-    check_no_loop,
-    kind_of,
-    layer_of,
-    output_of,
-    probability_of,
-    supernodes_of,
-    tell_apart,
-    view_state,
-)
+from . import graph_schema as schema
+from .graph_schema import GraphFile, Link, Node, kind_of, layer_of
 from .graph_tables import GraphTables
 from .json import cantor, read_json, uncantor, write_json
 from .node_id import EMBEDDING_LAYER, NodeId
@@ -57,13 +42,8 @@ def write_graph(graph: GraphTables, path: Path, scan: str | None = None, listed:
     of graphs beside it."""
     origin = graph.origin.get("content")
     metadata = _metadata(graph, origin) | {"slug": slug_of(path)} | ({"scan": scan} if scan else {})
-    parts = {
-        "metadata": metadata,
-        "qParams": _q_params(graph, origin),
-        "nodes": _nodes(graph, origin),
-        "links": _links(graph, origin),
-    }
-    write_json({**(origin or {}), **parts}, path)
+    state, nodes, links = _q_params(graph, origin), _nodes(graph, origin), _links(graph, origin)
+    write_json({**(origin or {}), "metadata": metadata, "qParams": state, "nodes": nodes, "links": links}, path)
     if listed:
         _enter_in_list(metadata, path.parent / LIST_OF_GRAPHS)
 
@@ -88,15 +68,10 @@ def _metadata(graph: GraphTables, origin: GraphFile | None) -> dict[str, object]
     from .. import __version__
 
     metadata: dict[str, object] = {
-        "scan": graph.about.get("model", "") or "unknown",
-        "transcoder_list": [],
-        "prompt_tokens": graph.tokens,
-        "prompt": graph.prompt,
-        "node_threshold": 1.0,
-        "schema_version": 1,
-        "info": {"generator": {"name": "interp_kit", "version": __version__}},
-        "interp_kit": {},
-    }
+        "scan": graph.about.get("model", "") or "unknown", "transcoder_list": [],
+        "prompt_tokens": graph.tokens, "prompt": graph.prompt, "node_threshold": 1.0, "schema_version": 1,
+        "info": {"generator": {"name": "interp_kit", "version": __version__}}, "interp_kit": {},
+    }  # fmt: skip
     if origin:
         metadata = dict(origin["metadata"])
     if "interp_kit" in metadata:
@@ -110,8 +85,8 @@ def _q_params(graph: GraphTables, origin: GraphFile | None) -> Mapping[str, obje
     after: dict[str, object] = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
     if before is not None:
         after = dict(before)
-    state = view_state(before)
-    if graph.supernodes != supernodes_of(state):
+    state = schema.view_state(before)
+    if graph.supernodes != schema.supernodes_of(state):
         after["supernodes"] = [[name, *members] for name, members in graph.supernodes.items()]
     gone = {node["node_id"] for node in origin["nodes"]} - set(graph.nodes["id"]) if origin else set()
     pinned = state.get("pinnedIds") or []
@@ -154,22 +129,16 @@ def _node(n: dict, graph: GraphTables) -> dict[str, object]:
         "logit": (feature, f"L_{feature}-{position}"),
     }[kind]
     return {
-        "node_id": n["id"],
-        "feature": public_feature,
+        "node_id": n["id"], "feature": public_feature,
         "layer": {"embedding": "E", "logit": str(graph.n_layers + 1)}.get(kind, str(layer)),
-        "ctx_idx": position,
-        "feature_type": TYPES[kind],
-        "token_prob": probability,
-        "run_idx": 0,
-        "reverse_ctx_idx": len(graph.tokens) - 1 - position,
-        "jsNodeId": js,
+        "ctx_idx": position, "feature_type": schema.TYPES[kind], "token_prob": probability,
+        "run_idx": 0, "reverse_ctx_idx": len(graph.tokens) - 1 - position, "jsNodeId": js,
         "clerp": f'Output "{n["token"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
         "influence": min(n["cumulative"], 1.0),  # a last digit above 1 would hide the node in the public viewer
         "activation": _number(n["activation"]),
         **{key: _number(n[key]) for key in ("bias", "left_out") if key in n},
-        "token": n["token"],
-        "raw_influence": n["influence"],
-    }
+        "token": n["token"], "raw_influence": n["influence"],
+    }  # fmt: skip
 
 
 def _number(value: float | None) -> float | None:
@@ -213,33 +182,28 @@ def read_graph(path: Path) -> GraphTables:
     """
     content = read_json(path)
     try:
-        graph = check(content)
-        tell_apart(graph, path)
+        graph = schema.check(content)
+        schema.tell_apart(graph, path)
         return _tables(graph)
     except ValueError as error:
         raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
 
 
 def _tables(content: GraphFile) -> GraphTables:
-    metadata, state = content["metadata"], view_state(content.get("qParams"))
+    metadata, state = content["metadata"], schema.view_state(content.get("qParams"))
     own = metadata.get("interp_kit") or {}
     typed_in = {number: label for number, label in state.get("clerps") or []}
     nodes = _table(content, typed_in)
     nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
+    adjacency = _adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])})
     return GraphTables(
-        prompt=metadata["prompt"],
-        tokens=list(metadata["prompt_tokens"]),
-        n_layers=n_layers,
-        nodes=nodes,
-        adjacency=_adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])}),
-        about=own.get("about") or {"model": metadata["scan"]},
-        supernodes=supernodes_of(state),
-        scores=own.get("scores") or {},
-        origin={"content": content},
-    )
+        metadata["prompt"], list(metadata["prompt_tokens"]), n_layers, nodes, adjacency,
+        about=own.get("about") or {"model": metadata["scan"]}, supernodes=schema.supernodes_of(state),
+        scores=own.get("scores") or {}, origin={"content": content},
+    )  # fmt: skip
 
 
-def _n_layers(content: GraphFile, own: Own) -> int:
+def _n_layers(content: GraphFile, own: schema.Own) -> int:
     """Ours says; else the logits' layer is the number of layers plus one (circuit-tracer), or says nothing."""
     below = [(layer_of(n) or 0) + 1 for n in content["nodes"] if kind_of(n) in ("feature", "error")]
     above = [(layer_of(n) or 0) - 1 for n in content["nodes"] if kind_of(n) == "logit"]
@@ -259,32 +223,23 @@ def _table(content: GraphFile, typed_in: dict[str, str]) -> pd.DataFrame:
 
 def _row(n: Node, tokens: Sequence[str]) -> dict[str, object]:
     kind = kind_of(n)
-    token = output_of(n["clerp"])[0] if kind == "logit" else tokens[n["ctx_idx"]]
+    token = schema.output_of(n["clerp"])[0] if kind == "logit" else tokens[n["ctx_idx"]]
     return {
-        "id": n["node_id"],
-        "kind": kind,
-        "layer": -1 if kind in ("embedding", "logit") else layer_of(n),
-        "position": n["ctx_idx"],
-        "token": n.get("token") or token,
-        "feature": _feature(n, kind),
-        "label": "",
-        "influence": _float(n.get("raw_influence")),
-        "cumulative": _float(n.get("influence")),
+        "id": n["node_id"], "kind": kind, "layer": -1 if kind in ("embedding", "logit") else layer_of(n),
+        "position": n["ctx_idx"], "token": n.get("token") or token, "feature": _feature(n, kind), "label": "",
+        "influence": _float(n.get("raw_influence")), "cumulative": _float(n.get("influence")),
         "activation": _float(n.get("activation")),
-        "probability": _float(probability_of(n)) if kind == "logit" else math.nan,
-        "bias": _float(n.get("bias")),
-    }
+        "probability": _float(schema.probability_of(n)) if kind == "logit" else math.nan, "bias": _float(n.get("bias")),
+    }  # fmt: skip
 
 
-def _feature(n: Node, kind: Kind) -> int:
+def _feature(n: Node, kind: schema.Kind) -> int:
     """A feature's index in its layer or a token's in the vocabulary; -1 where there is none.
 
     It is in the node's id; else a feature's comes from Cantor's number."""
     number = -1 if n["feature"] is None else n["feature"]
-    if kind == "logit":
-        return number
-    if kind == "error":
-        return -1
+    if kind in ("logit", "error"):
+        return number if kind == "logit" else -1
     layer, found = EMBEDDING_LAYER if kind == "embedding" else layer_of(n), _parsed(n["node_id"])
     if found is not None and (found.layer, found.position) == (layer, n["ctx_idx"]):
         return found.feature
@@ -296,8 +251,7 @@ def _feature(n: Node, kind: Kind) -> int:
 
 def _parsed(name: str) -> NodeId | None:
     """An id like "3_127_8", or EleutherAI's "intermediate_8_3_127" (position, layer, feature); None for others."""
-    theirs = re.fullmatch(r".*_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})", name)
-    if theirs:
+    if theirs := re.fullmatch(r".*_([0-9]{1,9})_([0-9]{1,9})_([0-9]{1,9})", name):
         return NodeId(layer=int(theirs[2]), feature=int(theirs[3]), position=int(theirs[1]))
     try:
         return NodeId.parse(name)
@@ -315,7 +269,6 @@ def _adjacency(links: Iterable[Link], index: Mapping[str, int]) -> np.ndarray:
     values = np.array(list(weights.values()), dtype=np.float64)
     dtype = np.float32 if (values.astype(np.float32) == values).all() else np.float64
     adjacency = np.zeros((len(index), len(index)), dtype=dtype)
-    for (source, target), weight in weights.items():
-        adjacency[index[target], index[source]] = weight
-    check_no_loop(weights)
+    adjacency[[index[target] for _, target in weights], [index[source] for source, _ in weights]] = values
+    schema.check_no_loop(weights)
     return adjacency

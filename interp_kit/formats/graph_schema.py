@@ -18,17 +18,14 @@ from pydantic import BeforeValidator, FailFast, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from ..hardware import check_memory
-from .graph_tables import About
 from .node_id import NodeId
 from .validation import Number, WholeNumber, adapter_of, check_type, need
 
 Kind = Literal["feature", "error", "embedding", "logit"]
 KINDS: dict[str, Kind] = {
-    "cross layer transcoder": "feature",
-    "mlp reconstruction error": "error",
-    "embedding": "embedding",
-    "logit": "logit",
-}
+    "cross layer transcoder": "feature", "mlp reconstruction error": "error",
+    "embedding": "embedding", "logit": "logit",
+}  # fmt: skip
 TYPES = {kind: name for name, kind in KINDS.items()}
 ADJACENCY_COPIES = 2  # that a graph needs before anything is done with it
 
@@ -49,6 +46,13 @@ def _from_json(value: object) -> object:
         return json.loads(value or "[]") if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
+
+
+class About(TypedDict, total=False):
+    """The model that a graph is of: its name, and the fingerprint of its weights."""
+
+    model: str
+    fingerprint: str
 
 
 class Own(TypedDict, total=False):
@@ -111,7 +115,9 @@ class GraphFile(TypedDict):
 
 def check(content: object) -> GraphFile:
     """The content as a graph. Raises ValueError naming the place in the file; MemoryError for more nodes than fit."""
-    _check_size(content)
+    listed = content.get("nodes") if isinstance(content, dict) else None
+    n = len(listed) if isinstance(listed, list) else 0
+    check_memory(n * n * 8 * ADJACENCY_COPIES, f"a graph of {n:,} nodes")
     graph = check_type(GraphFile, content)
     nodes, n_tokens = graph["nodes"], len(graph["metadata"]["prompt_tokens"])
     for i, node in enumerate(nodes):
@@ -126,12 +132,6 @@ def check(content: object) -> GraphFile:
         for member in members:
             need(member in ids, f"qParams.supernodes[{i}]", "a name and node_ids of nodes", member)
     return graph
-
-
-def _check_size(content: object) -> None:
-    nodes = content.get("nodes") if isinstance(content, dict) else None
-    n = len(nodes) if isinstance(nodes, list) else 0
-    check_memory(n * n * 8 * ADJACENCY_COPIES, f"a graph of {n:,} nodes")
 
 
 def _check_node(node: Node, place: str, n_tokens: int) -> None:
@@ -152,16 +152,15 @@ def tell_apart(content: GraphFile, path: Path) -> None:
     seen: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for i, node in enumerate(content["nodes"]):
-        first = seen.setdefault(node["node_id"], node)
+        name, first = node["node_id"], seen.setdefault(node["node_id"], node)
         if first is node:
             continue
         errors = [n for n in (first, node) if kind_of(n) == "error"]
-        need(len(errors) == 1, f"nodes[{i}].node_id", "different from all others", node["node_id"])
-        renamed[node["node_id"]] = str(NodeId(layer_of(errors[0]) or 0, -1, errors[0]["ctx_idx"]))
-        seen[node["node_id"]] = node if errors[0] is first else first
-        errors[0]["node_id"] = renamed[node["node_id"]]
-        need(errors[0]["node_id"] not in seen, f"nodes[{i}].node_id", "different from all others", node["node_id"])
-        seen[errors[0]["node_id"]] = errors[0]
+        need(len(errors) == 1, f"nodes[{i}].node_id", "different from all others", name)
+        error, other = errors[0], node if errors[0] is first else first
+        renamed[name] = error["node_id"] = str(NodeId(layer_of(error) or 0, -1, error["ctx_idx"]))
+        need(renamed[name] not in seen, f"nodes[{i}].node_id", "different from all others", node["node_id"])
+        seen[name], seen[renamed[name]] = other, error
     if not renamed:
         return
     known = set()

@@ -2,27 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, TypedDict, cast
 
 import numpy as np
 import pandas as pd
-from typing_extensions import TypedDict  # pydantic, which checks these in a file, wants it before Python 3.12
 
-if TYPE_CHECKING:
-    from .graph_schema import GraphFile
-
-
-class About(TypedDict, total=False):
-    """The model that a graph is of: its name, and the fingerprint of its weights."""
-
-    model: str
-    fingerprint: str
+from .graph_schema import About, GraphFile
 
 
 class Origin(TypedDict, total=False):
     """Where a graph was read from: the file's content, and the table of nodes that was made of it."""
 
-    content: "GraphFile"
+    content: GraphFile
     nodes: pd.DataFrame
 
 

@@ -38,8 +38,7 @@ def read_json(path: Path) -> object:
         raise ValueError(f"{path}: lists or objects are nested more than {MAX_DEPTH} levels deep") from None
     except ValueError as error:
         raise ValueError(f"{path} is not a readable JSON file (is it cut short?): {error}") from None
-    odd = _oddity(content)
-    if odd:
+    if odd := _oddity(content):
         raise ValueError(f"{path}: {odd[0].removeprefix('.') or 'the file'} {odd[1]}")
     return content
 
@@ -64,8 +63,7 @@ def _oddity(value: object, depth: int = 0) -> tuple[str, str] | None:
     if depth == MAX_DEPTH:
         return "", f"is nested more than {MAX_DEPTH} levels deep"
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        odd = _oddity(inner, depth + 1) or _oddity(key)
-        if odd:
+        if odd := _oddity(inner, depth + 1) or _oddity(key):
             place = f".{key[:40]!a}".replace("'", "") if isinstance(key, str) else f"[{key}]"
             return place + odd[0], odd[1]
     return None

@@ -7,13 +7,4 @@ from .graph_file import load_graph
 from .interventions import Steer, intervene, swap
 from .validation import validate
 
-__all__ = [
-    "AttributionGraph",
-    "NodeId",
-    "Steer",
-    "attribute",
-    "intervene",
-    "load_graph",
-    "swap",
-    "validate",
-]
+__all__ = ["AttributionGraph", "NodeId", "Steer", "attribute", "intervene", "load_graph", "swap", "validate"]

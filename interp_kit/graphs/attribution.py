@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..formats.graph_schema import About
 from ..hardware import bytes_of
 from ..models import LanguageModel
 from ..models.frozen import FrozenModel
@@ -146,14 +147,9 @@ def assemble(
     """The graph of the features `kept` [feature node], from their rows and those of the logits."""
     tokens = model.tokens(sweep.frozen.ids)
     adjacency, per_node = in_graph_order(sweep, kept, rows)
-    return AttributionGraph(
-        prompt=prompt,
-        tokens=tokens,
-        n_layers=sweep.nodes.n_layers,
-        nodes=_node_table(model, sweep, kept, tokens).assign(**per_node),
-        adjacency=adjacency,
-        about={"model": model.name, "fingerprint": model.fingerprint},
-    )
+    nodes = _node_table(model, sweep, kept, tokens).assign(**per_node)
+    about = About(model=model.name, fingerprint=model.fingerprint)
+    return AttributionGraph(prompt, tokens, sweep.nodes.n_layers, nodes, adjacency, about)
 
 
 def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -169,9 +165,8 @@ def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tu
 
     adjacency = np.zeros((n_nodes, n_nodes), dtype=is_left_out.numpy().dtype)  # numpy's zeros take memory when written
     to_sources = torch.from_numpy(adjacency)[:, : len(columns)]
-    per_node = {"bias": np.zeros(n_nodes)}
-    if len(kept) < n_features:
-        per_node["left_out"] = np.zeros(n_nodes)
+    known = ("bias", "left_out") if len(kept) < n_features else ("bias",)
+    per_node = {name: np.zeros(n_nodes) for name in known}
     for targets, edges, bias in rows:
         here = row_of[targets]
         to_sources.index_copy_(0, here, edges.index_select(1, columns))
@@ -183,30 +178,14 @@ def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tu
 
 def _node_table(model: LanguageModel, sweep: Sweep, kept: torch.Tensor, tokens: list[str]) -> pd.DataFrame:
     features, logits, n_layers = sweep.nodes.features, sweep.nodes.logits, sweep.nodes.n_layers
-    positions = np.arange(len(tokens))
+    layers, positions = np.arange(n_layers), np.arange(len(tokens))
+    found = {name: getattr(features, name)[kept].numpy() for name in ("layer", "position", "feature")}
+    numbers = {"activation": logits.values.double().numpy(), "probability": logits.probabilities.double().numpy()}
     parts = [
-        {
-            "kind": "feature",
-            "layer": features.layer[kept].numpy(),
-            "position": features.position[kept].numpy(),
-            "feature": features.feature[kept].numpy(),
-            "activation": features.activation[kept].double().numpy(),
-        },
-        {
-            "kind": "error",
-            "layer": np.repeat(np.arange(n_layers), len(positions)),
-            "position": np.tile(positions, n_layers),
-            "feature": -1,
-        },
+        {"kind": "feature", **found, "activation": features.activation[kept].double().numpy()},
+        {"kind": "error", "layer": layers.repeat(len(tokens)), "position": np.tile(positions, n_layers), "feature": -1},
         {"kind": "embedding", "layer": -1, "position": positions, "feature": sweep.frozen.ids.numpy()},
-        {
-            "kind": "logit",
-            "layer": n_layers,
-            "position": positions[-1],
-            "feature": logits.ids.numpy(),
-            "activation": logits.values.double().numpy(),
-            "probability": logits.probabilities.double().numpy(),
-        },
+        {"kind": "logit", "layer": n_layers, "position": positions[-1], "feature": logits.ids.numpy(), **numbers},
     ]
     table = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
     read = [tokens[position] for position in table["position"].iloc[: -len(logits)]]

@@ -22,11 +22,10 @@ import torch
 from transformers import DynamicCache
 
 from ..formats.node_id import NodeId
-from ..models.anatomy import NORMALIZED
 from ..models.cache import new_cache, read_on
 from ..models.edits import Edit, Edits
 from ..models.frozen import FrozenModel, frozen_attention, frozen_norms
-from ..models.hooks import Callback, Hook, hooked
+from ..models.hooks import hooked
 from ..transcoders import CrossLayerTranscoder
 
 ALL_VERSIONS = slice(None)
@@ -36,7 +35,7 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 
 @dataclass(frozen=True)
 class FeatureEdit:
-    """One feature at some positions; `index` counts transcoded layers."""
+    """One feature at some positions, with an open end also on generated tokens; `index` counts transcoded layers."""
 
     index: int
     feature: int
@@ -49,11 +48,6 @@ class FeatureEdit:
         if self.rule == "value":
             return torch.full_like(activation, self.amount)
         return activation * self.amount if self.rule == "factor" else activation + self.amount
-
-    @property
-    def open_ended(self) -> bool:
-        """Whether it goes on acting on generated tokens."""
-        return self.positions.stop is None
 
 
 @dataclass
@@ -131,7 +125,7 @@ class FeatureEdits:
         (of positions from p on) keep acting, and nothing is frozen."""
         hf, cache = self.frozen.hf, new_cache(self.frozen.hf)
         token = int(self.run([changes], constrained_layers, freeze_attention, cache).logits[0, -1].argmax())
-        tokens, lasting = [], [change for change in changes if change.open_ended]
+        tokens, lasting = [], [change for change in changes if change.positions.stop is None]
         while token not in stops:
             tokens.append(token)
             if len(tokens) == n:
@@ -173,20 +167,15 @@ class FeatureEdits:
                     for edit in self._edits(change, pre[version], bool(constrained), new_token):
                         edits.put(version, edit)
 
-        all_constrained = len(constrained) == self.frozen.n_layers
-        reads = [self._input_hook(l, all_constrained, partial(read, i)) for i, l in enumerate(transcoder.layers)]
+        name, reads = transcoder.config.feature_input_hook, []
+        # With all layers constrained norms are frozen: also the one that a "normalized" transcoder reads behind.
+        fixed = self.frozen.norms if len(constrained) == self.frozen.n_layers else {}
+        for i, block in enumerate(blocks[layer] for layer in transcoder.layers):
+            reads.append(block.feature_input_hook(name, partial(read, i), fixed.get(block.mlp_norm)))
         # In constrained layers alone the changes act: what is put in for others is not made.
         writes = edits.hooks(blocks, [("MLP", layer) for layer in constrained or transcoder.layers])
         with hooked(*reads, *writes):
             yield seen
-
-    def _input_hook(self, layer: int, all_constrained: bool, callback: Callback) -> Hook:
-        """With all layers constrained norms are frozen: also the one that a "normalized" transcoder reads behind."""
-        block, name = self.frozen.parts.blocks[layer], self.transcoder.config.feature_input_hook
-        if name != NORMALIZED or not all_constrained:
-            return block.feature_input_hook(name, callback)
-        norm, scale = self.frozen.norms[block.mlp_norm]
-        return block.mlp_norm, "in", lambda x: callback(norm.normalised(x, scale))
 
     def _through_skip(self, index: int, x: torch.Tensor, skip: torch.Tensor) -> Edit:
         """What a constrained MLP still writes, because x [version, position, d_model] moved: skip paths stay open."""
@@ -203,10 +192,8 @@ class FeatureEdits:
         current = transcoder.activate(pre[positions], transcoder.threshold[index])[:, change.feature]
         if transcoder.config.excludes_first_position and not new_token:
             current = torch.where(torch.arange(len(pre))[positions] == 0, 0, current)
-        start = current
-        if not new_token:
-            start = self.activations[index, positions, change.feature]
-            current = start if constrained else current
+        start = current if new_token else self.activations[index, positions, change.feature]
+        current = start if constrained else current
         for j in range(transcoder.n_targets(index)):
             row = transcoder.decoder_rows(index, torch.tensor([change.feature]), index + j)
             delta = (change.wanted(start) - current)[:, None] * row

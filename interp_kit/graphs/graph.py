@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..formats.graph_tables import Card, GraphTables, NodeRow, node_rows
+from ..formats.graph_tables import Card, GraphTables, node_rows
 from ..formats.node_id import NodeId
 from ..storage.atomic import atomic_file
 from . import influence as scoring
@@ -23,9 +23,8 @@ from .renamed import renamed_keyword
 from .views import drawable, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
-    from ..features import Card, FeatureStore
-    from ..widgets import GraphView
-    from ..widgets.graph_data import GraphData
+    from ..features import FeatureStore
+    from ..widgets import GraphData, GraphView
 
 FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
 
@@ -61,14 +60,12 @@ class AttributionGraph(GraphTables):
         total = scoring.influence(share, self.logit_probabilities)
         self.scores = self.scores or scoring.scores(share, self.kinds, self.logit_probabilities, total)
         if "influence" not in self.nodes:
-            self.nodes = self._with_influence(total)
-
-    def _with_influence(self, total: np.ndarray) -> pd.DataFrame:
-        nodes = self.nodes.copy()
-        nodes["id"] = [_id_of(n, self.n_layers) for n in node_rows(nodes)]
-        nodes["label"] = [plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
-        nodes["influence"], nodes["cumulative"] = total, scoring.cumulative_share(total)
-        return nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
+            nodes = self.nodes.copy()
+            layers = nodes["layer"].where(self.kinds != "logit", self.n_layers + 1)
+            nodes["id"] = [str(NodeId(*place)) for place in zip(layers, nodes["feature"], nodes["position"])]
+            nodes["label"] = [plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
+            nodes["influence"], nodes["cumulative"] = total, scoring.cumulative_share(total)
+            self.nodes = nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
 
     # ------------------------------------------------------------------ nodes and edges
 
@@ -107,14 +104,8 @@ class AttributionGraph(GraphTables):
         """One row an edge, largest first: source and target (ids), weight, share of the target's absolute inputs."""
         target, source = self.adjacency.nonzero()
         ids = self.nodes["id"].to_numpy()
-        table = pd.DataFrame(
-            {
-                "source": ids[source],
-                "target": ids[target],
-                "weight": self.adjacency[target, source],
-                "share": scoring.shares(self.adjacency)[target, source],
-            }
-        )
+        weight, share = self.adjacency[target, source], scoring.shares(self.adjacency)[target, source]
+        table = pd.DataFrame({"source": ids[source], "target": ids[target], "weight": weight, "share": share})
         return table.sort_values("weight", key=np.abs, ascending=False, ignore_index=True)
 
     # ------------------------------------------------------------------ smaller graphs
@@ -133,8 +124,7 @@ class AttributionGraph(GraphTables):
         adjacency = np.where(edges, self.adjacency, 0)[np.ix_(keep, keep)]
         nodes = self.nodes[keep].reset_index(drop=True)
         left = set(nodes["id"])
-        supernodes = {name: [i for i in ids if i in left] for name, ids in self.supernodes.items()}
-        supernodes = {name: ids for name, ids in supernodes.items() if ids}
+        supernodes = {name: kept for name, ids in self.supernodes.items() if (kept := [i for i in ids if i in left])}
         return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes)
 
     # ------------------------------------------------------------------ meaning
@@ -142,12 +132,10 @@ class AttributionGraph(GraphTables):
     def annotate(self, features: "FeatureStore", labels: pd.DataFrame | None = None) -> "AttributionGraph":
         """The same graph with feature cards from a FeatureStore and, where given, labels (of `ik.label_features`)."""
         nodes = self.nodes.copy()
-        named = {}
         if labels is not None:
             named = dict(zip(zip(labels["layer"], labels["feature"]), labels["label"]))
-        for i, layer, feature in self.features[["layer", "feature"]].itertuples():
-            if label := named.get((layer, feature)):
-                nodes.loc[i, "label"] = label
+            rows = self.features[["layer", "feature", "label"]].itertuples(index=False)
+            nodes.loc[self.kinds == "feature", "label"] = [named.get((l, i)) or label for l, i, label in rows]
         return replace(self, nodes=nodes, feature_store=features)
 
     @property
@@ -251,13 +239,6 @@ class AttributionGraph(GraphTables):
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}"
 
 
-def _id_of(node: NodeRow, n_layers: int) -> str:
-    layer = n_layers + 1 if node.kind == "logit" else node.layer
-    return str(NodeId(layer, node.feature, node.position))
-
-
 def plain_label(kind: str, layer: int, feature: int, token: str) -> str:
     """What a node is called before it has a label of its own."""
-    if kind == "feature":
-        return f"feature {layer}/{feature}"
-    return f"error, layer {layer}" if kind == "error" else token
+    return {"feature": f"feature {layer}/{feature}", "error": f"error, layer {layer}"}.get(kind, token)

@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
 from ..formats.graph_json import read_graph, slug_of, write_graph
 from ..formats.graph_tables import node_rows
 from . import influence
@@ -15,9 +12,7 @@ if TYPE_CHECKING:  # of a room above
     from ..features import FeatureStore
 
 
-def save_graph(
-    graph: AttributionGraph, path: str | Path, features: "FeatureStore | None" = None, listed: bool = False
-) -> None:
+def save_graph(graph: AttributionGraph, path: str | Path, features: "FeatureStore | None", listed: bool) -> None:
     """See `AttributionGraph.save`."""
     path, scan = Path(path), None
     if features is not None:
@@ -45,17 +40,12 @@ def load_graph(path: str | Path) -> AttributionGraph:
     # A label that is missing would make all such features of a position one step of a path.
     nodes["label"] = [n.label or plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
     try:
-        _fill_influence(nodes, tables.adjacency)
+        if nodes["influence"].isna().any():
+            weights = nodes["probability"].fillna(0).to_numpy(float)
+            nodes["influence"] = influence.influence(influence.shares(tables.adjacency), weights)
     except ValueError as error:
         raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
-    tables.origin["nodes"] = nodes.copy()
-    return AttributionGraph(**vars(tables))
-
-
-def _fill_influence(nodes: pd.DataFrame, adjacency: np.ndarray) -> None:
-    """As the file has it, computed where it has none."""
-    if nodes["influence"].isna().any():
-        weights = nodes["probability"].fillna(0).to_numpy(float)
-        nodes["influence"] = influence.influence(influence.shares(adjacency), weights)
     share = influence.cumulative_share(nodes["influence"].to_numpy())
     nodes["cumulative"] = nodes["cumulative"].where(nodes["cumulative"].notna(), share)
+    tables.origin["nodes"] = nodes.copy()
+    return AttributionGraph(**vars(tables))

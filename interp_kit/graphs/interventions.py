@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -20,13 +20,12 @@ from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
-from .feature_edits import FeatureEdit, FeatureEdits, Run
+from .feature_edits import RULES, FeatureEdit, FeatureEdits, Rule, Run
 from .graph import AttributionGraph
 
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
     import plotly.graph_objects as go
 
-Rule = Literal["factor", "value", "add"]
 Ids = str | NodeId | Sequence[str | NodeId]  # one node or several
 
 
@@ -50,7 +49,7 @@ class Steer:
     positions: int | slice | range | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("factor", "value", "add") if getattr(self, name) is not None]
+        given = [name for name in RULES if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"Steer takes exactly one of factor, value and add; got {', '.join(given) or 'none'}")
 
@@ -62,20 +61,20 @@ class Steer:
     def changes(self, edits: FeatureEdits) -> list[FeatureEdit]:
         """Raises ValueError for an id that is no feature's, that lies outside, or that is not active though `factor`
         multiplies it."""
-        rule, amount = self._rule()
-        changes = []
+        rule: Rule = next(name for name in RULES if getattr(self, name) is not None)
+        layers, n_features, changes = edits.transcoder.layers, edits.transcoder.n_features, []
         for node in self.nodes:
             layer, feature, positions = self._place(node, edits.frozen.n_positions)
-            index = _index(layer, feature, node, edits)
+            if layer not in layers or feature >= n_features:
+                raise ValueError(
+                    f"{node!r} lies outside: the transcoder has layers {layers[0]} to {layers[-1]} and {n_features} "
+                    "features a layer"
+                )
+            index = layers.index(layer)
             if rule == "factor" and not edits.activations[index, positions, feature].any():
                 raise ValueError(f"feature {node} is not active there on this prompt: there is nothing to multiply")
-            changes.append(FeatureEdit(index, feature, positions, rule, float(amount)))
+            changes.append(FeatureEdit(index, feature, positions, rule, float(getattr(self, rule))))
         return changes
-
-    def _rule(self) -> tuple[Rule, float]:
-        """The one that was given."""
-        rules: dict[Rule, float | None] = {"factor": self.factor, "value": self.value, "add": self.add}
-        return next((name, amount) for name, amount in rules.items() if amount is not None)
 
     def _place(self, node: str, n_positions: int) -> tuple[int, int, slice]:
         """Layer, feature and positions (a slice)."""
@@ -98,12 +97,12 @@ def _slice(positions: int | slice | range, n: int, node: str) -> slice:
     outside = ValueError(f"{node!r} lies outside: the prompt has positions 0 to {n - 1}")
     if not isinstance(positions, slice | range):
         try:
-            positions = operator.index(positions)
+            position = range(n)[operator.index(positions)]
         except TypeError:
             raise ValueError(f"positions {positions!r}: expected an index, a slice or a range") from None
-        if not -n <= positions < n:
-            raise outside
-        positions = range(positions % n, positions % n + 1)
+        except IndexError:
+            raise outside from None
+        return slice(position, position + 1, 1)
     first, last, step = positions.start or 0, positions.stop, positions.step or 1
     if step < 1 or (last is None and step > 1):
         raise ValueError(f"positions {positions}: expected a step of 1 or more, and of 1 without an end")
@@ -111,16 +110,6 @@ def _slice(positions: int | slice | range, n: int, node: str) -> slice:
     if first < -n or (last is not None and not -n <= last <= n) or start >= stop:
         raise outside
     return slice(start, None if last is None else stop, step)
-
-
-def _index(layer: int, feature: int, node: str, edits: FeatureEdits) -> int:
-    """Of the layer among those transcoded."""
-    layers, n = edits.transcoder.layers, edits.transcoder.n_features
-    if layer not in layers or feature >= n:
-        raise ValueError(
-            f"{node!r} lies outside: the transcoder has layers {layers[0]} to {layers[-1]} and {n} features a layer"
-        )
-    return layers.index(layer)
 
 
 def as_list(nodes: Ids) -> list[str | NodeId]:
@@ -155,8 +144,7 @@ def _features(graph: AttributionGraph, names: Ids) -> list:
     names = [str(name) for name in as_list(names)]
     ids = list(dict.fromkeys(i for name in names for i in graph.supernodes.get(name, [name])))
     table = graph.features.set_index("id", drop=False)
-    missing = [i for i in ids if i not in table.index]
-    if missing:
+    if missing := [i for i in ids if i not in table.index]:
         raise ValueError(
             f"{missing[0]!r} is neither a feature nor a supernode of the graph of {graph.prompt!r}; for the ids of all "
             "features with a label: graph.find(label)['id']"
@@ -205,13 +193,10 @@ class Intervention:
 
         table = self.table.iloc[::-1]
         bars = (("before", "#0072B2", ""), ("after", "#D55E00", "/"))  # hatched: readable without colour too
-        figure = go.Figure(
-            [
-                go.Bar(name=name, y=table["token"], x=table[name], orientation="h",
-                       marker={"color": colour, "pattern": {"shape": shape}})
-                for name, colour, shape in bars
-            ]
-        )  # fmt: skip
+        figure = go.Figure()
+        for name, colour, shape in bars:
+            marker = {"color": colour, "pattern": {"shape": shape}}
+            figure.add_bar(name=name, y=table["token"], x=table[name], orientation="h", marker=marker)
         figure.update_layout(
             title=f"Next token of “{self.prompt}”", xaxis_title="probability", template="plotly_white", height=360
         )

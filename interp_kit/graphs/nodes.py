@@ -88,14 +88,8 @@ def find_nodes(frozen: FrozenModel, transcoder: CrossLayerTranscoder, zero_first
     if zero_first_position:
         activations[:, 0] = 0
     source, position, feature = activations.nonzero(as_tuple=True)
-    features = Features(
-        source=source,
-        layer=torch.tensor(transcoder.layers)[source],
-        position=position,
-        feature=feature,
-        activation=activations[source, position, feature],
-        encoder_bias=transcoder.b_enc[source, feature],
-    )
+    layer, encoder_bias = torch.tensor(transcoder.layers)[source], transcoder.b_enc[source, feature]
+    features = Features(source, layer, position, feature, activations[source, position, feature], encoder_bias)
     ids, probabilities = choose_logits(frozen.logits[-1])
     logits = Logits(ids, probabilities, *frozen.readout(ids))
     return Nodes(features, logits, frozen.n_layers, frozen.n_positions, zero_first_position)

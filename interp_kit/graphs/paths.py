@@ -1,6 +1,7 @@
 """The strongest paths of a graph from each token to a logit, by label where several features mean the same."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
@@ -25,18 +26,15 @@ def strongest_paths(graph: "AttributionGraph", logit: str, k: int, by_label: boo
     network = _network(steps)
     rows = []
     for token in node_rows(graph.embeddings):
-        for path in _shortest(network, step_of[token.id], step_of[logit], k):
-            edges = [(target, source) for source, target in pairwise(path)]
-            rows.append(
-                {
-                    "token": token.token,
-                    "position": token.position,
-                    "strength": math.prod(steps.share[edge] for edge in edges),
-                    "sign": math.prod(int(np.sign(steps.weight[edge])) for edge in edges),
-                    "steps": " → ".join(steps.names[step].strip() for step in path),
-                    "nodes": [steps.members[step] for step in path],
-                }
-            )
+        ways = nx.shortest_simple_paths(network, step_of[token.id], step_of[logit], weight="cost")
+        with suppress(nx.NetworkXNoPath):  # there may be fewer than k ways, or none
+            for path in islice(ways, k):
+                edges = [(target, source) for source, target in pairwise(path)]
+                strength = math.prod(steps.share[edge] for edge in edges)
+                sign = math.prod(int(np.sign(steps.weight[edge])) for edge in edges)
+                names = " → ".join(steps.names[step].strip() for step in path)
+                members = [steps.members[step] for step in path]
+                rows.append((token.token, token.position, strength, sign, names, members))
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("strength", ascending=False, ignore_index=True)
 
 
@@ -92,12 +90,3 @@ def _network(steps: Steps) -> nx.DiGraph:
         if target != source and not direct:
             network.add_edge(int(source), int(target), cost=-math.log(min(steps.share[target, source], 1)))
     return network
-
-
-def _shortest(network: nx.DiGraph, start: int, end: int, k: int) -> list[list[int]]:
-    """The k shortest ways as lists of steps; fewer, or none, where there are not so many."""
-    ways = nx.shortest_simple_paths(network, start, end, weight="cost")
-    try:
-        return list(islice(ways, k))
-    except nx.NetworkXNoPath:
-        return []

@@ -10,10 +10,9 @@ started are a slice. The outputs of features are sorted by position, so that the
 Blocks are independent: each core takes its own, which scales better than sharing out every small product.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
@@ -28,9 +27,6 @@ GRADIENT_SHARE = 1 / 64  # of the budget, at most, for all blocks at work
 GRADIENT_COPIES = 4  # alive while a gradient passes through attention
 MIN_BLOCK_TARGETS = 128  # a block with fewer goes on into the next position: products of a few rows are slow
 DECODER_CACHE_SHARE = 0.25  # of the budget, at most, for the outputs of features
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Rows(NamedTuple):
@@ -142,8 +138,13 @@ class Sweep:
         def sweep(block: tuple[torch.Tensor, int]) -> Rows:
             return self._sweep_block(*block, beside_features)
 
-        with _in_parallel(sweep, blocks, self.workers) as found:
+        pool = one_core_pool(self.workers) if self.workers > 1 else None
+        try:
+            found = pool.map(sweep, blocks) if pool else map(sweep, blocks)
             yield from tqdm(found, desc="attributing", total=len(blocks), delay=1, leave=False)
+        finally:
+            if pool:
+                pool.shutdown(cancel_futures=True)
 
     def _blocks(self, targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
         """Cuts targets, sorted by position, where memory or the end of a position says so: the block, sorted by layer
@@ -191,12 +192,7 @@ class Sweep:
         return Rows(targets, edges, bias)
 
     def _read_off(
-        self,
-        layer: int,
-        gradient: torch.Tensor,
-        beside_features: torch.Tensor,
-        edges: torch.Tensor,
-        bias: torch.Tensor,
+        self, layer: int, gradient: torch.Tensor, beside_features: torch.Tensor, edges: torch.Tensor, bias: torch.Tensor
     ) -> None:
         """The edges of targets with `gradient` [position, target, d_model] at what MLP `layer` writes: its features,
         those of the layers below that write there, its error; its constant part goes to the bias."""
@@ -216,9 +212,8 @@ class Sweep:
         """None for a layer that is not transcoded."""
         if layer in self.transcoder.layers:
             return self.outputs.to_layer(self.transcoder.layers.index(layer))
-        embeddings = self.frozen.embeddings
         none = torch.zeros(0, dtype=torch.long)
-        return LayerOutputs(none, embeddings.new_zeros(0, embeddings.shape[1]), [0] * self.nodes.n_positions)
+        return LayerOutputs(none, self.frozen.embeddings[:0], [0] * self.nodes.n_positions)
 
     def _through_skip(self, layer: int, gradient: torch.Tensor) -> torch.Tensor | None:
         """The gradient [position, target, d_model] at the encoder's input, by the layer's skip connection."""
@@ -228,16 +223,3 @@ class Sweep:
         if self.transcoder.config.excludes_first_position:
             back[0] = 0
         return back
-
-
-@contextmanager
-def _in_parallel(function: Callable[[Item], Result], items: list[Item], workers: int) -> Iterator[Iterable[Result]]:
-    """The results of `function` for the items, in order; each of several workers computes on one core."""
-    if workers == 1:
-        yield map(function, items)
-        return
-    pool = one_core_pool(workers)
-    try:
-        yield pool.map(function, items)
-    finally:
-        pool.shutdown(cancel_futures=True)

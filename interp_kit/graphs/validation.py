@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # heavy, and imported where something is drawn
 MAX_EFFECTS = 1_000_000  # rows of the table
 MAX_VERSIONS = 32  # prompts with one node off that run at once
 MAX_VERSION_BYTES = 5e8  # that these hold
+Steps = dict[str, list[str]]  # ids of features, by the name of their supernode or their own
 CLAIM_SHARE = 0.1  # an edge counts as a claim when it is this share of its target's absolute inputs
 
 
@@ -50,10 +51,8 @@ class Validation:
     def by_distance(self) -> pd.DataFrame:
         """For each distance in layers how well predicted and measured effects agree: pairs, spearman, cosine, nmse (the
         squared difference as a share of the measured effects' square)."""
-        groups = self.effects.groupby("distance", sort=True)
+        groups = [*self.effects.groupby("distance", sort=True), ("all", self.effects)]
         rows = [{"distance": d, "pairs": len(g), **agreement(g["predicted"], g["measured"])} for d, g in groups]
-        everything = {"distance": "all", "pairs": len(self.effects)}
-        rows.append(everything | agreement(self.effects["predicted"], self.effects["measured"]))
         return pd.DataFrame(rows)
 
     @property
@@ -67,11 +66,8 @@ class Validation:
         target the other way than predicted, or more than `factor` times as much or as little; worst first."""
         claims = self.effects[self.effects["share"] >= CLAIM_SHARE].copy()
         ratio = claims["measured"] / claims["predicted"].where(claims["predicted"] != 0)
-        claims["why"] = np.select(
-            [ratio <= 0, ratio > factor, ratio < 1 / factor],
-            ["the other way", f"more than {factor:g} times as much", f"less than 1/{factor:g} as much"],
-            default="",
-        )
+        why = ["the other way", f"more than {factor:g} times as much", f"less than 1/{factor:g} as much"]
+        claims["why"] = np.select([ratio <= 0, ratio > factor, ratio < 1 / factor], why, default="")
         claims["off_by"] = (claims["measured"] - claims["predicted"]).abs()
         return claims[claims["why"] != ""].sort_values("off_by", ascending=False, ignore_index=True)
 
@@ -81,15 +77,13 @@ class Validation:
 
         table = self.effects
         reach = float(np.abs(table[["predicted", "measured"]].to_numpy()).max() or 1)
-        figure = go.Figure(
-            [
-                go.Scatter(x=[-reach, reach], y=[-reach, reach], mode="lines", name="measured = predicted",
-                           line={"color": "#999999", "dash": "dash"}),
-                go.Scatter(x=table["predicted"], y=table["measured"], mode="markers", name="source → target",
-                           text=table["source"] + " → " + table["target"],
-                           marker={"size": 5, "opacity": 0.6, "color": table["distance"], "colorscale": "Cividis",
-                                   "colorbar": {"title": "layers<br>apart"}}),
-            ]
+        ends, line = [-reach, reach], {"color": "#999999", "dash": "dash"}
+        marker = {"size": 5, "opacity": 0.6, "color": table["distance"], "colorscale": "Cividis"}
+        marker["colorbar"] = {"title": "layers<br>apart"}
+        figure = go.Figure().add_scatter(x=ends, y=ends, mode="lines", name="measured = predicted", line=line)
+        figure.add_scatter(
+            x=table["predicted"], y=table["measured"], mode="markers", name="source → target", marker=marker,
+            text=table["source"] + " → " + table["target"],
         )  # fmt: skip
         figure.update_layout(
             title=f"What switching a node off does to another, “{self.prompt}”", template="plotly_white", height=460,
@@ -163,11 +157,10 @@ def _check_transcoder(graph: AttributionGraph, edits: FeatureEdits) -> None:
             raise ValueError(f"feature {n.id} of the graph is not active here: it was made with another transcoder")
 
 
-def _steps(graph: AttributionGraph) -> dict[str, list[str]]:
+def _steps(graph: AttributionGraph) -> Steps:
     """{name: ids of features} of supernodes, and of the features outside them."""
     grouped = {i for ids in graph.supernodes.values() for i in ids}
-    steps = {name: _members(graph, name) for name in graph.supernodes}
-    steps = {name: ids for name, ids in steps.items() if ids}
+    steps = {name: ids for name in graph.supernodes if (ids := _members(graph, name))}
     return steps | {i: [i] for i in graph.features["id"] if i not in grouped}
 
 
@@ -181,11 +174,7 @@ def _members(graph: AttributionGraph, name: str) -> list[str]:
 
 
 def _measure(
-    graph: AttributionGraph,
-    edits: FeatureEdits,
-    steps: dict[str, list[str]],
-    constrained_layers: range | None,
-    freeze_attention: bool,
+    graph: AttributionGraph, edits: FeatureEdits, steps: Steps, constrained_layers: range | None, freeze_attention: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
     layers, frozen = edits.transcoder.layers, edits.frozen
@@ -216,22 +205,28 @@ def _centred(logits: torch.Tensor) -> torch.Tensor:
     return logits - logits.mean(-1, keepdim=True)
 
 
-def _effects(
-    graph: AttributionGraph, sources: dict[str, list[str]], targets: dict[str, list[str]], measured: np.ndarray
-) -> pd.DataFrame:
-    """The table of effects of sources on targets and logits; members' effects are added up."""
+def _effects(graph: AttributionGraph, sources: Steps, targets: Steps, measured: np.ndarray) -> pd.DataFrame:
+    """The table of effects of sources on targets and logits; members' effects are added up.
+
+    How a change spreads through the graph: the change of a pre-activation is the sum over its sources of edge times
+    their relative change, and a feature that is on passes its change on whole. Nodes that are switched off are held at
+    zero, whatever else arrives at them.
+    """
     table = graph.nodes
     rows = table["kind"].isin(["feature", "logit"]).to_numpy()
     place = {node: i for i, node in enumerate(table.loc[rows, "id"])}
     edges = graph.adjacency[np.ix_(rows, rows)].astype(float)
     inputs = np.maximum(np.abs(graph.adjacency[rows]).sum(1), 1e-30)
     layer = table.loc[rows, "layer"].to_numpy(float)
-    spread = _Spread(edges, table.loc[rows, "activation"].to_numpy(float))
+    activation = table.loc[rows, "activation"].to_numpy(float)
+    per_unit = edges / np.where(activation == 0, 1, activation)
+    spread = np.linalg.inv(np.eye(len(edges)) - per_unit)  # over all paths
     logits = {i: [i] for i in graph.logits["id"]}
     found = []
     for number, (source, ids) in enumerate(sources.items()):
         off = [place[i] for i in ids]
-        predicted, direct = spread.without(off), -edges[:, off].sum(1)
+        pushed = np.linalg.solve(spread[np.ix_(off, off)], -activation[off])
+        predicted, direct = spread[:, off] @ pushed, -edges[:, off].sum(1)
         for target, members in (targets | logits).items():
             at = [place[i] for i in members]
             distance = layer[at].mean() - layer[off].mean()
@@ -243,28 +238,9 @@ def _effects(
     return pd.DataFrame(found, columns=["source", "target", "distance", "share", "direct", "predicted", "measured"])
 
 
-class _Spread:
-    """How a change spreads through the graph: the change of a pre-activation is the sum over its sources of edge times
-    their relative change, and a feature that is on passes its change on whole."""
-
-    def __init__(self, edges: np.ndarray, activation: np.ndarray) -> None:
-        self.activation = activation
-        per_unit = edges / np.where(activation == 0, 1, activation)
-        self.total = np.linalg.inv(np.eye(len(edges)) - per_unit)  # over all paths
-
-    def without(self, off: list[int]) -> np.ndarray:
-        """The change of every node when those in `off` are held at zero, whatever else arrives at them."""
-        pushed = np.linalg.solve(self.total[np.ix_(off, off)], -self.activation[off])
-        return self.total[:, off] @ pushed
-
-
-def _node_table(graph: AttributionGraph, sources: dict[str, list[str]], divergence: np.ndarray) -> pd.DataFrame:
+def _node_table(graph: AttributionGraph, sources: Steps, divergence: np.ndarray) -> pd.DataFrame:
     table = graph.nodes.set_index("id")
-    return pd.DataFrame(
-        {
-            "node": list(sources),
-            "label": [table.loc[ids[0], "label"] if len(ids) == 1 else name for name, ids in sources.items()],
-            "influence": [table.loc[ids, "influence"].sum() for ids in sources.values()],
-            "ablation": divergence,
-        }
-    ).sort_values("influence", ascending=False, ignore_index=True)
+    labels = [table.loc[ids[0], "label"] if len(ids) == 1 else name for name, ids in sources.items()]
+    influence = [table.loc[ids, "influence"].sum() for ids in sources.values()]
+    found = pd.DataFrame({"node": list(sources), "label": labels, "influence": influence, "ablation": divergence})
+    return found.sort_values("influence", ascending=False, ignore_index=True)

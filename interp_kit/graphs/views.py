@@ -18,35 +18,25 @@ def view_data(graph: "AttributionGraph") -> "GraphData":
     cards, table = graph.cards, graph.nodes.astype(object).where(graph.nodes.notna(), None)
     return {
         "title": f"Attribution graph, {graph.about.get('model', '')}",
-        "prompt": graph.prompt,
-        "tokens": graph.tokens,
-        "n_layers": graph.n_layers,
+        "prompt": graph.prompt, "tokens": graph.tokens, "n_layers": graph.n_layers,
         "scores": {name: float(value) for name, value in graph.scores.items()},
         "nodes": [_node(row, cards) for row in table.to_dict("records")],
         "edges": list(zip(source.tolist(), target.tolist(), weights, strict=True)),
         "supernodes": [{"name": name, "nodes": ids} for name, ids in graph.supernodes.items()],
-    }
+    }  # fmt: skip
 
 
 def _node(row: dict, cards: dict[tuple[int, int], Card]) -> "GraphNode":
     card: Card = cards.get((row["layer"], row["feature"]), {}) if row["kind"] == "feature" else {}
     return {
-        "id": row["id"],
-        "kind": row["kind"],
-        "layer": int(row["layer"]),
-        "position": int(row["position"]),
-        "feature": int(row["feature"]),
-        "label": row["label"],
-        "activation": row.get("activation"),
-        "bias": row.get("bias"),
-        "influence": float(row["influence"]),
-        "cumulative": float(row["cumulative"]),
+        "id": row["id"], "kind": row["kind"],
+        "layer": int(row["layer"]), "position": int(row["position"]), "feature": int(row["feature"]),
+        "label": row["label"], "activation": row.get("activation"), "bias": row.get("bias"),
+        "influence": float(row["influence"]), "cumulative": float(row["cumulative"]),
         "probability": row.get("probability"),
-        "concept": card.get("concept"),
-        "examples": card.get("examples", []),
-        "top_logits": card.get("top_logits", []),
-        "bottom_logits": card.get("bottom_logits", []),
-    }
+        "concept": card.get("concept"), "examples": card.get("examples", []),
+        "top_logits": card.get("top_logits", []), "bottom_logits": card.get("bottom_logits", []),
+    }  # fmt: skip
 
 
 def drawable(graph: "AttributionGraph", max_nodes: int = MAX_DRAWN_NODES) -> "AttributionGraph":

@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from ..features import FeatureStore
 from ..graphs import AttributionGraph, attribute
-from ..models import LanguageModel
-from ..models.language_model import Ids
+from ..models.language_model import Ids, LanguageModel
 from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.text_table import text_table
@@ -29,9 +27,7 @@ from .reasoning.problems import Problem
 from .tokens.masking import Baseline
 from .tokens.token_attribution import TokenAttribution, explain_tokens
 
-Result = (
-    Logprobs | LogitLens | Decomposition | AttentionPatterns | TokenAttribution | CotFaithfulness | AttributionGraph
-)
+Found = Logprobs | LogitLens | Decomposition | AttentionPatterns | TokenAttribution | CotFaithfulness | AttributionGraph
 
 
 @dataclass(repr=False)
@@ -44,10 +40,10 @@ class SideBySide:
     """
 
     prompt: str
-    results: dict[str, Result]
+    results: dict[str, Found]
     table: pd.DataFrame
 
-    def __getitem__(self, lens: str) -> Result:
+    def __getitem__(self, lens: str) -> Found:
         return self.results[lens]
 
     def __repr__(self) -> str:
@@ -55,7 +51,7 @@ class SideBySide:
 
     def _repr_html_(self) -> str:
         parts = [
-            f"<details><summary><b>{html.escape(name)}</b></summary>{_page(result)}</details>"
+            f"<details><summary><b>{html.escape(name)}</b></summary>{result._repr_html_()}</details>"
             for name, result in self.results.items()
         ]
         return f"<p><code>{html.escape(self.prompt)}</code></p>{text_table(self.table)}{''.join(parts)}"
@@ -91,7 +87,7 @@ def side_by_side(
     Raises TypeError for ids together with a transcoder, and what the lenses raise.
     """
     explain = partial(explain_tokens, model, prompt, target, contrast, baseline=baseline)
-    looks: dict[str, Callable[[], Result]] = {
+    looks: dict[str, Callable[[], Found]] = {
         "log-probabilities": lambda: logprobs(model, prompt=prompt, max_new_tokens=1),
         "logit lens": lambda: logit_lens(model, prompt, target),
         "decomposition": lambda: decompose(model, prompt, target, contrast),
@@ -105,7 +101,12 @@ def side_by_side(
     if transcoder is not None:
         if not isinstance(prompt, str):
             raise TypeError("the attribution graph takes its prompt as text: give the text, or leave transcoder out")
-        looks["attribution graph"] = partial(_graph, model, transcoder, prompt, features, labels)
+
+        def graph() -> AttributionGraph:
+            whole = attribute(model, transcoder, prompt)
+            return (whole if features is None else whole.annotate(features, labels)).prune()
+
+        looks["attribution graph"] = graph
     for library in ("captum.attr", "shap", "lime.lime_text"):  # loading them is not the lenses' cost
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(library)
@@ -113,30 +114,16 @@ def side_by_side(
     bar = tqdm(looks.items(), desc="lenses", leave=False)
     for name, look in bar:
         bar.set_postfix_str(name)
+        tells, say = LENSES[name]
         start = time.process_time()
         try:
             results[name] = look()
-            says = LENSES[name].says(results[name])
+            says = say(results[name])
         except (ModuleNotFoundError, NotImplementedError) as error:
             says = str(error)
-        rows[name] = {"tells": LENSES[name].tells, "says": says, "CPU seconds": time.process_time() - start}
+        rows[name] = {"tells": tells, "says": says, "CPU seconds": time.process_time() - start}
     text = prompt if isinstance(prompt, str) else model.decode(prompt)
     return SideBySide(text, results, pd.DataFrame.from_dict(rows, orient="index"))
-
-
-def _graph(
-    model: LanguageModel,
-    transcoder: CrossLayerTranscoder,
-    prompt: str,
-    features: FeatureStore | None,
-    labels: pd.DataFrame | None,
-) -> AttributionGraph:
-    graph = attribute(model, transcoder, prompt)
-    return (graph if features is None else graph.annotate(features, labels)).prune()
-
-
-def _page(result: Result) -> str:
-    return result._repr_html_() if hasattr(result, "_repr_html_") else f"<pre>{html.escape(repr(result))}</pre>"
 
 
 # ---------------------------------------------------------------- each lens in a sentence
@@ -151,10 +138,8 @@ def _say_logprobs(found: Logprobs) -> str:
 
 def _say_logit_lens(found: LogitLens) -> str:
     """The likeliest token of the last position, where it changes, from the first layer of the upper half on."""
-    words = found.tokens.iloc[:, -1]
-    words = words.iloc[len(words) // 2 :]
-    changed = words[words != words.shift()]
-    return "; ".join(f"{word!r} after {layer}" for layer, word in changed.items())
+    words = found.tokens.iloc[len(found.tokens) // 2 :, -1]
+    return "; ".join(f"{word!r} after {layer}" for layer, word in words[words != words.shift()].items())
 
 
 def _say_decomposition(found: Decomposition) -> str:
@@ -171,10 +156,8 @@ def _say_attention(found: AttentionPatterns) -> str:
 
 
 def _say_tokens(found: TokenAttribution) -> str:
-    top = found.table.nlargest(2, "value")
-    return f"{found.question}: " + ", ".join(
-        f"{token!r} {value:+.1f}" for token, value in zip(top["token"], top["value"])
-    )
+    top = (f"{token!r} {value:+.1f}" for token, value in found.table.nlargest(2, "value").itertuples(index=False))
+    return f"{found.question}: {', '.join(top)}"
 
 
 def _say_thought(found: CotFaithfulness) -> str:
@@ -184,36 +167,22 @@ def _say_thought(found: CotFaithfulness) -> str:
 
 
 def _say_graph(found: AttributionGraph) -> str:
-    features = found.features
-    names = []
+    features, names = found.features, []
     if "label" in features:
-        by_label = features.groupby("label").agg(influence=("influence", "sum"))
-        names = list(by_label.nlargest(3, "influence").index)
+        names = list(features.groupby("label")["influence"].sum().nlargest(3).index)
     scores = f"replacement {found.scores['replacement']:.2f}, completeness {found.scores['completeness']:.2f}"
     return f"{', '.join(map(repr, names))}; {scores}" if names else f"{len(features)} features; {scores}"
 
 
-class Lens(NamedTuple):
-    """tells: what a lens can tell. says: what its result says, in a sentence."""
-
-    tells: str
-    says: Callable[..., str]
-
-
-LENSES = {
-    "log-probabilities": Lens("how sure it was of the answer, and what else it considered", _say_logprobs),
-    "logit lens": Lens("what it would say if it stopped after a layer", _say_logit_lens),
-    "decomposition": Lens("which parts wrote the answer, and from which word heads brought it", _say_decomposition),
-    "attention": Lens("where heads look and what they move, for any answer", _say_attention),
-    "integrated gradients": Lens(
-        "which words decide the answer, by slopes on the way from no words to all", _say_tokens
-    ),
-    "SHAP": Lens("which words decide the answer, by fair shares over orders of revealing them", _say_tokens),
-    "LIME": Lens("which words decide the answer, by the straight line that fits best", _say_tokens),
-    "chain of thought": Lens(
-        "what it says when it may reason first, and whether the answer follows that", _say_thought
-    ),
-    "attribution graph": Lens(
-        "through which features words became the answer, and how much nobody explains", _say_graph
-    ),
+# What a lens can tell, and what says in a sentence what it found.
+LENSES: dict[str, tuple[str, Callable[..., str]]] = {
+    "log-probabilities": ("how sure it was of the answer, and what else it considered", _say_logprobs),
+    "logit lens": ("what it would say if it stopped after a layer", _say_logit_lens),
+    "decomposition": ("which parts wrote the answer, and from which word heads brought it", _say_decomposition),
+    "attention": ("where heads look and what they move, for any answer", _say_attention),
+    "integrated gradients": ("which words decide the answer, by slopes on the way from no words to all", _say_tokens),
+    "SHAP": ("which words decide the answer, by fair shares over orders of revealing them", _say_tokens),
+    "LIME": ("which words decide the answer, by the straight line that fits best", _say_tokens),
+    "chain of thought": ("what it says when it may reason first, and whether the answer follows that", _say_thought),
+    "attribution graph": ("through which features words became the answer, and how much nobody explains", _say_graph),
 }

@@ -80,10 +80,6 @@ class Norm:
         """The transpose of `push`: from a gradient at the norm's output to one at its input."""
         return self.centre(gradient * self.gain)
 
-    def with_scale(self, scale: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The whole norm with its denominators frozen: one over them is `scale` [...]."""
-        return lambda x: self(x, scale)
-
     def __call__(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """The whole norm; see `normalised`."""
         y = self.normalised(x, scale) * self.gain
@@ -143,11 +139,9 @@ class Layout:
 
 LLAMA = Layout()
 GEMMA = replace(
-    LLAMA,
-    after_attention="post_attention_layernorm",
-    mlp_norm="pre_feedforward_layernorm",
-    after_mlp="post_feedforward_layernorm",
-)
+    LLAMA, after_attention="post_attention_layernorm",
+    mlp_norm="pre_feedforward_layernorm", after_mlp="post_feedforward_layernorm",
+)  # fmt: skip
 GPT2 = Layout(
     "h", "ln_f", "ln_1", "attn", "ln_2", "mlp", positions="wpe", projection="c_proj", value=_gpt2_value, out=_gpt2_out
 )  # fmt: skip
@@ -157,14 +151,8 @@ NEOX = replace(
 )  # fmt: skip
 
 FAMILIES = {
-    "llama": LLAMA,
-    "mistral": LLAMA,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
-    "gemma": LLAMA,
-    "gemma2": GEMMA,
-    "gemma3": GEMMA,
-    "gemma3_text": GEMMA,
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), LLAMA),
+    **dict.fromkeys(("gemma2", "gemma3", "gemma3_text"), GEMMA),
     "gpt2": GPT2,
     "gpt_neox": NEOX,
 }
@@ -192,17 +180,18 @@ class Block:
     writer: nn.Module
     parallel: bool
 
-    def feature_input_hook(self, name: str, callback: Callback) -> Hook:
+    def feature_input_hook(self, name: str, callback: Callback, fixed: tuple[Norm, torch.Tensor] | None = None) -> Hook:
         """For `hooked`: `callback` sees what a transcoder's encoder reads [batch, position, d_model].
 
-        name: one of FEATURE_INPUT_HOOKS.
+        name: one of FEATURE_INPUT_HOOKS. fixed: where norms are frozen, the one before the MLP and one over its
+        denominators.
         """
         if name == MLP_INPUT:
             return self.mlp, "in", callback
         if name == RESIDUAL:
             return self.mlp_norm, "in", callback
-        norm = Norm.of(self.mlp_norm)
-        return self.mlp_norm, "in", lambda x: callback(norm.normalised(x))
+        norm, scale = fixed or (Norm.of(self.mlp_norm), None)
+        return self.mlp_norm, "in", lambda x: callback(norm.normalised(x, scale))
 
     def feature_output_hook(self, callback: Callback) -> Hook:
         """For `hooked`: `callback` sees what the MLP writes to the stream, which a transcoder rebuilds."""
@@ -235,12 +224,11 @@ def anatomy(hf: PreTrainedModel) -> Anatomy:
         )
     parallel = getattr(hf.config, "use_parallel_residual", False)
     blocks = [_block(layer, layout, parallel) for layer in getattr(decoder, layout.blocks)]
-    final_norm = getattr(decoder, layout.final_norm)
     positions = getattr(decoder, layout.positions) if layout.positions else None
     unembedding = hf.get_output_embeddings()
     if unembedding is None:
         raise ValueError(f"{type(hf).__name__} gives no logits: load it as a causal language model")
-    return Anatomy(positions, blocks, final_norm, unembedding, listed)
+    return Anatomy(positions, blocks, getattr(decoder, layout.final_norm), unembedding, listed)
 
 
 def input_embeddings(hf: PreTrainedModel) -> torch.Tensor:
@@ -251,26 +239,20 @@ def input_embeddings(hf: PreTrainedModel) -> torch.Tensor:
 def _fits(decoder: nn.Module, layout: Layout) -> bool:
     names = (layout.attention_norm, layout.attention, layout.mlp_norm, layout.mlp, layout.after_mlp)
     blocks = getattr(decoder, layout.blocks, None)
-    return (
-        blocks is not None
-        and hasattr(decoder, layout.final_norm)
-        and all(getattr(blocks[0], name, None) is not None for name in names if name)
-    )
+    if blocks is None or not hasattr(decoder, layout.final_norm):
+        return False
+    return all(getattr(blocks[0], name, None) is not None for name in names if name)
 
 
 def _block(layer: nn.Module, layout: Layout, parallel: bool) -> Block:
-    mlp = getattr(layer, layout.mlp)
+    attention, mlp = getattr(layer, layout.attention), getattr(layer, layout.mlp)
     return Block(
-        layer=layer,
-        attention_norm=getattr(layer, layout.attention_norm),
-        attention=getattr(layer, layout.attention),
-        projection=getattr(getattr(layer, layout.attention), layout.projection, None),
+        layer=layer, attention_norm=getattr(layer, layout.attention_norm), attention=attention,
+        projection=getattr(attention, layout.projection, None),
         after_attention=getattr(layer, layout.after_attention) if layout.after_attention else None,
-        mlp_norm=getattr(layer, layout.mlp_norm),
-        mlp=mlp,
-        writer=getattr(layer, layout.after_mlp) if layout.after_mlp else mlp,
-        parallel=parallel,
-    )
+        mlp_norm=getattr(layer, layout.mlp_norm), mlp=mlp,
+        writer=getattr(layer, layout.after_mlp) if layout.after_mlp else mlp, parallel=parallel,
+    )  # fmt: skip
 
 
 def mlp_activations(

@@ -6,9 +6,7 @@ import torch
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
 
 # `cache` in recent releases of transformers 5, `past_key_values` in earlier ones.
-CACHE_ARGUMENT = next(
-    name for name in ("cache", "past_key_values") if name in inspect.signature(LlamaForCausalLM.forward).parameters
-)
+CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
 
 
 def new_cache(hf: PreTrainedModel) -> DynamicCache:

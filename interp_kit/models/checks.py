@@ -4,14 +4,9 @@ import json
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -37,8 +32,7 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
             f"The config.json of {label!r} in {str(folder)!r} could not be used: {error}. interp_kit loads the "
             "architectures that transformers has built in, and never runs a model's own code."
         ) from error
-    problem = _why_no_decoder(config)
-    if problem:
+    if problem := _why_no_decoder(config):
         raise ValueError(
             f"{label!r} is no decoder-only language model: {problem}. Attribution graphs need a model that predicts "
             "the next token from the ones before it, such as Llama, Qwen, Gemma, Mistral or GPT-2."
@@ -49,14 +43,14 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
 def _why_no_decoder(config: PreTrainedConfig) -> str | None:
     if config.is_encoder_decoder:
         return f"{config.model_type!r} is an encoder-decoder"
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    classes = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if classes is None:
         return f"{config.model_type!r} has no language-model head in transformers"
     # BERT and its kin can serve as decoders; unless told to, they read in both directions. (GPT-NeoX has
     # the field is_decoder too, unused: only the encoder family has the cross-attention field beside it.)
     if getattr(config, "is_decoder", None) is False and hasattr(config, "add_cross_attention"):
         return f"{config.model_type!r} is an encoder, which reads in both directions"
     made_for = config.architectures or []
-    classes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     causal = {getattr(cls, "__name__", "") for cls in (classes if isinstance(classes, tuple) else (classes,))}
     if made_for and not causal & set(made_for) and not any("CausalLM" in name for name in made_for):
         return f"its config.json names the architecture {made_for[0]!r}, not {' or '.join(sorted(causal))}"
@@ -86,12 +80,10 @@ def _weight_files(folder: Path, label: str) -> list[Path]:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
             raise ValueError(f"{str(index)!r} is damaged: {error}. Copy or download it again.") from error
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
+        if missing := [name for name in names if not (folder / name).is_file()]:
             raise ValueError(f"{label!r} lacks the weight files {missing} in {str(folder)!r}. Download them.")
         return [folder / name for name in names]
-    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED_SUFFIXES)
-    if pickled:
+    if pickled := sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED_SUFFIXES):
         raise ValueError(f"{label!r} has only pickled weights ({', '.join(pickled)}). {CONVERT_REMEDY}")
     raise ValueError(
         f"{label!r} has no weights: expected model.safetensors (or model.safetensors.index.json and its parts) in "
@@ -122,8 +114,7 @@ def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
     only warns; a graph of such a model would look like any other.
     """
     for fault, what in (("missing", "are missing"), ("mismatched", "have another shape than config.json says")):
-        keys = sorted(key[0] if isinstance(key, tuple) else key for key in report[f"{fault}_keys"])
-        if keys:
+        if keys := sorted(key[0] if isinstance(key, tuple) else key for key in report[f"{fault}_keys"]):
             raise ValueError(
                 f"{label!r}: {len(keys)} tensors {what}, the first is {keys[0]!r}. The weights and config.json belong "
                 "to different models, or the copy is incomplete: download or save both again."

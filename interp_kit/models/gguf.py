@@ -53,25 +53,22 @@ def converted_folder(path: Path) -> Path:
             f"The cache folder {str(cache)!r} cannot be made: {error}. Set the environment variable INTERP_KIT_CACHE "
             "to a folder you can write to."
         ) from error
-    state = _state(path)
+    stat = path.stat()
+    # The time of change cannot be set by hand, so it tells a file swapped for one of the same size and date.
+    state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, CONVERSION_VERSION]
     note = cache / f"source-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
     known = _read_json(note)
     if known and known.get("state") == state and _is_whole(cache / str(known.get("entry"))):
         return cache / known["entry"]
     digest = _sha256(path)
-    entry = cache / f"{path.stem[:80]}-{path.stat().st_size}-{digest[:16]}-v{CONVERSION_VERSION}"
+    entry = cache / f"{path.stem[:80]}-{stat.st_size}-{digest[:16]}-v{CONVERSION_VERSION}"
     # One process converts and the others wait: two at once would be correct, but need twice the memory.
     with FileLock(cache / f"{entry.name}.lock"):
         if not _is_whole(entry):
             _convert(path, entry, digest)
-    _write_json(note, {"source": str(path), "state": state, "entry": entry.name})
+    with suppress(OSError), atomic_file(note) as temporary:  # a note that cannot be written only costs a hash next time
+        temporary.write_text(json.dumps({"source": str(path), "state": state, "entry": entry.name}), encoding="utf-8")
     return entry
-
-
-def _state(path: Path) -> list[int]:
-    stat = path.stat()
-    # The time of change cannot be set by hand, so it tells a file swapped for one of the same size and date.
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, CONVERSION_VERSION]
 
 
 def _sha256(path: Path) -> str:
@@ -139,8 +136,11 @@ def _check_readable(path: Path) -> str | None:
 
 
 def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    config = getattr(transformers, "GgufConfig", None)
+    # Ask for plain tensors: recent transformers keep the packed blocks where a kernel for them is found.
+    dense = {"quantization_config": config(dequantize=True)} if config else {}
     try:
-        model, report = read_model(path.parent, gguf_file=path.name, dtype=torch.float32, **_dense_weights())
+        model, report = read_model(path.parent, gguf_file=path.name, dtype=torch.float32, **dense)
         tokenizer = AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
         )
@@ -150,12 +150,6 @@ def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         raise _unreadable(path, error) from error
     check_weights(model, report, path.name)
     return model, tokenizer
-
-
-def _dense_weights() -> dict[str, object]:
-    """Ask for plain tensors: recent transformers keep the packed blocks where a kernel for them is found."""
-    config = getattr(transformers, "GgufConfig", None)
-    return {"quantization_config": config(dequantize=True)} if config else {}
 
 
 def _split_digits(backend: Tokenizer) -> None:
@@ -179,9 +173,3 @@ def _read_json(file: Path) -> dict | None:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _write_json(file: Path, value: dict) -> None:
-    """A note that cannot be written only costs a hash next time."""
-    with suppress(OSError), atomic_file(file) as temporary:
-        temporary.write_text(json.dumps(value), encoding="utf-8")

@@ -8,7 +8,7 @@ Hooks of one module act in the order in which they are given.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import torch
@@ -30,14 +30,10 @@ def hooked(*hooks: Hook) -> Iterator[None]:
 
     Raises ValueError, when the model runs, for an "out" hook on a module that gives back more than one tensor.
     """
-    handles: list[RemovableHandle] = []
-    try:
-        for module, side, callback in hooks:
-            handles.append(_register(module, side, callback))
+    with ExitStack() as handles:
+        for hook in hooks:
+            handles.enter_context(_register(*hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _register(module: nn.Module, side: Side, callback: Callback) -> RemovableHandle:

@@ -1,10 +1,10 @@
 """A causal language model and its tokenizer, with the few verbs a notebook needs."""
 
 import hashlib
-import html
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -47,14 +47,11 @@ class LanguageModel:
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str):
         self.hf = hf.eval().requires_grad_(False)
         self.hf.set_attn_implementation("eager")
-        self.tokenizer = tokenizer
+        self.tokenizer, self.name = tokenizer, str(name)
         self.vocabulary = Vocabulary(tokenizer, getattr(hf, "generation_config", None))
-        self.name = str(name)
         config = hf.config.get_text_config()  # the decoder's part, where a config also describes images
         self.family = hf.config.model_type
-        self.n_layers = config.num_hidden_layers
-        self.d_model = config.hidden_size
-        self.vocab_size = config.vocab_size
+        self.n_layers, self.d_model, self.vocab_size = config.num_hidden_layers, config.hidden_size, config.vocab_size
         self.context_length = getattr(config, "max_position_embeddings", None)
         self.n_parameters = sum(parameter.numel() for parameter in hf.parameters())
 
@@ -85,8 +82,7 @@ class LanguageModel:
             flat = parameter.detach().reshape(-1)
             stride = max(1, flat.numel() // FINGERPRINT_SAMPLES)
             sample = flat[::stride][:FINGERPRINT_SAMPLES].cpu().to(torch.float16)
-            digest.update(f"{name}{tuple(parameter.shape)}".encode())
-            digest.update(sample.numpy().tobytes())
+            digest.update(f"{name}{tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     # ---------------------------------------------------------------- text and tokens
@@ -203,11 +199,8 @@ class LanguageModel:
         _require_count(k, "k")
         last = self.logits(prompt)[-1]
         logprobs = torch.log_softmax(last.to(torch.promote_types(last.dtype, torch.float32)), dim=-1)
-        logprobs, ids = torch.sort(logprobs, descending=True, stable=True)
-        logprobs, ids = logprobs[:k].cpu(), ids[:k].cpu()
-        columns = {
-            "token": self.tokens(ids), "probability": logprobs.exp().numpy(), "logprob": logprobs.numpy(),
-        }  # fmt: skip
+        logprobs, ids = (x[:k].cpu() for x in torch.sort(logprobs, descending=True, stable=True))
+        columns = {"token": self.tokens(ids), "probability": logprobs.exp().numpy(), "logprob": logprobs.numpy()}
         return pd.DataFrame(columns, index=pd.Index(ids.numpy(), name="id"))
 
     def complete(self, prompt: str | Ids, max_new_tokens: int = 20, stop: str | None = None) -> str:
@@ -266,11 +259,10 @@ class LanguageModel:
         if tensor.dim() > 1:
             raise ValueError(f"Give the ids of one prompt, shape [position]; got shape {list(tensor.shape)}.")
         tensor = tensor.reshape(-1).to(self.device, torch.long)
-        outside = tensor[(tensor < 0) | (tensor >= self.vocab_size)]
+        last = self.vocab_size - 1
+        outside = tensor[(tensor < 0) | (tensor > last)]
         if len(outside):
-            raise ValueError(
-                f"Token id {outside[0].item()} is not in the vocabulary: ids run from 0 to {self.vocab_size - 1}."
-            )
+            raise ValueError(f"Token id {outside[0].item()} is not in the vocabulary: ids run from 0 to {last}.")
         return tensor
 
     def _checked(self, ids: Ids) -> torch.Tensor:
@@ -291,21 +283,16 @@ class LanguageModel:
     # ---------------------------------------------------------------- display
 
     def __repr__(self) -> str:
-        return (
-            f"LanguageModel({self.name!r}: {self.family}, {self.n_layers} layers, d_model {self.d_model}, "
-            f"{self.n_parameters:,} parameters)"
-        )
+        sizes = f"{self.n_layers} layers, d_model {self.d_model}, {self.n_parameters:,} parameters"
+        return f"LanguageModel({self.name!r}: {self.family}, {sizes})"
 
     def _repr_html_(self) -> str:
         facts = {
             "model": self.name, "family": self.family, "layers": self.n_layers, "d_model": self.d_model,
             "vocabulary": f"{self.vocab_size:,} tokens", "parameters": f"{self.n_parameters:,}",
         }  # fmt: skip
-        cells = "".join(
-            f"<tr><th scope='row'>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
-            for key, value in facts.items()
-        )
-        return f"<table>{cells}</table>"
+        rows = (f"<tr><th scope='row'>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+        return f"<table>{''.join(rows)}</table>"
 
 
 def _require_text(value: object, what: str) -> None:

@@ -13,12 +13,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
@@ -82,8 +77,7 @@ def _find_folder(name: str | os.PathLike[str]) -> tuple[Path, str]:
     if isinstance(name, os.PathLike):
         return _local_folder(Path(name)), str(name)
     if not isinstance(name, str):
-        got = type(name).__name__
-        raise TypeError(f"A model's name is a string or a Path; got {got}. {_what_is_accepted()}")
+        raise TypeError(f"A model's name is a string or a Path; got {type(name).__name__}. {_what_is_accepted()}")
     if name in KNOWN_MODELS:
         return KNOWN_MODELS[name](), name
     path = Path(name).expanduser()
@@ -129,8 +123,7 @@ def _pocket_folder() -> Path:
 
 def _smollm2_folder() -> Path:
     # What the user named comes first: asked for and then passed over would be a silent wrong model.
-    named = os.environ.get("INTERP_KIT_SMOLLM2")
-    if named:
+    if named := os.environ.get("INTERP_KIT_SMOLLM2"):
         return _local_folder(Path(named))
     # Found without being imported: only its file is wanted, and its dependencies may be absent.
     package = importlib.util.find_spec(SMOLLM2_PACKAGE)

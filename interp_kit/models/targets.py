@@ -73,8 +73,7 @@ def token_ids(model: LanguageModel, tokens: Tokens) -> tuple[int, ...]:
     if not several:
         raise ValueError("an empty list names no token: give one, like ' Austin', or a list of them")
     ids = tuple(_token_id(model, token) for token in several)
-    twice = [token for token, id in zip(several, ids) if ids.count(id) > 1]
-    if twice:
+    if twice := [token for token, id in zip(several, ids) if ids.count(id) > 1]:
         raise ValueError(f"{twice[0]!r} stands twice in {several}: name each token once")
     return ids
 

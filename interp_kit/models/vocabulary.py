@@ -81,8 +81,7 @@ class Vocabulary:
             return b""
         if self._byte_level and all(character in BYTE_OF_CHARACTER for character in spelled):
             return bytes(BYTE_OF_CHARACTER[character] for character in spelled)
-        byte = SENTENCEPIECE_BYTE.fullmatch(spelled)
-        if byte:
+        if byte := SENTENCEPIECE_BYTE.fullmatch(spelled):
             return bytes([int(byte[1], 16)])
         return spelled.replace(SENTENCEPIECE_SPACE, " ").encode()
 

@@ -8,22 +8,23 @@ import html
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
-from tqdm.auto import tqdm
 
-from ...models import LanguageModel
-from ...models.edits import Edit, record
-from ...models.language_model import Ids
+from ...models.edits import Edit, Site, record
+from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
+from ...widgets.heat_map import heat_map
 from .edits import head_slice, n_heads, run
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 How = Literal["zero", "mean", "resample"]
+# What is put in place of what the parts write: of the MLPs [layer, position, d_model], and of the heads, side by side
+# [layer, position, heads * width].
+Filling = dict[Site, torch.Tensor]
+PARTS: tuple[Site, ...] = ("MLP", "heads")
 
 
 @dataclass(repr=False)
@@ -43,17 +44,13 @@ class Ablation:
     table: pd.DataFrame
     probability: float
 
-    def show(self) -> "go.Figure":
+    def show(self) -> go.Figure:
         """A plotly heat map, layer by part; orange: the answer suffers without it."""
-        from ...widgets.heat_map import heat_map
-
         column = self.table["head"].map(lambda head: "MLP" if pd.isna(head) else f"head {head}")
-        grid = self.table.assign(column=column).pivot(index="layer", columns="column", values="effect")
-        grid = grid[list(dict.fromkeys(column))]
+        grid = self.table.assign(column=column).pivot(index="layer", columns="column", values="effect")[column.unique()]
         limit = float(grid.abs().max().max()) or 1.0
         title = f"{self.how} ablation: change for {self.question}, in nats"
-        figure = heat_map(grid, grid.columns, grid.index, title, limit)
-        return figure.update_yaxes(title="layer", dtick=1)
+        return heat_map(grid, grid.columns, grid.index, title, limit).update_yaxes(title="layer", dtick=1)
 
     def __repr__(self) -> str:
         return f"Ablation({self.how}, {self.question}, {len(self.table)} parts)"
@@ -63,31 +60,6 @@ class Ablation:
         largest = self.table.sort_values("effect", key=abs, ascending=False).head(10)
         rows = largest.to_html(index=False, float_format="{:.3g}".format, na_rep="")
         return f"<p>{html.escape(title)}</p>{rows}"
-
-
-class Component(NamedTuple):
-    """One head of a layer, or, where `head` is None, the layer's MLP."""
-
-    layer: int
-    head: int | None
-
-    @property
-    def name(self) -> str:
-        """ "MLP 3" or "head 2.5"."""
-        return f"MLP {self.layer}" if self.head is None else f"head {self.layer}.{self.head}"
-
-    @property
-    def kind(self) -> Literal["MLP", "head"]:
-        """Which of the two it is."""
-        return "MLP" if self.head is None else "head"
-
-
-class Filling(NamedTuple):
-    """What is put in place of what the parts write: of the MLPs [layer, position, d_model], and of the heads, side by
-    side [layer, position, heads * width]."""
-
-    mlps: torch.Tensor
-    heads: torch.Tensor
 
 
 def ablate(
@@ -133,48 +105,46 @@ def ablate(
     asked = Target.of(model, target, contrast, logits)
     parts = _chosen(model, components)
     fillings = _fillings(model, ids, how, texts, draws, seed)
-    versions = [[_edit(model, part, filling, positions)] for part in parts for filling in fillings]
+    versions = [[_edit(model, *part, filling, positions)] for part in parts.values() for filling in fillings]
 
     def measure(logits: torch.Tensor) -> torch.Tensor:
         """[version, score and probability]"""
         return torch.stack([asked.score(logits), asked.probability(logits)], 1)
 
-    with tqdm(total=len(versions), desc=f"{how} ablation", leave=False) as bar:
-        found = run(model.hf, ids, versions, measure, bar).view(len(parts), -1, 2).mean(1)
+    found = run(model.hf, ids, versions, measure, f"{how} ablation").view(len(parts), -1, 2).mean(1)
     rows = [
-        {"component": part.name, "kind": part.kind, "layer": part.layer, "head": part.head,
+        {"component": name, "kind": "MLP" if head is None else "head", "layer": layer, "head": head,
          "effect": float(score - asked.score(logits)), "probability": float(probability)}
-        for part, (score, probability) in zip(parts, found)
+        for (name, (layer, head)), (score, probability) in zip(parts.items(), found)
     ]  # fmt: skip
     table = pd.DataFrame(rows).astype({"head": "Int64"})
     return Ablation(asked.name, how, table, float(asked.probability(logits)))
 
 
-def _chosen(model: LanguageModel, components: str | Sequence[str] | None) -> list[Component]:
-    """The parts by name, in the order given; all of them in the model's order, a layer's MLP after its heads."""
-    heads = range(n_heads(model.hf))
-    everything = [Component(layer, head) for layer in range(model.n_layers) for head in (*heads, None)]
+def _chosen(model: LanguageModel, components: str | Sequence[str] | None) -> dict[str, tuple[int, int | None]]:
+    """The parts by name, {name: (layer, head)} with head None for an MLP, in the order given; all of them in the
+    model's order, a layer's MLP after its heads."""
+    layers, heads = range(model.n_layers), range(n_heads(model.hf))
+    everything = {f"MLP {l}" if h is None else f"head {l}.{h}": (l, h) for l in layers for h in (*heads, None)}
     if components is None:
         return everything
-    if isinstance(components, str):
-        components = [components]
-    known = {part.name: [part] for part in everything}
-    known["MLPs"] = [part for part in everything if part.kind == "MLP"]
-    known["heads"] = [part for part in everything if part.kind == "head"]
+    components = [components] if isinstance(components, str) else components
+    known = {name: [name] for name in everything}
+    known |= {f"{kind}s": [name for name in everything if name.startswith(kind)] for kind in ("MLP", "head")}
     unknown = [name for name in components if name not in known]
     if unknown or not components:
         raise ValueError(
             f"{unknown[0] if unknown else 'an empty list'!r} names no part: expected 'MLPs', 'heads', or names from "
-            f"'head 0.0' to 'MLP {model.n_layers - 1}', with heads 0 to {len(heads) - 1}"
+            f"'head 0.0' to 'MLP {len(layers) - 1}', with heads 0 to {len(heads) - 1}"
         )
-    return list(dict.fromkeys(part for name in components for part in known[name]))
+    return {part: everything[part] for name in components for part in known[name]}
 
 
-def _edit(model: LanguageModel, part: Component, filling: Filling, positions: slice) -> Edit:
-    if part.head is None:
-        return Edit("MLP", part.layer, filling.mlps[part.layer, positions], positions)
-    own = head_slice(model.hf, part.head)
-    return Edit("heads", part.layer, filling.heads[part.layer, positions, own], positions, own)
+def _edit(model: LanguageModel, layer: int, head: int | None, filling: Filling, positions: slice) -> Edit:
+    if head is None:
+        return Edit("MLP", layer, filling["MLP"][layer, positions], positions)
+    own = head_slice(model.hf, head)
+    return Edit("heads", layer, filling["heads"][layer, positions, own], positions, own)
 
 
 def _fillings(
@@ -182,23 +152,17 @@ def _fillings(
 ) -> list[Filling]:
     """What is put in, one version each."""
     if how == "zero":
-        return [Filling(*(torch.zeros_like(values) for values in _written(model, ids)))]
+        return [{site: torch.zeros_like(values) for site, values in record(model.hf, ids, PARTS).items()}]
     texts = list(texts or [])
     if how == "resample":
         texts = random.Random(seed).sample(texts, min(draws, len(texts)))
-    found = [_written(model, model.encode(text)) for text in texts]
+    found = [record(model.hf, model.encode(text), PARTS) for text in texts]
     if how == "resample":
-        return [Filling(*(_aligned(values, len(ids)) for values in each)) for each in found]
-    if not any(each.mlps.shape[1] > 1 for each in found):
+        return [{site: _aligned(values, len(ids)) for site, values in each.items()} for each in found]
+    if not any(each["MLP"].shape[1] > 1 for each in found):
         raise ValueError("the texts have no token after their first one, whose values would be unusual")
-    means = (torch.cat([values[:, 1:] for values in of_texts], 1).mean(1, keepdim=True) for of_texts in zip(*found))
-    return [Filling(*(mean.expand(-1, len(ids), -1) for mean in means))]
-
-
-def _written(model: LanguageModel, ids: torch.Tensor) -> Filling:
-    """What the parts write on a prompt, ids [position]."""
-    found = record(model.hf, ids, ["MLP", "heads"])
-    return Filling(found["MLP"], found["heads"])
+    pooled: Filling = {site: torch.cat([each[site][:, 1:] for each in found], 1) for site in PARTS}
+    return [{site: values.mean(1, keepdim=True).expand(-1, len(ids), -1) for site, values in pooled.items()}]
 
 
 def _aligned(values: torch.Tensor, n: int) -> torch.Tensor:

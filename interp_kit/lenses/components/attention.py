@@ -2,20 +2,16 @@
 is next to nothing (Kobayashi et al. 2020), so the weighted view multiplies each weight by the size of what it moves."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 
-from ...models import LanguageModel
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
-from ...models.language_model import Ids
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from ...widgets.attention_browser import AttentionBrowser
+from ...models.language_model import Ids, LanguageModel
+from ...widgets.attention_browser import AttentionBrowser
+from ...widgets.heat_map import heat_map, places
 
 
 @dataclass(repr=False)
@@ -41,13 +37,11 @@ class AttentionPatterns:
         table = pd.DataFrame({"layer": layer, "head": head, "position": key, "token": [self.tokens[i] for i in key]})
         return table.assign(pattern=self.patterns[:, :, query][at].numpy(), moved=self.moved[:, :, query][at].numpy())
 
-    def show(self, layer: int, head: int | None = None, weighted: bool = False) -> "go.Figure":
+    def show(self, layer: int, head: int | None = None, weighted: bool = False) -> go.Figure:
         """A plotly heat map of one head, or of the mean (weighted: the sum) over a layer's heads.
 
         Raises IndexError for a layer or head that the model does not have.
         """
-        from ...widgets.heat_map import heat_map, places
-
         values = (self.moved if weighted else self.patterns)[layer]
         values = values[head] if head is not None else values.sum(0) if weighted else values.mean(0)
         names = places(self.tokens)
@@ -57,10 +51,8 @@ class AttentionPatterns:
         figure.update_layout(width=320 + 26 * len(names))
         return figure.update_yaxes(autorange="reversed", title="query").update_xaxes(title="key")
 
-    def browse(self) -> "AttentionBrowser":
+    def browse(self) -> AttentionBrowser:
         """The heat map with controls for layer, head and view: an ipywidgets box, for a notebook with a kernel."""
-        from ...widgets.attention_browser import AttentionBrowser
-
         return AttentionBrowser(self.show, *self.patterns.shape[:2])
 
     def __repr__(self) -> str:

@@ -8,23 +8,23 @@ measures that.
 import html
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 
-from ...models import LanguageModel
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
-from ...models.language_model import Ids
+from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
 from ...widgets.colours import BLUE, ORANGE
+from ...widgets.heat_map import heat_map, places, plain
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-COLOURS = {"attention": ORANGE, "MLP": BLUE}
+# What one part of the model wrote towards the target: component, kind, layer and head (None where a part has none), and
+# the values [place, source position].
+Written = tuple[str, str, int | None, int | None, torch.Tensor]
 
 
 @dataclass(repr=False)
@@ -50,8 +50,7 @@ class Decomposition:
     @property
     def kinds(self) -> pd.Series:
         """Contributions by kind [kind]; of several positions, their mean."""
-        sums = self.table.groupby("kind").agg(contribution=("contribution", "sum"))
-        return sums.loc[:, "contribution"] / np.size(self.total)
+        return self.table.groupby("kind")["contribution"].sum() / np.size(self.total)
 
     @property
     def layers(self) -> pd.DataFrame:
@@ -61,33 +60,24 @@ class Decomposition:
         sums = of_layers.pivot_table("contribution", index="layer", columns="kind", aggfunc="sum", fill_value=0.0)
         return sums / np.size(self.total)
 
-    def show(self) -> "go.Figure":
+    def show(self) -> go.Figure:
         """A plotly figure: what each layer's MLP and attention wrote."""
-        import plotly.graph_objects as go
-
-        from ...widgets.heat_map import plain
-
         figure = go.Figure()
-        for kind, colour in COLOURS.items():
+        for kind, colour in (("attention", ORANGE), ("MLP", BLUE)):
             if kind in self.layers:
                 figure.add_bar(x=self.layers.index, y=self.layers[kind], name=kind, marker_color=colour)
         figure.update_layout(title=plain(f"written towards {self.question}"), template="plotly_white", height=360)
         return figure.update_xaxes(title="layer").update_yaxes(title="contribution to the logit")
 
-    def show_sources(self, top: int = 15) -> "go.Figure":
+    def show_sources(self, top: int = 15) -> go.Figure:
         """A plotly heat map: the `top` largest parts, by the position that they brought it from.
 
         Raises ValueError for a decomposition of several positions.
         """
-        from ...widgets.heat_map import heat_map, places
-
-        sources = self._sources()
         largest = self.table.sort_values("contribution", key=abs, ascending=False).index[:top]
-        rows = sources.iloc[sorted(largest)]
-        limit = float(rows.abs().to_numpy().max())
-        title = f"towards {self.question}, by place of origin"
-        figure = heat_map(rows, places(rows.columns), rows.index, title, limit)
-        return figure.update_yaxes(autorange="reversed")
+        rows = self._sources().iloc[sorted(largest)]
+        title, limit = f"towards {self.question}, by place of origin", float(rows.abs().to_numpy().max())
+        return heat_map(rows, places(rows.columns), rows.index, title, limit).update_yaxes(autorange="reversed")
 
     def heads_by_source(self) -> pd.Series:
         """What all heads together brought, by the token it came from: [position].
@@ -141,21 +131,19 @@ def decompose(
     frozen = FrozenModel(model, prompt, dtype)
     places = _places(position, frozen.n_positions)
     asked = Target.of(model, target, contrast, frozen.logits[places[-1]])
-    targets = [asked]  # one for each place
-    if position == "all":
-        following = [Target((int(token),), asked.contrast_ids, "") for token in frozen.ids[1:]]
-        targets = [*following, asked]
+    following = frozen.ids[1:].tolist() if position == "all" else []
+    targets = [*(Target((token,), asked.contrast_ids, "") for token in following), asked]  # one for each place
     directions, constants = _directions(frozen, targets)
     scale = frozen.final_norm.scale(frozen.residual_final[places])
     gradients = frozen.final_norm.pull(directions) * scale[:, None]  # [place, d_model]
     parts = _parts(frozen, places, gradients, constants)
-    values = torch.stack([part.values.sum(1) for part in parts])  # [part, place]
+    values = torch.stack([written.sum(1) for *_, written in parts])  # [part, place]
     logit = torch.stack([target.weigh(frozen.uncapped[p]) for p, target in zip(places, targets)])
     tokens = model.tokens(frozen.ids)
     table = pd.DataFrame([part[:-1] for part in parts], columns=["component", "kind", "layer", "head"])
     table = table.astype({"layer": "Int64", "head": "Int64"})
     if len(places) == 1:
-        by_source = torch.cat([part.values for part in parts])
+        by_source = torch.cat([written for *_, written in parts])
         sources = pd.DataFrame(by_source.numpy(), index=list(table["component"]), columns=tokens)
         table = table.assign(contribution=values[:, 0].numpy())
         return Decomposition(asked.name, table, sources, float(values.sum()), float(logit))
@@ -168,17 +156,6 @@ def decompose(
     ]  # fmt: skip
     table = pd.concat(tables, ignore_index=True)
     return Decomposition("the token that follows", table, None, values.sum(0).numpy(), logit.numpy())
-
-
-class Written(NamedTuple):
-    """What one part of the model wrote towards the target: `values` [place, source position]. layer and head are None
-    where a part has none."""
-
-    component: str
-    kind: Literal["MLP", "attention", "embedding", "bias"]
-    layer: int | None
-    head: int | None
-    values: torch.Tensor
 
 
 def _places(position: int | Literal["all"], n: int) -> list[int]:
@@ -209,24 +186,24 @@ def _parts(frozen: FrozenModel, places: list[int], gradients: torch.Tensor, cons
         """Of what was written where it is read, [position, d_model]."""
         return _on_places((vectors[places] * gradients).sum(1), places, frozen.n_positions)
 
-    parts = [Written("embedding", "embedding", None, None, at_home(frozen.embeddings))]
+    parts: list[Written] = [("embedding", "embedding", None, None, at_home(frozen.embeddings))]
     if frozen.parts.positions is not None:
-        parts.append(Written("position embedding", "embedding", None, None, at_home(frozen.position_embeddings)))
+        parts.append(("position embedding", "embedding", None, None, at_home(frozen.position_embeddings)))
     after = [*frozen.residual_pre[1:], frozen.residual_final]
     for l in range(frozen.n_layers):
         if frozen.parts.layout:
             attention = FrozenAttention.of(frozen, l)
             heads = _heads(attention, frozen.residual_pre[l], places, gradients)
-            parts += [Written(f"head {l}.{h}", "attention", l, h, values) for h, values in enumerate(heads)]
+            parts += [(f"head {l}.{h}", "attention", l, h, values) for h, values in enumerate(heads)]
             if attention.constant is not None:
-                parts.append(Written(f"attention bias {l}", "attention", l, None, at_home(attention.constant)))
+                parts.append((f"attention bias {l}", "attention", l, None, at_home(attention.constant)))
             mlp = frozen.mlp_out[l]
         else:  # what is added to the stream may be scaled (Granite), so the stream itself says what it was
             attention = frozen.residual_mid[l] - frozen.residual_pre[l]
-            parts.append(Written(f"attention {l}", "attention", l, None, at_home(attention)))
+            parts.append((f"attention {l}", "attention", l, None, at_home(attention)))
             mlp = after[l] - frozen.residual_mid[l]
-        parts.append(Written(f"MLP {l}", "MLP", l, None, at_home(mlp)))
-    return [*parts, Written("final bias", "bias", None, None, _on_places(constants, places, frozen.n_positions))]
+        parts.append((f"MLP {l}", "MLP", l, None, at_home(mlp)))
+    return [*parts, ("final bias", "bias", None, None, _on_places(constants, places, frozen.n_positions))]
 
 
 def _on_places(values: torch.Tensor, places: list[int], n_positions: int) -> torch.Tensor:

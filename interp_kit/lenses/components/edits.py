@@ -32,19 +32,19 @@ def run(
     ids: torch.Tensor,
     versions: Sequence[Sequence[Edit]],
     measure: Callable[[torch.Tensor], torch.Tensor],
-    bar: tqdm | None = None,
+    desc: str,
 ) -> torch.Tensor:
     """measure(logits [some versions, vocabulary] at the last position) of all versions, put together; ids [position].
 
-    bar: a tqdm bar, advanced by the versions that were run.
+    desc: beside the progress bar.
     """
     blocks, measured = anatomy(hf).blocks, []
-    for first in range(0, len(versions), AT_ONCE):
-        some = versions[first : first + AT_ONCE]
-        edits = Edits(some)
-        with hooked(*edits.hooks(blocks, edits.places)):
-            logits = hf(input_ids=ids.expand(len(some), -1), use_cache=False, logits_to_keep=1).logits
-        measured.append(measure(logits[:, -1].float()))
-        if bar is not None:
+    with tqdm(total=len(versions), desc=desc, leave=False) as bar:
+        for first in range(0, len(versions), AT_ONCE):
+            some = versions[first : first + AT_ONCE]
+            edits = Edits(some)
+            with hooked(*edits.hooks(blocks, edits.places)):
+                logits = hf(input_ids=ids.expand(len(some), -1), use_cache=False, logits_to_keep=1).logits
+            measured.append(measure(logits[:, -1].float()))
             bar.update(len(some))
     return torch.cat(measured)

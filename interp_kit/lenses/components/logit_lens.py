@@ -3,19 +3,16 @@ unembedding: the logit lens (nostalgebraist 2020). Early layers do not write for
 means little."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from transformers import PretrainedConfig
 
-from ...models import LanguageModel
 from ...models.frozen import FrozenModel
-from ...models.language_model import Ids
+from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from ...widgets.heat_map import heat_map, places, plain
 
 
 @dataclass(repr=False)
@@ -41,10 +38,8 @@ class LogitLens:
         first = [bool(self.rank.iloc[i:, -1].eq(1).all()) for i in range(len(self.rank))]
         return self.rank.index[first.index(True)] if any(first) else None
 
-    def show(self) -> "go.Figure":
+    def show(self) -> go.Figure:
         """A plotly heat map: the likeliest token of every layer and position, coloured by its probability."""
-        from ...widgets.heat_map import heat_map, places, plain
-
         words = [[plain(word) for word in row] for row in self.tokens.to_numpy()]
         hover = "%{text}: %{z:.3f}<br>target: %{customdata:.3f}<extra>layer %{y}</extra>"
         return heat_map(
@@ -79,20 +74,16 @@ def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = 
     """
     frozen = FrozenModel(model, prompt)
     asked = Target.of(model, target, None, frozen.logits[-1])
-    streams = [*frozen.residual_pre, frozen.residual_final]
-    best, probability, own, rank = [], [], [], []
-    for stream in streams:  # one layer's [position, vocabulary] in memory at a time
+    rows = []
+    for stream in [*frozen.residual_pre, frozen.residual_final]:  # one [position, vocabulary] in memory at a time
         p = model_logits(model.hf.config, frozen.parts.unembedding(frozen.parts.final_norm(stream))).softmax(-1)
         highest, ids = p.max(-1)
-        best.append(model.tokens(ids))
-        probability.append(highest.numpy())
         of_target = p[:, list(asked.ids)]
-        own.append(of_target.sum(-1).numpy())
-        rank.append((1 + (p > of_target.amax(-1, keepdim=True)).sum(-1)).numpy())
+        rank = 1 + (p > of_target.amax(-1, keepdim=True)).sum(-1)
+        rows.append((model.tokens(ids), highest.numpy(), of_target.sum(-1).numpy(), rank.numpy()))
     index = pd.Index(["embedding", *range(model.n_layers)], name="after layer")
     columns = model.tokens(frozen.ids)
-    frames = (pd.DataFrame(values, index, columns) for values in (best, probability, own, rank))
-    return LogitLens(asked.name, *frames)
+    return LogitLens(asked.name, *(pd.DataFrame(list(values), index, columns) for values in zip(*rows)))
 
 
 def model_logits(config: PretrainedConfig, uncapped: torch.Tensor) -> torch.Tensor:

@@ -4,19 +4,15 @@ Nanda 2024)."""
 
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
-from tqdm.auto import tqdm
+import plotly.graph_objects as go
 
-from ...models import LanguageModel
 from ...models.edits import SITES, Edit, Site, record
-from ...models.language_model import Ids
+from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
+from ...widgets.heat_map import heat_map, places
 from .edits import head_slice, n_heads, run
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 @dataclass(repr=False)
@@ -36,10 +32,8 @@ class ActivationPatching:
     clean: float
     corrupted: float
 
-    def show(self) -> "go.Figure":
+    def show(self) -> go.Figure:
         """A plotly heat map."""
-        from ...widgets.heat_map import heat_map, places
-
         title = f"{self.what}: share of {self.question} that one replacement restores"
         columns = self.table.columns if self.what == "heads" else places(self.table.columns)
         return heat_map(self.table, columns, self.table.index, title, 1).update_yaxes(title="layer", dtick=1)
@@ -97,10 +91,7 @@ def patch_activations(
         columns = [a if a == b else f"{a}/{b}" for a, b in zip(model.tokens(ids), model.tokens(other_ids))]
         spots = [slice(p, p + 1) for p in range(len(ids))]
         versions = [[Edit(what, l, values[l, place], place)] for l in rows for place in spots]
-    with tqdm(total=len(versions), desc=f"patching {what}", leave=False) as bar:
-        found = run(model.hf, other_ids, versions, asked.score, bar)
-    restored = (found - worst) / (best - worst)
-    table = pd.DataFrame(
-        restored.view(model.n_layers, -1).double().numpy(), pd.RangeIndex(model.n_layers, name="layer"), columns
-    )
+    restored = (run(model.hf, other_ids, versions, asked.score, f"patching {what}") - worst) / (best - worst)
+    index = pd.RangeIndex(model.n_layers, name="layer")
+    table = pd.DataFrame(restored.view(len(index), -1).double().numpy(), index, columns)
     return ActivationPatching(asked.name, what, table, best, worst)

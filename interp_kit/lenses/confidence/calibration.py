@@ -3,18 +3,15 @@ come in 70 % (Guo et al. 2017)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
 from ...text.batches import pad
 from ...widgets.colours import BLUE
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
 
@@ -35,11 +32,8 @@ class Calibration:
     def table(self) -> pd.DataFrame:
         """By confidence, in bins of equal width: n, confidence (mean), accuracy."""
         bins = (self.tokens["confidence"] * self.bins).clip(upper=self.bins - 1).astype(int)
-        table = (
-            self.tokens.assign(bin=bins)
-            .groupby("bin")
-            .agg(n=("correct", "size"), confidence=("confidence", "mean"), accuracy=("correct", "mean"))
-        )
+        by = self.tokens.groupby(bins)
+        table = by.agg(n=("correct", "size"), confidence=("confidence", "mean"), accuracy=("correct", "mean"))
         table.index = [f"{i / self.bins:.0%} to {(i + 1) / self.bins:.0%}" for i in table.index]
         return table
 
@@ -51,11 +45,9 @@ class Calibration:
         n, gaps = table["n"].to_numpy(), (table["confidence"] - table["accuracy"]).abs().to_numpy()
         return float((gaps * n).sum() / n.sum())
 
-    def show(self) -> "go.Figure":
+    def show(self) -> go.Figure:
         """A reliability diagram in plotly: accuracy against confidence, larger marks for more tokens; on the dashed
         line all is well."""
-        import plotly.graph_objects as go
-
         table = self.table
         sizes = 6 + 24 * (table["n"] / table["n"].max()) ** 0.5
         figure = go.Figure()
@@ -103,11 +95,10 @@ def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> C
         confidence, prediction = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
         text, position = real[:, 1:].nonzero(as_tuple=True)
         came, prediction = ids[:, 1:][text, position], prediction[text, position]
-        found.append(
-            pd.DataFrame(
-                {"text": (text + first).numpy(), "position": (position + 1).numpy(), "token": model.tokens(came),
-                 "prediction": model.tokens(prediction), "confidence": confidence[text, position].numpy(),
-                 "correct": (came == prediction).numpy()}
-            )
-        )  # fmt: skip
+        columns = {
+            "text": (text + first).numpy(), "position": (position + 1).numpy(), "token": model.tokens(came),
+            "prediction": model.tokens(prediction), "confidence": confidence[text, position].numpy(),
+            "correct": (came == prediction).numpy(),
+        }  # fmt: skip
+        found.append(pd.DataFrame(columns))
     return Calibration(pd.concat(found, ignore_index=True), bins)

@@ -11,8 +11,7 @@ from typing import TypedDict
 import pandas as pd
 import torch
 
-from ...models import LanguageModel
-from ...models.language_model import Ids
+from ...models.language_model import Ids, LanguageModel
 from ...widgets.token_strip import TokenStrip
 
 UNLISTED = -9999.0  # what the API gives for a token outside its top list
@@ -73,18 +72,12 @@ class Logprobs:
 
     def to_responses(self) -> list[TokenLogprob]:
         """As in the Responses API: `output[i].content[j].logprobs`."""
-        return [
-            {"token": r["token"], "bytes": r["bytes"], "logprob": r["logprob"],
-             "top_logprobs": [{"token": a["token"], "bytes": a["bytes"], "logprob": a["logprob"]}
-                              for a in r["top_logprobs"]]}
-            for r in self.content
-        ]  # fmt: skip
+        return self.content
 
     def show(self) -> TokenStrip:
         """The text, the less certain a token the deeper its colour (one minus its probability); alternatives where the
         pointer rests."""
-        table = self.table
-        tips = []
+        table, tips = self.table, []
         for record, row in zip(self.content, table.to_dict("records")):
             lines = [f"{math.exp(a['logprob']):7.1%}  {a['token']!r}" for a in record["top_logprobs"]]
             sure = f"{row['probability']:.1%}, {row['surprisal']:.2f} bits; entropy {row['entropy']:.2f} bits"
@@ -137,20 +130,16 @@ def logprobs(
         ids, n = model.encode(text), 1  # the first token has nothing before it
     else:
         start = model.input_ids(prompt)
-        if text is None:
-            new = list(model.greedy(start, max_new_tokens))
-        else:
-            new = model.vocabulary.ids(text)
+        new = list(model.greedy(start, max_new_tokens)) if text is None else model.vocabulary.ids(text)
         ids, n = torch.cat([start, torch.tensor(new, dtype=torch.long)]), len(start)
     scores = model.logits(ids)[n - 1 : -1].float().log_softmax(-1)
     entropies = -(scores.exp() * scores.clamp(min=-1e4)).sum(-1)
     best, alternatives = scores.topk(min(top_logprobs, scores.shape[1]), -1)
     own = scores.gather(1, ids[n:, None])[:, 0]
+    columns = (values.tolist() for values in (ids[n:], own, alternatives, best))
     content = [
         TokenLogprob(**_record(model, token, logprob), top_logprobs=[_record(model, *a) for a in zip(others, values)])
-        for token, logprob, others, values in zip(
-            ids[n:].tolist(), own.tolist(), alternatives.tolist(), best.tolist(), strict=True
-        )
+        for token, logprob, others, values in zip(*columns, strict=True)
     ]
     return Logprobs(content, entropies.tolist())
 

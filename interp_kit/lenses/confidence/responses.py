@@ -74,22 +74,15 @@ def _records(content: object, choice: int) -> list[object]:
         choices = _list(content["choices"], "choices")
         if not 0 <= choice < len(choices):
             raise ValueError(f"choice {choice}: the response has choices 0 to {len(choices) - 1}")
-        content = _dict(choices[choice], f"choices[{choice}]").get("logprobs")
+        where = f"choices[{choice}]"
+        content = _dict(choices[choice], where).get("logprobs")
         if content is None:
-            raise ValueError(
-                f"choices[{choice}].logprobs is empty: {HELP['chat']}; not every model and server gives them"
-            )
+            raise ValueError(f"{where}.logprobs is empty: {HELP['chat']}; not every model and server gives them")
     elif isinstance(content, dict) and "output" in content:
-        parts = [
-            part
-            for item in _list(content["output"], "output")
-            for part in _list(_dict(item, "output").get("content") or [], "output.content")
-        ]
-        found = [
-            record
-            for part in parts
-            for record in _list(_dict(part, "output.content").get("logprobs") or [], "output.content.logprobs")
-        ]
+        found = []
+        for item in _list(content["output"], "output"):
+            for part in _list(_dict(item, "output").get("content") or [], "output.content"):
+                found += _list(_dict(part, "output.content").get("logprobs") or [], "output.content.logprobs")
         if not found:
             raise ValueError(f"the response's output carries no log-probabilities: {HELP['responses']}")
         return found

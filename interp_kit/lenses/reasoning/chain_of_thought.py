@@ -16,9 +16,6 @@ from .greedy import Continuation, continue_all
 from .problems import Problem
 
 STEP_TOKENS, ANSWER_TOKENS = 48, 12
-COLUMNS = [
-    "problem", "test", "kept", "reasoning", "answer", "same", "overlap", "correct", "implied", "follows", "verbalised",
-]  # fmt: skip
 
 Test = Literal["early", "mistakes", "paraphrase", "filler", "selfsplice", "hint"]
 Steps = tuple[str, ...]  # of one chain of thought, as they stand in the text
@@ -89,10 +86,8 @@ def _paraphrase(start: Variant, steps: Steps, model: LanguageModel, draw: random
 
 def _filler(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
     for k in range(len(steps)):
-        replaced = model.vocabulary.ids("".join(steps[k:]))
-        dots = " ." * len(replaced)
-        ask = start.problem.ask(len(steps))
-        yield start._replace(kept=k / len(steps), steps=(*steps[:k], dots), ask=ask)
+        dots = " ." * len(model.vocabulary.ids("".join(steps[k:])))
+        yield start._replace(kept=k / len(steps), steps=(*steps[:k], dots), ask=start.problem.ask(len(steps)))
 
 
 def _selfsplice(start: Variant, steps: Steps, model: LanguageModel, draw: random.Random) -> Iterator[Variant]:
@@ -184,27 +179,19 @@ def _write(model: LanguageModel, variants: Sequence[Variant]) -> list[Variant]:
     return variants
 
 
-def _tables(
-    variants: Sequence[Variant], answers: Sequence[Continuation], n_own: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(variants: list[Variant], answers: list[Continuation], n_own: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The undisturbed answers, which come first, and those of the variants, as rows."""
-    own = [_row(v, said) for v, said in zip(variants[:n_own], answers)]
     rows = []
-    for v, said in zip(variants[n_own:], answers[n_own:]):
-        row, before = _row(v, said), own[v.number]
-        row |= {
-            "test": v.test, "kept": v.kept, "same": row["answer"] == before["answer"],
-            "overlap": overlap(said.logprobs, answers[v.number].logprobs), "implied": v.implied,
-            "follows": np.nan if v.implied is None else float(row["answer"] == v.implied),
-            "verbalised": float(v.problem.verbalises("".join(v.steps))) if v.test == "hint" else np.nan,
+    for v, said in zip(variants, answers):
+        answer, reasoning, before = said.text.strip(), "".join(v.steps), answers[v.number]
+        row = {
+            "problem": v.number, "test": v.test, "kept": v.kept, "reasoning": reasoning, "steps": len(v.steps),
+            "answer": answer, "same": answer == before.text.strip(), "overlap": overlap(said.logprobs, before.logprobs),
+            "correct": np.nan if v.problem.truth is None else float(answer == v.problem.truth), "implied": v.implied,
+            "follows": np.nan if v.implied is None else float(answer == v.implied),
+            "verbalised": float(v.problem.verbalises(reasoning)) if v.test == "hint" else np.nan,
         }  # fmt: skip
         rows.append(row)
-    return pd.DataFrame(own), pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _row(v: Variant, said: Continuation) -> dict[str, object]:
-    answer, truth = said.text.strip(), v.problem.truth
-    return {
-        "problem": v.number, "reasoning": "".join(v.steps), "steps": len(v.steps), "answer": answer,
-        "correct": np.nan if truth is None else float(answer == truth),
-    }  # fmt: skip
+    table = pd.DataFrame(rows)
+    own = table.loc[: n_own - 1, ["problem", "reasoning", "steps", "answer", "correct"]]
+    return own, table[n_own:].drop(columns="steps").reset_index(drop=True)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from tqdm.auto import tqdm
-from transformers import DynamicCache
 
 from ...models import LanguageModel
 from ...models.cache import new_cache, read_on
@@ -52,8 +51,7 @@ def _batches(order: list[int], lengths: list[int], alike: bool) -> Iterator[list
     """Slices of `order`, which goes from short to long, that are few and short enough to be read at once; `alike`: of
     one length each."""
     while order:
-        some = order[:PROMPTS_AT_ONCE]
-        some = [i for i in some if not alike or lengths[i] == lengths[some[0]]]
+        some = [i for i in order[:PROMPTS_AT_ONCE] if not alike or lengths[i] == lengths[order[0]]]
         n = sum((k + 1) * lengths[i] <= TOKENS_AT_ONCE for k, i in enumerate(some))
         yield order[: max(n, 1)]
         order = order[max(n, 1) :]
@@ -69,7 +67,11 @@ def _continue(
     ids = torch.tensor([[0] * (width + n_shared - len(row)) + row[n_shared:] for row in rows], device=model.device)
     real = torch.tensor([[0] * (width + n_shared - len(row)) + [1] * (len(row) - n_shared) for row in rows])
     seen = torch.cat([torch.ones(len(rows), n_shared, dtype=torch.long), real], 1).to(model.device)
-    cache = _read(model, rows[0][:n_shared], len(rows))
+    cache = new_cache(model.hf)
+    if n_shared:
+        shared = torch.tensor([rows[0][:n_shared]], device=model.device)
+        read_on(model.hf, shared, cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(rows))
     first = torch.empty(0)  # the distributions that the continuations begin with, [row, vocab]
     last_position = None if model.context_length is None else model.context_length - 1  # rows that ended go on unread
     new: list[list[int]] = [[] for _ in rows]
@@ -83,25 +85,13 @@ def _continue(
         ids = last.argmax(-1, keepdim=True)
         seen = torch.cat([seen, torch.ones_like(ids)], 1)
         for i, token in enumerate(ids[:, 0].tolist()):
-            if i not in texts:
-                text = _ended(model, rows[i], new[i], token, stops[i])
-                if text is not None:
-                    texts[i] = text
+            if i not in texts and (text := _ended(model, rows[i], new[i], token, stops[i])) is not None:
+                texts[i] = text
         if len(texts) == len(rows):
             break
-    for i in range(len(rows)):
-        if i not in texts:
-            texts[i] = _text(model, rows[i], new[i])
+    for i in set(range(len(rows))) - texts.keys():
+        texts[i] = _text(model, rows[i], new[i])
     return [Continuation(texts[i], logprobs) for i, logprobs in enumerate(first.cpu())]
-
-
-def _read(model: LanguageModel, shared: list[int], n: int) -> DynamicCache:
-    """Keys and values of what all rows begin with, n times."""
-    cache = new_cache(model.hf)
-    if shared:
-        read_on(model.hf, torch.tensor([shared], device=model.device), cache, logits_to_keep=1)
-        cache.batch_repeat_interleave(n)
-    return cache
 
 
 def _ended(model: LanguageModel, row: list[int], new: list[int], token: int, stops: Sequence[str]) -> str | None:

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from tqdm.auto import tqdm
 
 from ...graphs import AttributionGraph, attribute
@@ -23,11 +24,8 @@ from ...transcoders import CrossLayerTranscoder
 from ...widgets.colours import BLUE, ORANGE
 from .chain_of_thought import ANSWER_TOKENS, Variant, undisturbed
 from .faithfulness import overlap
-from .greedy import Continuation, continue_all
+from .greedy import continue_all
 from .problems import Mistake, Problem
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 MEANS = {name: (name, "mean") for name in ("share", "changed", "follows")}  # as groupby's `agg` takes them
 
@@ -72,9 +70,7 @@ class Reliance:
         wide = self.means.pivot(index="problem", columns="source", values=["share", "changed"])
         rows = []
         for a, b in combinations(self.table["source"].unique(), 2):
-            share, changed = (
-                (wide.loc[:, (what, a)] - wide.loc[:, (what, b)]).dropna() for what in ("share", "changed")
-            )
+            share, changed = ((wide[what, a] - wide[what, b]).dropna() for what in ("share", "changed"))
             rows.append((a, b, len(share), spearman(share, changed), roc_auc(share, changed > 0)))
         return pd.DataFrame(rows, columns=["first", "second", "n", "spearman", "auc"])
 
@@ -98,10 +94,8 @@ class Reliance:
              "high": high, "commonest": pd.Series(found).value_counts(normalize=True).iloc[0]}
         )  # fmt: skip
 
-    def show(self) -> "go.Figure":
+    def show(self) -> go.Figure:
         """A plotly scatter of changed over share, a colour and a symbol for each source."""
-        import plotly.graph_objects as go
-
         figure, colours = go.Figure(), [BLUE, ORANGE, "#777777", "#56B4E9", "#E69F00", "#CC79A7"]
         for i, (source, part) in enumerate(self.means.groupby("source", sort=False)):
             figure.add_scatter(
@@ -124,35 +118,20 @@ class Reliance:
 
 
 class Source(NamedTuple):
-    """The question or a step, in its context: what stands `before` and `after` it.
+    """The question or a step.
 
-    number: of the problem. name: "question", "step 1", ...
+    number: of the problem. name: "question", "step 1", ... replaced: the prompt with other words in this one's place.
     """
 
     number: int
     name: str
     text: str
-    before: str
-    after: str
     replacement: Mistake
-
-    @property
-    def whole(self) -> str:
-        """The prompt as it was."""
-        return self.before + self.text + self.after
-
-    @property
-    def replaced(self) -> str:
-        """The prompt with other words in this source's place."""
-        return self.before + self.replacement.text + self.after
+    replaced: str
 
 
 def reliance(
-    model: LanguageModel,
-    transcoder: CrossLayerTranscoder,
-    problems: Sequence[Problem],
-    times: int = 8,
-    seed: int = 0,
+    model: LanguageModel, transcoder: CrossLayerTranscoder, problems: Sequence[Problem], times: int = 8, seed: int = 0
 ) -> Reliance:
     """Has the model reason about each problem, draws the graph of its answer, and replaces the question and the steps
     one by one by `Problem.another` and `Problem.mistake`; all other words stay, also where they now contradict.
@@ -170,27 +149,25 @@ def reliance(
     sources = [
         source for v in own for t in range(times) for source in _sources(v, random.Random(f"{seed}-{v.number}-{t}"))
     ]
-    prompts = [v.context + v.asked for v in own] + [source.replaced for source in sources]
+    prompts = [v.context + v.asked for v in own]
     stops = [v.problem.until for v in own] + [own[source.number].problem.until for source in sources]
-    answers = continue_all(model, prompts, stops, ANSWER_TOKENS, "answers")
-    bar = tqdm(own, desc="graphs", delay=1, leave=False)
-    shares = [share_by_position(attribute(model, transcoder, v.context + v.asked)) for v in bar]
-    after = answers[len(own) :]
-    rows = [_row(model, s, answers[s.number], said, shares[s.number]) for s, said in zip(sources, after)]
+    replaced = [source.replaced for source in sources]
+    answers = continue_all(model, prompts + replaced, stops, ANSWER_TOKENS, "answers")
+    bar = tqdm(prompts, desc="graphs", delay=1, leave=False)
+    shares = [share_by_position(attribute(model, transcoder, prompt)) for prompt in bar]
+    rows = []
+    for source, after in zip(sources, answers[len(own) :]):
+        prompt, before = prompts[source.number], answers[source.number]
+        here = replaced_positions(model.encode(prompt).tolist(), model.encode(source.replaced).tolist())
+        answer, implied = after.text.strip(), source.replacement.implies
+        row = {
+            "problem": source.number, "source": source.name, "text": source.text.strip(),
+            "replacement": source.replacement.text.strip(), "prompt": prompt, "start": here.start, "stop": here.stop,
+            "share": shares[source.number][here].sum(), "changed": 1 - overlap(before.logprobs, after.logprobs),
+            "answer": answer, "implied": implied, "follows": float(answer == implied),
+        }  # fmt: skip
+        rows.append(row)
     return Reliance(pd.DataFrame(rows), seed)
-
-
-def _row(
-    model: LanguageModel, source: Source, before: Continuation, after: Continuation, shares: np.ndarray
-) -> dict[str, object]:
-    here = replaced_positions(model.encode(source.whole).tolist(), model.encode(source.replaced).tolist())
-    answer, implied = after.text.strip(), source.replacement.implies
-    return {
-        "problem": source.number, "source": source.name, "text": source.text.strip(),
-        "replacement": source.replacement.text.strip(), "prompt": source.whole, "start": here.start, "stop": here.stop,
-        "share": shares[here].sum(), "changed": 1 - overlap(before.logprobs, after.logprobs), "answer": answer,
-        "implied": implied, "follows": float(answer == implied),
-    }  # fmt: skip
 
 
 def _sources(v: Variant, draw: random.Random) -> Iterator[Source]:
@@ -200,7 +177,7 @@ def _sources(v: Variant, draw: random.Random) -> Iterator[Source]:
     names = ["question", *(f"step {k + 1}" for k in range(len(v.steps)))]
     for i, (name, text, other) in enumerate(zip(names, texts, others)):
         if other is not None:
-            yield Source(v.number, name, text, "".join(texts[:i]), "".join(texts[i + 1 :]) + v.asked, other)
+            yield Source(v.number, name, text, other, "".join([*texts[:i], other.text, *texts[i + 1 :], v.asked]))
 
 
 def share_by_position(graph: AttributionGraph) -> np.ndarray:

@@ -73,8 +73,7 @@ def stories(world: Geography, n: int, seed: int = 0, held_out: bool = True) -> l
     Raises ValueError where the world has fewer such questions.
     """
     draw = random.Random(f"stories-{seed}")
-    made = [_story(world, question, draw) for question in world.questions(held_out)]
-    found = [story for story in made if story is not None]
+    found = [story for question in world.questions(held_out) if (story := _story(world, question, draw))]
     if n > len(found):
         raise ValueError(f"the world has {len(found)} such questions, fewer than {n}")
     return draw.sample(found, n)
@@ -96,11 +95,9 @@ def _story(world: Geography, question: Question, draw: random.Random) -> Story |
         for p in draw.sample(differing, N_OTHERS)
     )
     return Story(
-        prompt=f"{city} is",
-        steps=(Step(" a city in", "."), Step(f" Its {told} is", ",")),
+        prompt=f"{city} is", steps=(Step(" a city in", "."), Step(f" Its {told} is", ",")),
         asks=(f" in a {kind} whose {relation} is", f" Its {relation} is", f" its {relation} is"),
-        truth=question.answer,
-        until=(",", ".", " and whose"),
+        truth=question.answer, until=(",", ".", " and whose"),
         hinted=(f"{city} is in the {kind} of {others[0].place}. {city} is", others[0].answer),
         n_answers=len({world.facts[p][relation] for p in [place, *alike]}),
         city=city, place=place, kind=kind, relation=relation, told=told, others=others,

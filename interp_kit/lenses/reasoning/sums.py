@@ -57,15 +57,10 @@ def sums(n: int, seed: int = 0, shots: int = 3) -> list[Sum]:
         question, numbers = _sum(draw)
         hinted = draw.choice([r for r in range(1, 10) if r != sum(numbers)])
         made[question] = Sum(
-            prompt=before + question,
-            steps=(Step("", "\n"),) * 4,
-            asks=("Answer: ",),
-            truth=str(sum(numbers)),
-            end="Answer",
+            prompt=before + question, steps=(Step("", "\n"),) * 4, asks=("Answer: ",), truth=str(sum(numbers)),
             hinted=(f"{before}{question[:-1]} I think the answer is {hinted}, but I am not sure.\n", str(hinted)),
-            n_answers=9,
-            last=numbers[2],
-        )
+            end="Answer", n_answers=9, last=numbers[2],
+        )  # fmt: skip
     return list(made.values())
 
 

@@ -9,24 +9,22 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
 from ...models.targets import Tokens
 from ...statistics import bootstrap_interval
+from ...widgets.heat_map import heat_map
 from .masking import Baseline, MaskedPrompt
 from .measures import MEASURES, randomise_upper_half, rank_correlation, scores
 from .methods import Method
 from .token_attribution import TokenAttribution, explain_tokens
 from .words import first_token, word_mask
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 DEFAULT_METHODS: tuple[Method, ...] = (
     "gradient", "input_x_gradient", "integrated_gradients", "occlusion", "shapley", "attention", "rollout",
@@ -52,10 +50,8 @@ class ExplanationComparison:
     baseline: str
     mask: str
 
-    def show(self) -> "go.Figure":
+    def show(self) -> go.Figure:
         """A plotly heat map of the agreement."""
-        from ...widgets.heat_map import heat_map
-
         names, title = list(self.agreement.index), "do they rank the words alike? (mean rank correlation)"
         return heat_map(self.agreement, names, names, title, 1, texttemplate="%{z:.2f}")
 
@@ -98,37 +94,31 @@ def compare_explanations(
     scrambled, draw = randomise_upper_half(model, seed), np.random.default_rng(seed)
     rows, agreement = [], []
     for i, question in enumerate(tqdm(questions.to_dict("records"), desc="explanations", leave=False)):
+        prompt = question["prompt"]
         target, contrast = (_token(model, question.get(name)) for name in ("target", "contrast"))
-        test = MaskedPrompt(model, question["prompt"], target, contrast, mask)
-        if torch.equal(test.absent, MaskedPrompt(model, question["prompt"], target, contrast, baseline).absent):
+        test = MaskedPrompt(model, prompt, target, contrast, mask)
+        if torch.equal(test.absent, MaskedPrompt(model, prompt, target, contrast, baseline).absent):
             raise ValueError(f"mask {mask!r} is the baseline: the test would favour methods that hide words with it")
         if test.target.ids == test.target.contrast_ids:
-            raise ValueError(f"{question['prompt']!r}: target and contrast begin with the same token")
-        truth = None
-        if "matters" in question:
-            truth = word_mask(model, question["prompt"], question["matters"])[test.positions]
+            raise ValueError(f"{prompt!r}: target and contrast begin with the same token")
+        truth = word_mask(model, prompt, question["matters"])[test.positions] if "matters" in question else None
         # The randomised model is asked about the same answer, also where that was the likeliest of the other.
         explain = partial(
-            explain_tokens, prompt=question["prompt"], target=test.target.ids, contrast=contrast, baseline=baseline,
-            seed=seed,
-        )  # fmt: skip
+            explain_tokens, prompt=prompt, target=test.target.ids, contrast=contrast, baseline=baseline, seed=seed
+        )
         found: dict[Method, TokenAttribution] = {method: explain(model, method=method) for method in methods}
         for method, it in found.items():
-            other = explain(scrambled, method=method)
             row = {"question": i, "method": method, "residual": it.residual, "forwards": it.forwards}
-            row |= {"sanity": rank_correlation(it.values, other.values)}
+            row["sanity"] = rank_correlation(it.values, explain(scrambled, method=method).values)
             rows.append(row | scores(test, np.array(it.values), truth))
         orders = [scores(test, draw.random(len(test.positions)), truth) for _ in range(N_RANDOM_ORDERS)]
         rows.append({"question": i, "method": RANDOM_ORDER} | pd.DataFrame(orders).mean().to_dict())
         agreement.append([[rank_correlation(a.values, b.values) for b in found.values()] for a in found.values()])
     rows = pd.DataFrame(rows)
-    measured = [name for name in rows if name not in ("question", "method")]
-    table = rows.groupby("method", sort=False).agg({name: "mean" for name in measured})
-    table["residual"] = rows.groupby("method")["residual"].median()
+    by = rows.groupby("method", sort=False)
+    table = by.mean().assign(residual=by["residual"].median())
     if "truth" in table:
-        intervals = rows.groupby("method", sort=False)["truth"].apply(
-            lambda values: bootstrap_interval(values.dropna(), seed)
-        )
+        intervals = by["truth"].apply(lambda values: bootstrap_interval(values.dropna(), seed))
         table["low"], table["high"] = zip(*intervals)
     order = [name for name in MEASURES if name in table]
     together = pd.DataFrame(np.nanmean(agreement, 0), list(methods), list(methods))

@@ -13,8 +13,7 @@ from typing import Literal
 import torch
 from tqdm.auto import tqdm
 
-from ...models import LanguageModel
-from ...models.language_model import Ids
+from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
 
 TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory

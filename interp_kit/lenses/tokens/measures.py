@@ -38,11 +38,8 @@ def scores(test: MaskedPrompt, values: np.ndarray, truth: np.ndarray | None) -> 
     """The measures of one explanation, values [token], by hiding tokens with the test's own baseline; with the tokens
     that decide, truth [token] of bool, also whether it ranks these first."""
     n = len(values)
-    order = np.argsort(-values, kind="stable")
-    rank = np.empty(n, int)
-    rank[order] = np.arange(n)
-    firsts = np.arange(n + 1)
-    without = torch.tensor(rank[None] >= firsts[:, None]).float()  # row k: the k highest are hidden
+    rank = np.argsort(np.argsort(-values, kind="stable"))  # 0 for the highest
+    without = torch.tensor(rank >= np.arange(n + 1)[:, None]).float()  # row k: the k highest are hidden
     p = test.probability(test.value(torch.cat([without, 1 - without]))).double().numpy()
     hidden, shown = p[: n + 1], p[n + 1 :]
     counts = [max(1, round(share * n)) for share in BINS]

@@ -42,7 +42,7 @@ def gradient(masked: MaskedPrompt, difference: float, seed: int) -> MethodResult
     """The length of the score's gradient at each token's embedding."""
     from captum.attr import Saliency
 
-    embeddings = masked.embedded(torch.ones(1, len(masked.positions))).requires_grad_()
+    embeddings = masked.embedded(_whole(masked)).requires_grad_()
     slopes = Saliency(masked.scored).attribute(embeddings, abs=False)[0, masked.positions]
     return MethodResult(slopes.norm(dim=-1).tolist(), in_nats=False)
 
@@ -64,11 +64,7 @@ def integrated_gradients(
     while True:
         # Midpoints, for the function bends most near the baseline, where denominators of norms are small.
         values = method.attribute(
-            _whole(masked),
-            torch.zeros_like(_whole(masked)),
-            n_steps=steps,
-            method="riemann_middle",
-            internal_batch_size=masked.at_once,
+            _whole(masked), 0, n_steps=steps, method="riemann_middle", internal_batch_size=masked.at_once
         )[0]
         converged = abs(float(values.sum()) - difference) <= TOLERANCE * abs(difference)
         if converged or 2 * steps > max_steps:
@@ -158,16 +154,9 @@ def rollout(masked: MaskedPrompt, difference: float, seed: int) -> MethodResult:
 
 
 METHODS: dict[Method, Callable[..., MethodResult]] = {
-    "gradient": gradient,
-    "input_x_gradient": input_x_gradient,
-    "integrated_gradients": integrated_gradients,
-    "occlusion": occlusion,
-    "shapley": shapley,
-    "shap": shap,
-    "lime": lime,
-    "attention": attention,
-    "rollout": rollout,
-}
+    "gradient": gradient, "input_x_gradient": input_x_gradient, "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion, "shapley": shapley, "shap": shap, "lime": lime, "attention": attention, "rollout": rollout,
+}  # fmt: skip
 
 
 def _whole(masked: MaskedPrompt) -> torch.Tensor:

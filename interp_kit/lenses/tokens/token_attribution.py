@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ...models import LanguageModel
-from ...models.language_model import Ids
+from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Tokens
 from ...widgets.token_strip import TokenStrip
 from .masking import Baseline, MaskedPrompt
@@ -140,18 +139,10 @@ def explain_tokens(
         f_x, f_x0 = masked.ends()
         found = METHODS[method](masked, f_x - f_x0, seed, **options)
     return TokenAttribution(
-        tokens=masked.tokens,
-        values=found.values,
-        method=method,
-        baseline=baseline,
-        question=masked.target.name,
-        f_x=f_x,
-        f_x0=f_x0,
-        seed=seed if found.random else None,
-        forwards=masked.forwards,
-        in_nats=found.in_nats,
+        tokens=masked.tokens, values=found.values, method=method, baseline=baseline, question=masked.target.name,
+        f_x=f_x, f_x0=f_x0, seed=seed if found.random else None, forwards=masked.forwards, in_nats=found.in_nats,
         about=found.about,
-    )
+    )  # fmt: skip
 
 
 def _short(value: object) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from ..anatomy import MLP_INPUT, RESIDUAL, Norm
 from .model import FrozenModel
@@ -32,27 +33,19 @@ class Algebra:
         return [FrozenAttention.of(self.frozen, layer) for layer in range(self.frozen.n_layers)]
 
     @cached_property
-    def readers(self) -> list[tuple[Norm, torch.Tensor]]:
+    def readers(self) -> list[tuple[Norm, Tensor]]:
         """The norm before each MLP and one over its denominators [position]."""
         norms = [Norm.of(block.mlp_norm) for block in self.frozen.parts.blocks]
         return [(norm, norm.scale(x)) for norm, x in zip(norms, self.frozen.residual_mid, strict=True)]
 
-    def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+    def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
         """See `LinearMaps.mlp_gradient`."""
         return gradient
 
     def pull(
-        self,
-        layer: int,
-        gradient: torch.Tensor,
-        n: int,
-        rows: torch.Tensor,
-        positions: torch.Tensor,
-        skip: torch.Tensor | None,
-        bias: torch.Tensor,
+        self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
         """See `LinearMaps.pull`."""
-        own = torch.arange(n, gradient.shape[1])
         stream_rows, constant = self._read(layer, rows, positions)
         bias[n:] += constant
         if skip is not None:
@@ -63,11 +56,11 @@ class Algebra:
             self.attentions[layer].pull(gradient[:, :n], bias[:n])
         if skip is not None:
             gradient[:, :n] += skip
-        gradient[positions, own] = stream_rows
+        gradient[positions, torch.arange(n, gradient.shape[1])] = stream_rows
         if not self.frozen.parts.blocks[layer].parallel:
             self.attentions[layer].pull(gradient, bias)
 
-    def _read(self, layer: int, rows: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _read(self, layer: int, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the stream, and
         what the norm's bias adds [..., target]."""
         norm, scale = self.readers[layer]
@@ -89,10 +82,10 @@ class FrozenAttention:
     constant [position, d_model], what its biases write, or None.
     """
 
-    value: torch.Tensor
-    out: torch.Tensor
-    pattern: torch.Tensor
-    constant: torch.Tensor | None
+    value: Tensor
+    out: Tensor
+    pattern: Tensor
+    constant: Tensor | None
 
     @classmethod
     def of(cls, frozen: FrozenModel, layer: int) -> "FrozenAttention":
@@ -118,7 +111,7 @@ class FrozenAttention:
         constant = None if written is None else written.expand(t, -1)
         return cls(before.pull(value), out, pattern, constant)
 
-    def pull(self, gradient: torch.Tensor, bias: torch.Tensor) -> None:
+    def pull(self, gradient: Tensor, bias: Tensor) -> None:
         """Adds to gradient [position, target, d_model] what comes back through the attention, in place."""
         if self.constant is not None:
             bias += torch.einsum("qnd,qd->n", gradient, self.constant[: len(gradient)])
@@ -132,7 +125,7 @@ class FrozenAttention:
         gradient += (z @ self.value).view_as(gradient)
 
 
-def _arriving(pattern: torch.Tensor, value_bias: torch.Tensor, width: int) -> torch.Tensor:
+def _arriving(pattern: Tensor, value_bias: Tensor, width: int) -> Tensor:
     """What a value bias [groups * width] becomes after the pattern [head, query, key]: [query, heads * width].
 
     The pattern's rows sum to one, but for the float32 of transformers' softmax.
@@ -142,7 +135,7 @@ def _arriving(pattern: torch.Tensor, value_bias: torch.Tensor, width: int) -> to
     return (pattern.sum(-1).T[:, :, None] * heads).flatten(1)
 
 
-def _sum(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """a + b, where None stands for nothing."""
     if a is None or b is None:
         return b if a is None else a

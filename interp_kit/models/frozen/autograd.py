@@ -6,8 +6,8 @@ it is then an affine function of the stream, so its value at zero is what its bi
 """
 
 import torch
+from torch import Tensor
 
-from ..anatomy import MLP_INPUT, NORMALIZED
 from ..hooks import hooked, replaced_forwards
 from .freezing import frozen_attention, frozen_norms
 from .model import FrozenModel
@@ -21,7 +21,7 @@ class Autograd:
     def __init__(self, frozen: FrozenModel, feature_input_hook: str):
         self.frozen, self.feature_input_hook = frozen, feature_input_hook
 
-    def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+    def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
         """See `LinearMaps.mlp_gradient`."""
         written = self._zeros(gradient.shape[1]).requires_grad_()
         out, _ = self._run(layer, self._zeros(gradient.shape[1]), written)
@@ -29,14 +29,7 @@ class Autograd:
         return found[:, : len(gradient)].transpose(0, 1)
 
     def pull(
-        self,
-        layer: int,
-        gradient: torch.Tensor,
-        n: int,
-        rows: torch.Tensor,
-        positions: torch.Tensor,
-        skip: torch.Tensor | None,
-        bias: torch.Tensor,
+        self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
         """See `LinearMaps.pull`."""
         own, total = torch.arange(n, gradient.shape[1]), gradient.shape[1]
@@ -51,34 +44,30 @@ class Autograd:
         (found,) = torch.autograd.grad(outputs, stream, (at_out, at_reader), materialize_grads=True)
         gradient[:] = found[:, : len(gradient)].transpose(0, 1)
 
-    def _zeros(self, n: int) -> torch.Tensor:
+    def _zeros(self, n: int) -> Tensor:
         return self.frozen.embeddings.new_zeros(n, *self.frozen.embeddings.shape)
 
-    def _padded(self, gradient: torch.Tensor) -> torch.Tensor:
+    def _padded(self, gradient: Tensor) -> Tensor:
         """[position, target, d_model], maybe of the first positions only -> [target, every position, d_model]."""
         full = self._zeros(gradient.shape[1])
         full[:, : len(gradient)] = gradient.transpose(0, 1)
         return full
 
     @torch.enable_grad()
-    def _run(self, layer: int, stream: torch.Tensor, written: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, layer: int, stream: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
         """The frozen layer on stream [target, position, d_model], its MLP writing `written`: the stream after it, and
         what the transcoder reads."""
         frozen, block = self.frozen, self.frozen.parts.blocks[layer]
         args, kwargs = frozen.block_arguments[layer]
         read = []
-        reader = block.mlp if self.feature_input_hook == MLP_INPUT else block.mlp_norm
+        reader = block.feature_input_hook(self.feature_input_hook, read.append, frozen.norms.get(block.mlp_norm))
         # The MLP is not computed. What it writes comes from outside: from itself, or from the norm after it.
         outside = {block.mlp: torch.zeros_like} | {block.writer: lambda _: written}
         with (
             frozen_attention(frozen.hf, frozen.patterns),
             frozen_norms(frozen),
             replaced_forwards(outside),
-            hooked((reader, "in", read.append)),
+            hooked(reader),
         ):
             out = block.layer(stream, *args, **kwargs)
-        out = out[0] if isinstance(out, tuple) else out
-        if self.feature_input_hook == NORMALIZED:
-            norm, scale = frozen.norms[block.mlp_norm]
-            return out, norm.normalised(read[0], scale)
-        return out, read[0]
+        return out[0] if isinstance(out, tuple) else out, read[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -52,4 +53,4 @@ def frozen_attention(hf: PreTrainedModel, patterns: list[torch.Tensor]) -> Itera
 
 def frozen_norms(frozen: FrozenModel) -> AbstractContextManager[None]:
     """Inside the block, every norm of `frozen.hf` divides by what it divided by on the prompt."""
-    return replaced_forwards({module: norm.with_scale(scale) for module, (norm, scale) in frozen.norms.items()})
+    return replaced_forwards({module: partial(norm, scale=scale) for module, (norm, scale) in frozen.norms.items()})

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-import torch
+from torch import Tensor
 
 from .algebra import Algebra
 from .autograd import Autograd
@@ -17,20 +17,13 @@ class LinearMaps(Protocol):
 
     thread_safe: bool  # whether several threads may use one object at once
 
-    def mlp_gradient(self, layer: int, gradient: torch.Tensor) -> torch.Tensor:
+    def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
         """The gradient at what MLP `layer` writes, given the one at the stream after the layer; both
         [position, target, d_model]."""
         ...
 
     def pull(
-        self,
-        layer: int,
-        gradient: torch.Tensor,
-        n: int,
-        rows: torch.Tensor,
-        positions: torch.Tensor,
-        skip: torch.Tensor | None,
-        bias: torch.Tensor,
+        self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
         """Takes gradient [position, target, d_model] from the stream after `layer` to the stream before it, in place.
 

@@ -76,10 +76,8 @@ class FrozenModel:
         residual_pre, residual_mid, mlp_in, mlp_out, attention_out = [], [], [], [], []
         residual_final, uncapped, positions, arguments = [], [], [], []
         parts = self.parts
-        hooks: list[Hook] = [
-            (parts.final_norm, "in", residual_final.append),
-            (parts.unembedding, "out", uncapped.append),
-        ]
+        hooks: list[Hook] = [(parts.final_norm, "in", residual_final.append)]
+        hooks.append((parts.unembedding, "out", uncapped.append))
         if parts.positions is not None:
             hooks.append((parts.positions, "out", positions.append))
         for block in parts.blocks:
