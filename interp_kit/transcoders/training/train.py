@@ -6,17 +6,18 @@ per layer as a share of its variance. Scales are folded into the weights on retu
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from ...hardware import bytes_of, multiplies_bfloat16
 from ...models import LanguageModel
-from ...text.rows import TextRows
+from ...text.rows import TextRows, Texts
 from ..module import CrossLayerTranscoder
 from .config import Kind, TrainingActivation, TrainingConfig, renamed_activation
 from .parallel import Processes, Split
@@ -26,7 +27,6 @@ from .trainer import Trainer
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-    from transformers import PreTrainedModel
 
 
 @dataclass
@@ -51,7 +51,7 @@ class TrainingRun:
 
 def train_transcoder(
     model: LanguageModel,
-    texts: str | Path | Iterable[str | Mapping[str, object]],
+    texts: Texts,
     n_features: int = 1024,
     activation: TrainingActivation = "topk",
     kind: Kind = "cross-layer",
@@ -112,10 +112,9 @@ def train_transcoder(
     return TrainingRun(trainer.finished(), pd.DataFrame(trainer.history))
 
 
-def _reader(model: LanguageModel, dtype: torch.dtype | None, device: torch.device) -> "PreTrainedModel":
+def _reader(model: LanguageModel, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
     """The model that is read: the model itself where it has this type and device, else a copy."""
     dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(device) else model.dtype)
-    hf = model.hf
-    if (hf.dtype, hf.device) == (dtype, device):
-        return hf
-    return copy.deepcopy(hf).to(device=device, dtype=dtype)  # pyright: ignore[reportCallIssue]  (`to` has no signature)
+    if (model.hf.dtype, model.hf.device) == (dtype, device):
+        return model.hf
+    return copy.deepcopy(model.hf).to(device=device, dtype=dtype)  # pyright: ignore[reportCallIssue]  (`to` has no signature)
