@@ -108,7 +108,7 @@ def test_a_step_equals_autograd_through_the_module(stream, activation, span, mon
 
 def normalised(made):
     """The transcoder as it is trained: of scaled inputs and outputs."""
-    return made.weights.folded(Scales.ones(4, 16, torch.device("cpu")))
+    return made.weights.folded(Scales(4, 16, torch.device("cpu")))
 
 
 def gradients(made, batch):

@@ -37,11 +37,7 @@ class Processes:
             self.rank, self.size, self.device = state.process_index, state.num_processes, state.device or device
         self.by_tokens = self.size > 1 and split == "data"
         self.by_features = self.size > 1 and split == "features"
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """This process's share of the rows of text: (which, of how many)."""
-        return (self.rank, self.size) if self.by_tokens else (0, 1)
+        self.rows = (self.rank, self.size) if self.by_tokens else (0, 1)  # its share of the text's: which, of how many
 
     def features(self, n: int) -> slice:
         """This process's features of each layer's n."""

@@ -42,13 +42,13 @@ class Trainer:
         n, d, device = len(transcoder.layers), transcoder.d_model, processes.device
         self.share = 1 / (config.batch * d)  # of a squared error in the loss: scaled outputs have norm sqrt(d_model)
         self.weights = Weights(transcoder, processes, config.seed).to(device)
-        self.scales = Scales.ones(n, d, device)
+        self.scales = Scales(n, d, device)
         self.last_fired = torch.zeros(n, self.weights.n_features, device=device)  # the step
+        self.state = {"last_fired": self.last_fired, **vars(self.scales)}  # beside weights and optimizer; kept in place
         self.history: list[dict[str, float]] = []
 
         in_bfloat16 = multiplies_bfloat16(device)
-        dtype = torch.bfloat16 if in_bfloat16 else torch.float32
-        self.selection = Selection(config, self.weights, processes, dtype)
+        self.selection = Selection(config, self.weights, processes, torch.bfloat16 if in_bfloat16 else torch.float32)
         # Products in bfloat16 gain from a core a layer; those in float32 are a library's, with threads of its own.
         own_cores = in_bfloat16 and device.type == "cpu" and not processes.by_features
         self.each_layer = LayerWorkers(n, min(torch.get_num_threads(), n) if own_cores else 1)
@@ -145,8 +145,7 @@ class Trainer:
 
     def _set_learning_rate(self, step: int) -> None:
         rate = min(1, (step + 1) / WARMUP_STEPS, (1 - step / self.config.steps) / DECAY_FRACTION)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate
+        self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * rate
 
     def _pass(self, batch: Batch) -> SparsePass | DensePass:
         if not self.dense:
@@ -202,9 +201,6 @@ class Trainer:
 
     # ---------------------------------------------------------------- checkpoints
 
-    def _state(self) -> dict[str, torch.Tensor]:
-        return {"last_fired": self.last_fired, **vars(self.scales)}
-
     def _settings(self) -> Json:
         """What a checkpoint must agree with to be resumed."""
         names = ("activation", "sparsity", "steps", "batch", "learning_rate", "seed")
@@ -214,14 +210,14 @@ class Trainer:
     def _save(self, folder: str | Path, step: int) -> None:
         if self.processes.rank == 0 or self.processes.by_features:
             notes = {"history": self.history, "settings": self._settings()}
-            save_checkpoint(folder, self.weights, self.optimizer, step, self._state(), notes)
+            save_checkpoint(folder, self.weights, self.optimizer, step, self.state, notes)
 
     def _resume(self, folder: str | Path) -> int:
         """Loads the checkpoint, if there is one; returns the step to go on with.
 
         Raises ValueError for one of a run with other settings.
         """
-        step, notes = load_checkpoint(folder, self.weights, self.optimizer, self._state())
+        step, notes = load_checkpoint(folder, self.weights, self.optimizer, self.state)
         if notes is None:
             return step
         self.history = notes["history"]
