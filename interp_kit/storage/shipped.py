@@ -69,9 +69,8 @@ def fetch(model: str, archive: str) -> list[Path]:
         expected = ", ".join(FETCHED)
         raise ValueError(f"{model!r} is not fetched: expected one of {expected} (pocket comes with the package)")
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(archive).expanduser()
-        if re.match(r"https?://", archive):
-            path = _downloaded(archive, Path(scratch) / "archive.zip")
+        is_address = re.match(r"https?://", archive)
+        path = _downloaded(archive, Path(scratch) / "archive.zip") if is_address else Path(archive).expanduser()
         try:
             with zipfile.ZipFile(path) as file:
                 return [_unpacked(file, name, archive) for name in FETCHED[model]]

@@ -20,6 +20,7 @@ The formats of other projects are in `foreign.py`.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -301,15 +302,13 @@ def _hub_folder(repository: str, subfolder: str, revision: str | None) -> Path:
     top = [inside + file for file in HUB_FILES]
     patterns = top + [f"{inside}*/{file}" for file in HUB_FILES]
     try:
-        try:
+        with suppress(DryRunError):  # no connection: what is cached is taken below
             found = snapshot_download(repository, revision=revision, allow_patterns=patterns, dry_run=True)
             listed = [file.filename for file in found]
             if {inside + "config.yaml", inside + "interp_kit.json"} & set(listed):
                 patterns = top
             else:
                 one_per_layer([Path(file) for file in listed])  # before hundreds of gigabytes are fetched
-        except DryRunError:
-            pass  # no connection: the next line takes what is cached
         folder = snapshot_download(repository, revision=revision, allow_patterns=patterns)
     except OSError as error:
         raise OSError(

@@ -178,8 +178,7 @@ class CrossLayerTranscoder(nn.Module):
         """A transcoder with just these features, indices for each layer: to drop what never fires, say."""
         counts = [len(kept) for kept in features]
         smaller = type(self)(replace(self.config, n_features=max(counts), n_features_per_layer=counts))
-        for parameter in smaller.parameters():
-            parameter.zero_()
+        smaller.W_enc.zero_()  # as all else is: the rest of a layer's rows is padding
         for i, kept in enumerate(features):
             used = slice(len(kept))
             smaller.W_enc[i, used], smaller.b_enc[i, used] = self.W_enc[i, kept], self.b_enc[i, kept]

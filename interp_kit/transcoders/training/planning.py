@@ -56,7 +56,6 @@ DEVICES = {
     "H100": Device(989, 67, 80, 3350, 450),
     "H200": Device(989, 67, 141, 4800, 450),
 }
-DEVICE_NAMES = ("cpu", *DEVICES)
 
 
 @dataclass
@@ -124,8 +123,8 @@ def plan_training(
     targets, size = sum(min(span, n - i) for i in range(n)), sum(weights.numel() for weights in hf.parameters())
     a_token = 2 * n * d * torch.bfloat16.itemsize
     buffer = max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token
-    flops = forward_flops(hf.base_model)
-    step = Step(batch, n_features, k, d, n, targets, activation == "jumprelu", size, flops, buffer)
+    dense, reading = activation == "jumprelu", forward_flops(hf.base_model)
+    step = Step(batch, n_features, k, d, n, targets, dense, size, reading, buffer)
     rows = [_row(step, entry, tokens / batch) for entry in ([devices] if isinstance(devices, str) else devices)]
     return Plan(step.summary(), pd.DataFrame(rows, columns=["devices", "split", "GB a device", "hours", "bound by"]))
 
@@ -177,11 +176,9 @@ class Step:
             compute, moved = (2 * self.encoder + self.rest) / float32, 0
         else:
             compute, moved = 2 * self.encoder / bfloat16, self.rows + TOPK_BYTES * self.n_layers * self.n_features
+        compute = self.batch * (self.reading / bfloat16 + compute)
         traffic = self.batch * moved + UPDATE_BYTES * self.parameters
-        return {
-            "compute": self.batch * (self.reading / bfloat16 + compute),
-            "memory traffic": traffic / (1e9 * BANDWIDTH_SHARE * device.bandwidth),
-        }
+        return {"compute": compute, "memory traffic": traffic / (1e9 * BANDWIDTH_SHARE * device.bandwidth)}
 
     def summary(self) -> pd.Series:
         """The numbers of a plan, which do not depend on the device."""
@@ -227,9 +224,8 @@ def _row(step: Step, entry: str, steps: float) -> tuple[str, str, float, float, 
 
 def _device(entry: str) -> tuple[int, Device]:
     """ "8 x H100" -> 8 and what one of them can do."""
-    written = re.fullmatch(r"(?:(?P<n>[1-9]\d*)\s*x\s*)?(?P<name>.*)", entry.strip(), re.IGNORECASE)
-    names = {name.lower(): name for name in DEVICE_NAMES}
-    if written is None or written["name"].lower() not in names:
-        raise ValueError(f"device {entry!r} is not one of {', '.join(DEVICE_NAMES)}; several are written '8 x H100'")
-    name = names[written["name"].lower()]
-    return int(written["n"] or 1), this_machine() if name == "cpu" else DEVICES[name]
+    devices = {name.lower(): device for name, device in DEVICES.items()}
+    written = re.fullmatch(rf"(?:([1-9]\d*)\s*x\s*)?(cpu|{'|'.join(devices)})", entry.strip().lower())
+    if written is None:
+        raise ValueError(f"device {entry!r} is not one of cpu, {', '.join(DEVICES)}; several are written '8 x H100'")
+    return int(written[1] or 1), this_machine() if written[2] == "cpu" else devices[written[2]]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from transformers import PreTrainedModel
 
 from ...hardware import bytes_of, multiplies_bfloat16
 from ...models import LanguageModel
@@ -102,7 +101,11 @@ def train_transcoder(
     )  # fmt: skip
     transcoder = config.transcoder(model)
     processes = Processes(config.parallel, model.device)
-    reader = _reader(model, config.dtype, processes.device)
+    dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(processes.device) else model.dtype)
+    reader = model.hf  # what is read: the model itself where it has this type and device, else a copy
+    if (reader.dtype, reader.device) != (dtype, processes.device):
+        # `to` has no signature, says the type checker.
+        reader = copy.deepcopy(reader).to(device=processes.device, dtype=dtype)  # pyright: ignore[reportCallIssue]
     rows = TextRows(model, texts, config.seed)
     if first_position_is_massive(reader, rows, transcoder):
         transcoder = replace(transcoder, excludes_first_position=True)
@@ -110,11 +113,3 @@ def train_transcoder(
     trainer = Trainer(config, transcoder, stream, processes)
     trainer.run(checkpoint, progress)
     return TrainingRun(trainer.finished(), pd.DataFrame(trainer.history))
-
-
-def _reader(model: LanguageModel, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
-    """The model that is read: the model itself where it has this type and device, else a copy."""
-    dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(device) else model.dtype)
-    if (model.hf.dtype, model.hf.device) == (dtype, device):
-        return model.hf
-    return copy.deepcopy(model.hf).to(device=device, dtype=dtype)  # pyright: ignore[reportCallIssue]  (`to` has no signature)
