@@ -1,6 +1,5 @@
 """How good a transcoder is: what it leaves unexplained, how sparse it is, and what becomes of the model's answers."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,12 +8,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..models import LanguageModel
-from ..models.anatomy import mlp_activations
-from ..text.batches import of_similar_size, pad
+from ..text.batches import of_similar_size
 from ..text.rows import Texts, encode_texts
 from .baselines import LeastSquares, featureless
 from .module import CrossLayerTranscoder
 from .replacement import replaced_mlps
+from .training.stream import activations
 
 TRANSCODER, AFFINE_MAP, MEAN_OUTPUT = "transcoder", "affine map", "mean output"  # what stands in for the MLPs
 
@@ -70,7 +69,8 @@ def evaluate_transcoder(
         if baselines:
             a, b, mean = fits[1 - i].fit(fits[i])
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
-        for ids, real, x, y in _activations(model, clt, half, "evaluating"):
+        batches = tqdm(list(of_similar_size(half)), desc="evaluating", leave=False)
+        for ids, real, x, y in activations(model.hf, batches, clt.config):
             own, following = _next_tokens(model, ids, real)
             sums.add(clt.encode_tokens(x), y, own, following)
             for name, stand_in in stand_ins.items():
@@ -83,22 +83,10 @@ def evaluate_transcoder(
 
 def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]]) -> LeastSquares:
     sums = LeastSquares(len(clt.layers), clt.config.d_model)
-    for _, _, x, y in _activations(model, clt, rows, "fitting the baselines"):
+    batches = tqdm(list(of_similar_size(rows)), desc="fitting the baselines", leave=False)
+    for _, _, x, y in activations(model.hf, batches, clt.config):
         sums.add(x, y)
     return sums
-
-
-def _activations(
-    model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]], what: str
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Batches of `rows`: ids and which of them are real [row, position]; what MLPs read and write at these tokens
-    [layer, token, d_model]."""
-    for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False):
-        ids, real = (t.to(model.device) for t in pad(some))
-        keep = real.clone()
-        keep[:, 0] &= not clt.config.excludes_first_position
-        x, y = (t[:, keep] for t in mlp_activations(model.hf, ids, clt.config.feature_input_hook, clt.layers))
-        yield ids, real, x, y
 
 
 class _Sums:

@@ -1,6 +1,6 @@
 """Rows of token ids in, shuffled MLP inputs and outputs out, a bounded block at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, count, islice
 from typing import NamedTuple
@@ -140,15 +140,24 @@ def read_activations(hf: PreTrainedModel, rows: Rows, config: TranscoderConfig) 
     shape = (2, len(config.layers), _count(rows, config), config.d_model)
     x, y = torch.empty(shape, dtype=hf.dtype, device=hf.device)
     done = 0
-    for some in of_similar_size(rows):
-        ids, kept = pad(some)
-        kept[:, 0] &= not config.excludes_first_position
-        read, written = mlp_activations(hf, ids.to(hf.device), config.feature_input_hook, config.layers)
-        end = done + _count(some, config)
-        x[:, done:end] = read[:, kept.to(read.device)]
-        y[:, done:end] = written[:, kept.to(written.device)]
+    for _, _, read, written in activations(hf, of_similar_size(rows), config):
+        end = done + read.shape[1]
+        x[:, done:end], y[:, done:end] = read, written
         done = end
     return x, y
+
+
+def activations(
+    hf: PreTrainedModel, batches: Iterable[Rows], config: TranscoderConfig
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """For each batch ids and which of them are real [row, position]; MLP inputs and outputs [layer, token, d_model] of
+    these tokens, but for position 0 where the transcoder leaves it out."""
+    for rows in batches:
+        ids, real = (t.to(hf.device) for t in pad(rows))
+        kept = real.clone()
+        kept[:, 0] &= not config.excludes_first_position
+        x, y = mlp_activations(hf, ids, config.feature_input_hook, config.layers)
+        yield ids, real, x[:, kept.to(x.device)], y[:, kept.to(y.device)]
 
 
 def first_position_is_massive(hf: PreTrainedModel, rows: TextRows, config: TranscoderConfig) -> bool:
