@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..models import LanguageModel
-from ..text.batches import of_similar_size
 from ..text.rows import Texts, encode_texts
 from .baselines import LeastSquares, featureless
 from .module import CrossLayerTranscoder
@@ -69,8 +67,7 @@ def evaluate_transcoder(
         if baselines:
             a, b, mean = fits[1 - i].fit(fits[i])
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
-        batches = tqdm(list(of_similar_size(half)), desc="evaluating", leave=False)
-        for ids, real, x, y in activations(model.hf, batches, clt.config):
+        for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating"):
             own, following = _next_tokens(model, ids, real)
             sums.add(clt.encode_tokens(x), y, own, following)
             for name, stand_in in stand_ins.items():
@@ -83,8 +80,7 @@ def evaluate_transcoder(
 
 def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]]) -> LeastSquares:
     sums = LeastSquares(len(clt.layers), clt.config.d_model)
-    batches = tqdm(list(of_similar_size(rows)), desc="fitting the baselines", leave=False)
-    for _, _, x, y in activations(model.hf, batches, clt.config):
+    for _, _, x, y in activations(model.hf, rows, clt.config, "fitting the baselines"):
         sums.add(x, y)
     return sums
 

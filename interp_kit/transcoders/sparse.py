@@ -52,8 +52,7 @@ class ActiveFeatures:
     @cached_property
     def features(self) -> torch.Tensor:
         """Each pair's feature [pair]."""
-        n = len(self.starts) - 1
-        return torch.arange(n, device=self.starts.device).repeat_interleave(self.starts.diff())
+        return torch.arange(len(self.starts) - 1, device=self.starts.device).repeat_interleave(self.starts.diff())
 
     def dots(self, of_tokens: torch.Tensor, of_features: torch.Tensor) -> torch.Tensor:
         """of_tokens [token, width], of_features [feature, width] -> [pair]."""

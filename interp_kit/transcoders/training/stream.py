@@ -1,11 +1,12 @@
 """Rows of token ids in, shuffled MLP inputs and outputs out, a bounded block at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, count, islice
 from typing import NamedTuple
 
 import torch
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ...models.anatomy import mlp_activations
@@ -140,7 +141,7 @@ def read_activations(hf: PreTrainedModel, rows: Rows, config: TranscoderConfig) 
     shape = (2, len(config.layers), _count(rows, config), config.d_model)
     x, y = torch.empty(shape, dtype=hf.dtype, device=hf.device)
     done = 0
-    for _, _, read, written in activations(hf, of_similar_size(rows), config):
+    for _, _, read, written in activations(hf, rows, config):
         end = done + read.shape[1]
         x[:, done:end], y[:, done:end] = read, written
         done = end
@@ -148,12 +149,12 @@ def read_activations(hf: PreTrainedModel, rows: Rows, config: TranscoderConfig) 
 
 
 def activations(
-    hf: PreTrainedModel, batches: Iterable[Rows], config: TranscoderConfig
+    hf: PreTrainedModel, rows: Rows, config: TranscoderConfig, what: str | None = None
 ) -> Iterator[tuple[torch.Tensor, ...]]:
-    """For each batch ids and which of them are real [row, position]; MLP inputs and outputs [layer, token, d_model] of
-    these tokens, but for position 0 where the transcoder leaves it out."""
-    for rows in batches:
-        ids, real = (t.to(hf.device) for t in pad(rows))
+    """For a few rows at a time ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
+    d_model] of these tokens, but for position 0 where the transcoder leaves it out. A bar shows `what`, if given."""
+    for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False, disable=what is None):
+        ids, real = (t.to(hf.device) for t in pad(some))
         kept = real.clone()
         kept[:, 0] &= not config.excludes_first_position
         x, y = mlp_activations(hf, ids, config.feature_input_hook, config.layers)
