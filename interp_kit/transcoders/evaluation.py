@@ -112,7 +112,7 @@ class _Sums:
         """The error and the log-probabilities of one stand-in for the MLPs."""
         self.errors[name] += error.pow(2).sum((1, 2)).cpu()
         agree, kl = own.argmax(-1) == theirs.argmax(-1), own.exp() * (own - theirs)
-        self.scores.loc[name] += [sums.sum().item() for sums in (agree, kl, -theirs.gather(1, following))]
+        self.scores.loc[name] += [values.sum().item() for values in (agree, kl, -theirs.gather(1, following))]
 
     def result(self) -> Evaluation:
         variance = self.square - self.total.pow(2).sum(1) / self.tokens
