@@ -25,7 +25,7 @@ from interp_kit.text.rows import TextRows
 from interp_kit.transcoders import TranscoderConfig
 from interp_kit.transcoders.training.config import TrainingConfig
 from interp_kit.transcoders.training.parallel import Processes
-from interp_kit.transcoders.training.stream import ActivationStream, Batch, FirstBlock
+from interp_kit.transcoders.training.stream import ActivationStream, Batch
 from interp_kit.transcoders.training.trainer import Trainer
 
 BUILD = Path("build/training")
@@ -74,7 +74,7 @@ class ActivationsInMemory:
         self.x, self.y = (torch.cat([t, t[:, :batch]], 1) for t in (x, y))  # a batch that wraps is a slice too
 
     def first_block(self):
-        return FirstBlock.of(self.x[:, : self.size], self.y[:, : self.size], next(self.batches()))
+        return self.x[:, : self.size], self.y[:, : self.size], next(self.batches())
 
     def batches(self, start=0):
         step = start
@@ -100,7 +100,7 @@ def train_ours(options):
     trainer = Trainer(config, transcoder_config, stream, Processes("data", torch.device("cpu")))
     if options.float32:
         trainer.selection.dtype = torch.float32
-    trainer.normalise(stream.first_block())
+    trainer.normalise(*stream.first_block())
     for batch in stream.batches():
         if batch.step == UNTIMED:
             started = time.perf_counter(), time.process_time()

@@ -33,8 +33,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields an empty temporary sibling folder that replaces `path` when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-", ignore_cleanup_errors=True) as name:
+        temporary = Path(name)
         yield temporary
         os.chmod(temporary, 0o755)
         if path.exists():  # a folder cannot be renamed onto a full one: move the old aside first
@@ -44,5 +44,3 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -5,10 +5,12 @@ Safetensors, not pickle: a checkpoint from somebody else cannot run code.
 
 import json
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from .atomic import atomic_file
 
@@ -17,10 +19,10 @@ NAME = "checkpoint.safetensors"
 
 def save_checkpoint(
     folder: str | Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    optimizer: Optimizer,
     step: int,
-    extra: dict[str, torch.Tensor] | None = None,
+    extra: dict[str, Tensor] | None = None,
     notes: object = None,
 ) -> None:
     """Writes the state after `step`. A run that is killed meanwhile keeps its last whole checkpoint.
@@ -37,11 +39,8 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: str | Path,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    extra: dict[str, torch.Tensor] | None = None,
-) -> tuple[int, object]:
+    folder: str | Path, model: nn.Module, optimizer: Optimizer, extra: dict[str, Tensor] | None = None
+) -> tuple[int, Any]:
     """Restores model, optimizer and `extra` in place; returns (step to go on from, notes), (0, None) without a file.
 
     Raises ValueError for a file that lacks what this version needs.
@@ -52,8 +51,7 @@ def load_checkpoint(
     with safe_open(path, "pt") as file:
         about = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    missing = [name for name in extra or {} if f"extra.{name}" not in tensors]
-    if missing:
+    if missing := [name for name in extra or {} if f"extra.{name}" not in tensors]:
         raise ValueError(f"{path} lacks {missing[0]!r}: another version wrote it; move it away to begin anew")
     model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
     for name, value in (extra or {}).items():

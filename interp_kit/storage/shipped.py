@@ -6,6 +6,7 @@ once from an archive of the repository into the user's cache.
 
 import os
 import re
+import shutil
 import tempfile
 import urllib.request
 import zipfile
@@ -19,7 +20,6 @@ from .atomic import atomic_folder
 TRANSCODERS = {"pocket": "pocket-transcoder", "smollm2": "smollm2-transcoder"}
 FEATURES = {"pocket": "pocket-features", "smollm2": "smollm2-features"}
 FETCHED = {"smollm2": ("smollm2-transcoder", "smollm2-features")}  # too large for a wheel
-CHUNK = 2**20  # bytes
 
 
 def data_folder() -> Path:
@@ -66,13 +66,11 @@ def fetch(model: str, archive: str) -> list[Path]:
     Example: `fetch("smollm2", "https://github.com/interp-kit/interp_kit/archive/HEAD.zip")`
     """
     if model not in FETCHED:
-        raise ValueError(
-            f"{model!r} is not fetched: expected one of {', '.join(FETCHED)} (pocket comes with the package)"
-        )
+        expected = ", ".join(FETCHED)
+        raise ValueError(f"{model!r} is not fetched: expected one of {expected} (pocket comes with the package)")
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(archive).expanduser()
-        if re.match(r"https?://", archive):
-            path = _downloaded(archive, Path(scratch) / "archive.zip")
+        is_address = re.match(r"https?://", archive)
+        path = _downloaded(archive, Path(scratch) / "archive.zip") if is_address else Path(archive).expanduser()
         try:
             with zipfile.ZipFile(path) as file:
                 return [_unpacked(file, name, archive) for name in FETCHED[model]]
@@ -83,10 +81,8 @@ def fetch(model: str, archive: str) -> list[Path]:
 def _downloaded(address, path):
     with urllib.request.urlopen(address) as answer, open(path, "wb") as file:
         size = int(answer.headers.get("Content-Length") or 0) or None
-        with tqdm(total=size, desc="fetching", unit="B", unit_scale=True) as bar:
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
+        with tqdm.wrapattr(answer, "read", total=size, desc="fetching") as counted:
+            shutil.copyfileobj(counted, file)
     return path
 
 

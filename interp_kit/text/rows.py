@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -51,18 +52,12 @@ class TextRows:
         return list(self._rows(list(map(_text, texts))))
 
     def _rows(self, texts: list[str]) -> Iterator[list[int]]:
-        if texts:
-            for ids in self.vocabulary.tokenizer(texts, add_special_tokens=False)["input_ids"]:
-                yield from self._windows(ids)
-
-    def _windows(self, ids: list[int]) -> Iterator[list[int]]:
-        """Rows that each begin as a prompt does."""
-        first = self.vocabulary.prefix_of(ids)
-        step = self.window - len(first)
-        for start in range(0, len(ids), step):
-            row = first + ids[start : start + step]
-            if len(row) > 1:
-                yield row
+        """Windows of the texts, which each begin as a prompt does."""
+        for ids in self.vocabulary.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ():
+            first = self.vocabulary.prefix_of(ids)
+            step = self.window - len(first)
+            rows = (first + ids[start : start + step] for start in range(0, len(ids), step))
+            yield from (row for row in rows if len(row) > 1)
 
 
 def encode_texts(model: LanguageModel, texts: Texts) -> list[list[int]]:
@@ -80,7 +75,7 @@ def _source(texts: Texts) -> Iterable[str | Mapping[str, object]]:
     if isinstance(texts, (str, Path)):
         path = Path(texts)
         if path.suffix in (".txt", ".jsonl") and path.is_file():
-            return _Documents(path) if path.suffix == ".txt" else _Lines(path)
+            return _File(path)
         if isinstance(texts, Path) or path.suffix in (".txt", ".jsonl"):
             raise FileNotFoundError(f"{path} is no file: expected a .txt, or a .jsonl with a 'text' in each line")
         raise TypeError("texts should be a list of strings, got one string; wrap it in a list")
@@ -90,40 +85,32 @@ def _source(texts: Texts) -> Iterable[str | Mapping[str, object]]:
 
 
 def _text(item: str | Mapping[str, object]) -> str:
-    if isinstance(item, Mapping):
-        text = item.get("text")
-        if not isinstance(text, str):
-            raise TypeError(f"a row has no 'text', only {', '.join(map(repr, item))}: rename the column")
+    text = item.get("text") if isinstance(item, Mapping) else item
+    if isinstance(text, str):
         return text
-    if not isinstance(item, str):
-        raise TypeError(f"texts should give strings, or rows with a 'text', got {type(item).__name__}")
-    return item
+    if isinstance(item, Mapping):
+        raise TypeError(f"a row has no 'text', only {', '.join(map(repr, item))}: rename the column")
+    raise TypeError(f"texts should give strings, or rows with a 'text', got {type(item).__name__}")
 
 
-class _Documents:
-    """A text file, in documents of some `PIECE` characters that end at an empty line."""
+@dataclass
+class _File:
+    """A text file in documents, or a file of JSON lines; it can be read again and again."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    path: Path
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[str | Mapping[str, object]]:
         with open(self.path, encoding="utf-8") as file:
-            lines, size = [], 0
-            for line in file:
-                if not line.strip() and size >= PIECE:
-                    yield "".join(lines)
-                    lines, size = [], 0
-                lines.append(line)
-                size += len(line)
+            yield from _documents(file) if self.path.suffix == ".txt" else map(json.loads, file)
+
+
+def _documents(file: Iterable[str]) -> Iterator[str]:
+    """Documents of some `PIECE` characters that end at an empty line."""
+    lines, size = [], 0
+    for line in file:
+        if not line.strip() and size >= PIECE:
             yield "".join(lines)
-
-
-class _Lines:
-    """A file of JSON lines."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __iter__(self) -> Iterator[dict[str, object]]:
-        with open(self.path, encoding="utf-8") as file:
-            yield from map(json.loads, file)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    yield "".join(lines)

@@ -57,10 +57,8 @@ class LeastSquares:
 
 def featureless(like: CrossLayerTranscoder, skip: torch.Tensor | None, bias: torch.Tensor) -> CrossLayerTranscoder:
     """A transcoder of the same layers that rebuilds skip[layer] @ x + bias[layer] with no feature on."""
-    config = replace(
-        like.config, n_features=1, span=1, activation="relu", skip=skip is not None, n_features_per_layer=None
-    )
-    out = CrossLayerTranscoder(config).requires_grad_(False)
+    config = replace(like.config, n_features=1, span=1, activation="relu", n_features_per_layer=None)
+    out = CrossLayerTranscoder(replace(config, skip=skip is not None)).requires_grad_(False)
     out.W_enc.zero_()
     out.b_dec.copy_(bias)
     if skip is not None and out.W_skip is not None:  # both or neither

@@ -1,20 +1,17 @@
 """How good a transcoder is: what it leaves unexplained, how sparse it is, and what becomes of the model's answers."""
 
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from torch import Tensor
 
 from ..models import LanguageModel
-from ..models.anatomy import mlp_activations
-from ..text.batches import of_similar_size, pad
-from ..text.rows import encode_texts
+from ..text.rows import Texts, encode_texts
 from .baselines import LeastSquares, featureless
 from .module import CrossLayerTranscoder
 from .replacement import replaced_mlps
+from .training.stream import activations
 
 TRANSCODER, AFFINE_MAP, MEAN_OUTPUT = "transcoder", "affine map", "mean output"  # what stands in for the MLPs
 
@@ -29,7 +26,7 @@ class Evaluation:
     "for each transcoded layer NMSE, L0, dead, and NMSE of an affine map"
     baselines: pd.DataFrame
     "NMSE, top-1, KL and loss of the transcoder, and of an affine map and the mean output in its place"
-    density: torch.Tensor
+    density: Tensor
     "the share of tokens that each feature fires on [layer, feature]"
 
     def _repr_html_(self) -> str:
@@ -41,10 +38,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate_transcoder(
-    model: LanguageModel,
-    clt: CrossLayerTranscoder,
-    texts: str | Path | Iterable[str | Mapping[str, object]],
-    baselines: bool = True,
+    model: LanguageModel, clt: CrossLayerTranscoder, texts: Texts, baselines: bool = True
 ) -> Evaluation:
     """Reads `texts` (held out from training; a list of strings, a file, a stream) and reports, over their tokens:
 
@@ -73,57 +67,22 @@ def evaluate_transcoder(
         if baselines:
             a, b, mean = fits[1 - i].fit(fits[i])
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
-        for ids, real, x, y in _activations(model, clt, half, "evaluating"):
-            sums.add_features(clt.encode_tokens(x), y)
-            logits = model.hf(input_ids=ids, use_cache=False).logits
-            sums.add_model(logits, ids, real)
+        for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating"):
+            own, following = _next_tokens(model, ids, real)
+            sums.add(clt.encode_tokens(x), y, own, following)
             for name, stand_in in stand_ins.items():
-                sums.scores[name].add_reconstruction(y, stand_in.decode(stand_in.encode_tokens(x), x))
+                rebuilt = stand_in.decode(stand_in.encode_tokens(x), x)
                 with replaced_mlps(model.hf, stand_in):
-                    theirs = model.hf(input_ids=ids, use_cache=False).logits
-                sums.scores[name].add_predictions(logits, theirs, ids, real)
+                    theirs, _ = _next_tokens(model, ids, real)
+                sums.add_stand_in(name, y - rebuilt, own, theirs, following)
     return sums.result()
 
 
 def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]]) -> LeastSquares:
     sums = LeastSquares(len(clt.layers), clt.config.d_model)
-    for _, _, x, y in _activations(model, clt, rows, "fitting the baselines"):
+    for _, _, x, y in activations(model.hf, rows, clt.config, "fitting the baselines"):
         sums.add(x, y)
     return sums
-
-
-def _activations(
-    model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]], what: str
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Batches of `rows`: ids and which of them are real [row, position]; what MLPs read and write at these tokens
-    [layer, token, d_model]."""
-    for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False):
-        ids, real = (t.to(model.device) for t in pad(some))
-        keep = real.clone()
-        keep[:, 0] &= not clt.config.excludes_first_position
-        x, y = (t[:, keep] for t in mlp_activations(model.hf, ids, clt.config.feature_input_hook, clt.layers))
-        yield ids, real, x, y
-
-
-class _Fidelity:
-    """Running totals of one stand-in for the MLPs."""
-
-    def __init__(self, n_layers: int):
-        self.agree = 0
-        self.kl = self.loss = 0.0
-        self.error = torch.zeros(n_layers, dtype=torch.float64)
-
-    def add_reconstruction(self, y: torch.Tensor, rebuilt: torch.Tensor) -> None:
-        self.error += (y - rebuilt).pow(2).sum((1, 2)).cpu()
-
-    def add_predictions(
-        self, logits: torch.Tensor, theirs: torch.Tensor, ids: torch.Tensor, real: torch.Tensor
-    ) -> None:
-        a, following = _next_tokens(logits, ids, real)
-        b, _ = _next_tokens(theirs, ids, real)
-        self.agree += (a.argmax(-1) == b.argmax(-1)).sum().item()
-        self.kl += (a.exp() * (a - b)).sum().item()
-        self.loss -= b.gather(1, following).sum().item()
 
 
 class _Sums:
@@ -132,40 +91,41 @@ class _Sums:
     def __init__(self, clt: CrossLayerTranscoder, baselines: bool):
         self.clt, n = clt, len(clt.layers)
         names = (TRANSCODER, AFFINE_MAP, MEAN_OUTPUT) if baselines else (TRANSCODER,)
-        self.scores = {name: _Fidelity(n) for name in names}
+        self.errors = {name: torch.zeros(n, dtype=torch.float64) for name in names}
+        self.scores = pd.DataFrame(0.0, index=list(names), columns=["top-1", "KL", "loss"])
         self.tokens = self.positions = 0
         self.loss = 0.0
         self.square = torch.zeros(n, dtype=torch.float64)
         self.total = torch.zeros(n, clt.config.d_model, dtype=torch.float64)
         self.fired = torch.zeros(n, clt.n_features, dtype=torch.float64)
 
-    def add_features(self, features: torch.Tensor, y: torch.Tensor) -> None:
+    def add(self, features: Tensor, y: Tensor, own: Tensor, following: Tensor) -> None:
+        """Features, what they should rebuild, and the model's log-probabilities of what follows."""
         self.fired += (features != 0).sum(1).cpu()
         self.square += y.pow(2).sum((1, 2)).cpu()
         self.total += y.sum(1).cpu()
         self.tokens += y.shape[1]
+        self.loss -= own.gather(1, following).sum().item()
+        self.positions += len(own)
 
-    def add_model(self, logits: torch.Tensor, ids: torch.Tensor, real: torch.Tensor) -> None:
-        a, following = _next_tokens(logits, ids, real)
-        self.loss -= a.gather(1, following).sum().item()
-        self.positions += len(a)
+    def add_stand_in(self, name: str, error: Tensor, own: Tensor, theirs: Tensor, following: Tensor) -> None:
+        """The error and the log-probabilities of one stand-in for the MLPs."""
+        self.errors[name] += error.pow(2).sum((1, 2)).cpu()
+        agree, kl = own.argmax(-1) == theirs.argmax(-1), own.exp() * (own - theirs)
+        self.scores.loc[name] += [values.sum().item() for values in (agree, kl, -theirs.gather(1, following))]
 
     def result(self) -> Evaluation:
         variance = self.square - self.total.pow(2).sum(1) / self.tokens
         density = self.fired / self.tokens
-        nmse = {name: sums.error / variance for name, sums in self.scores.items()}
-        layers = self._layers(density, nmse)
-        baselines = pd.DataFrame(
-            {
-                name: {
-                    "NMSE": nmse[name].mean().item(),
-                    "top-1": sums.agree / self.positions,
-                    "KL": sums.kl / self.positions,
-                    "loss": sums.loss / self.positions,
-                }
-                for name, sums in self.scores.items()
-            }
-        ).T
+        nmse = {name: error / variance for name, error in self.errors.items()}
+        used = zip(density, self.clt.n_features_per_layer)  # the rest of a layer's rows is padding
+        dead = [float((row[:n] == 0).double().mean()) for row, n in used]
+        columns = {"NMSE": nmse[TRANSCODER], "L0": density.sum(1), "dead": dead}
+        layers = pd.DataFrame(columns, index=pd.Index(self.clt.layers, name="layer"))
+        if AFFINE_MAP in nmse:
+            layers["NMSE of an affine map"] = nmse[AFFINE_MAP].numpy()
+        baselines = self.scores / self.positions
+        baselines.insert(0, "NMSE", [of_layers.mean().item() for of_layers in nmse.values()])
         features, ours = pd.Series(self.clt.n_features_per_layer, index=layers.index), baselines.loc[TRANSCODER]
         summary = {
             "NMSE": ours["NMSE"],
@@ -179,19 +139,8 @@ class _Sums:
         }
         return Evaluation(pd.Series(summary), layers, baselines, density.float())
 
-    def _layers(self, density: torch.Tensor, nmse: dict[str, torch.Tensor]) -> pd.DataFrame:
-        used = zip(density, self.clt.n_features_per_layer)  # the rest of a layer's rows is padding
-        columns = {
-            "NMSE": nmse[TRANSCODER].numpy(),
-            "L0": density.sum(1).numpy(),
-            "dead": [float((row[:n] == 0).double().mean()) for row, n in used],
-        }
-        if AFFINE_MAP in nmse:
-            columns["NMSE of an affine map"] = nmse[AFFINE_MAP].numpy()
-        return pd.DataFrame(columns, index=pd.Index(self.clt.layers, name="layer"))
 
-
-def _next_tokens(logits: torch.Tensor, ids: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _next_tokens(model: LanguageModel, ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities [position, vocabulary] wherever the next token is real, and that token [position, 1]."""
-    here = real[:, 1:]
+    logits, here = model.hf(input_ids=ids, use_cache=False).logits, real[:, 1:]
     return logits[:, :-1][here].log_softmax(-1), ids[:, 1:][here][:, None]

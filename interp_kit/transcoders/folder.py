@@ -20,6 +20,7 @@ The formats of other projects are in `foreign.py`.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,11 +29,10 @@ import yaml
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import DryRunError
 from safetensors.torch import save_file
-from torch import nn
 
 from ..storage.atomic import atomic_folder
 from ..storage.shipped import TRANSCODERS, shipped_folder
-from .foreign import Json, Layer, one_per_layer, read_layers, read_tensors, weight_files
+from .foreign import Json, Layer, hooks, named_model, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
 OLD_FIELDS = {  # of interp_kit.json before 0.2
@@ -63,12 +63,9 @@ def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.
     an error of about 1 % of each row). Thresholds and biases stay float32.
     """
     config = clt.config
-    about = {
-        "model_name": config.model.get("name", ""),
-        "model_kind": "transcoder_set" if config.span == 1 else "cross_layer_transcoder",
-        "feature_input_hook": config.feature_input_hook,
-        "feature_output_hook": config.feature_output_hook,
-    }
+    kind = "transcoder_set" if config.span == 1 else "cross_layer_transcoder"
+    about = {"model_name": config.model.get("name", ""), "model_kind": kind}
+    about |= hooks(config.feature_input_hook, config.feature_output_hook)
     if config.activation == "topk":
         about |= {"activation": "topk", "k": config.k}
     with atomic_folder(folder) as temporary:
@@ -80,21 +77,18 @@ def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.
 
 def _files(clt: CrossLayerTranscoder, dtype: torch.dtype) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """(file name, tensors) of every weight file."""
+    per_layer = clt.config.span == 1
     for i, layer in enumerate(clt.layers):
         tensors = {**_rows("W_enc", clt.W_enc[i], dtype), "b_enc": clt.b_enc[i], "b_dec": clt.b_dec[i]}
-        decoder = _rows("W_dec", clt.W_dec[i][:, 0] if clt.config.span == 1 else clt.W_dec[i], dtype)
         if clt.config.activation == "jumprelu":
-            tensors["threshold"] = clt.threshold[i]
+            tensors["activation_function.threshold" if per_layer else "threshold"] = clt.threshold[i]
         if clt.W_skip is not None:
-            tensors["W_skip"] = clt.W_skip[i].to(torch.float16 if dtype == torch.int8 else dtype)
-        if clt.config.span == 1:
-            tensors |= decoder
-            if "threshold" in tensors:
-                tensors["activation_function.threshold"] = tensors.pop("threshold")
-            yield f"layer_{layer}.safetensors", tensors
+            skip = clt.W_skip[i].to(torch.float16 if dtype == torch.int8 else dtype)
+            tensors["W_skip"] = skip if per_layer else skip.T
+        if per_layer:
+            yield f"layer_{layer}.safetensors", tensors | _rows("W_dec", clt.W_dec[i][:, 0], dtype)
         else:
-            if "W_skip" in tensors:
-                tensors["W_skip"] = tensors["W_skip"].T
+            decoder = _rows("W_dec", clt.W_dec[i], dtype)
             yield f"W_enc_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in tensors.items()}
             yield f"W_dec_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in decoder.items()}
 
@@ -140,7 +134,7 @@ def load_transcoder(
         clt = ik.load_transcoder("pocket")
     """
     if not isinstance(name, str | Path):
-        return _assemble(read_layers([path for each in name for path in _weight_files(_find(each))]), dtype)
+        return _assemble(read_layers([path for each in name for path in weight_files(_find(each))]), dtype)
     place = _find(name)
     if (place / "interp_kit.json").exists():
         config = _read_config(place)
@@ -148,18 +142,7 @@ def load_transcoder(
         return _assemble(layers, dtype, config)
     if (place / "config.yaml").exists():
         return _assemble(_circuit_tracer(place), dtype)
-    return _assemble(read_layers(_weight_files(place)), dtype)
-
-
-def _weight_files(place: Path) -> list[Path]:
-    paths = weight_files(place)
-    if not paths:
-        raise FileNotFoundError(
-            f"no transcoder at {str(place)!r}: expected one of {', '.join(TRANSCODERS)}; a folder with "
-            "interp_kit.json or config.yaml, as written by transcoder.save(folder) or circuit-tracer; a folder of "
-            "sparsify, Gemma Scope or SAELens transcoders; or a name on the Hugging Face Hub, owner/repository"
-        )
-    return paths
+    return _assemble(read_layers(weight_files(place)), dtype)
 
 
 def _read_config(folder: Path) -> TranscoderConfig:
@@ -193,8 +176,7 @@ def _read_layer(folder: Path, number: int, per_layer: bool, path: Path | None = 
         raw = _unscaled({name.removesuffix(f"_{number}"): tensor for name, tensor in raw.items()}, path)
         if "W_skip" in raw:
             raw["W_skip"] = raw["W_skip"].T
-    known = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
-    if unknown := set(raw) - set(known):
+    if unknown := set(raw) - {"W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip"}:
         raise ValueError(f"{path} has tensors that interp_kit does not know: {', '.join(sorted(unknown))}")
     return Layer(path, number, raw, {})
 
@@ -205,11 +187,9 @@ def _circuit_tracer(folder: Path) -> list[Layer]:
     try:
         about = yaml.safe_load(path.read_text())
         kind, activation = about["model_kind"], about.get("activation", "relu")
-        facts = {"feature_input_hook": about["feature_input_hook"], "feature_output_hook": about["feature_output_hook"]}
+        facts = hooks(about["feature_input_hook"], about["feature_output_hook"]) | named_model(about)
         if activation == "topk":
             facts |= {"activation": "topk", "k": about["k"]}
-        if about.get("model_name"):
-            facts["model"] = {"name": about["model_name"]}
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} should have model_kind, feature_input_hook, feature_output_hook (and k for activation: topk): "
@@ -247,26 +227,17 @@ def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig 
     """The module of these layers; without `config` they describe themselves."""
     config = config or _describe(layers)
     with torch.device("meta"):  # shapes without memory: random weights, drawn to be overwritten, would fill it
-        clt = CrossLayerTranscoder(config)
-    stacked = {
-        name: torch.zeros(tensor.shape, dtype=dtype)
-        for name in ("W_enc", "b_enc", "b_dec", "threshold", "W_skip")
-        if (tensor := getattr(clt, name)) is not None
-    }
+        clt = CrossLayerTranscoder(config).requires_grad_(False)
+    shapes = {name: tensor.shape for name, tensor in clt.state_dict().items() if not name.startswith("W_dec")}
+    stacked = {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
     large = sum(layer.tensors["W_dec"].nbytes for layer in layers if "W_dec" in layer.tensors) >= STAY_ON_DISK_BYTES
+    decoders = {}
     for i, layer in enumerate(layers):
         for name, whole in stacked.items():
             if name != "threshold" or config.activation == "jumprelu":
-                whole[i] = _checked(layer, name, whole[i].shape)
-                _check_finite(layer, name, whole[i])
-        decoder = _checked(layer, "W_dec", clt.W_dec[i].shape)
-        if not large:
-            decoder = decoder.to(dtype)
-            _check_finite(layer, "W_dec", decoder)
-        clt.W_dec[i] = nn.Parameter(decoder, requires_grad=False)
-    clt.threshold = stacked.pop("threshold")
-    for name, whole in stacked.items():
-        setattr(clt, name, nn.Parameter(whole, requires_grad=False))
+                whole[i] = _taken(layer, name, whole[i].shape, dtype)
+        decoders[f"W_dec.{i}"] = _taken(layer, "W_dec", clt.W_dec[i].shape, None if large else dtype)
+    clt.load_state_dict(stacked | decoders, assign=True)
     return clt.eval()
 
 
@@ -279,45 +250,39 @@ def _describe(layers: list[Layer]) -> TranscoderConfig:
             raise ValueError(f"the layers of one transcoder should be alike, and these differ. {here}. {there}")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"several files for one layer: {', '.join(f'{x.path} (layer {x.number})' for x in layers)}")
-    if missing := {"b_enc", "b_dec", "W_dec"} - set(first.tensors):
-        raise ValueError(
-            f"{first.path} should have a tensor {', '.join(sorted(missing))}; it has {', '.join(first.tensors)}"
-        )
+    path, tensors = first.path, first.tensors
+    if missing := {"b_enc", "b_dec", "W_dec"} - set(tensors):
+        raise ValueError(f"{path} should have a tensor {', '.join(sorted(missing))}; it has {', '.join(tensors)}")
     if "feature_input_hook" not in first.facts:
-        raise ValueError(
-            f"config.json is missing beside {first.path}: nothing says what the encoders read, copy it too"
-        )
-    span = first.tensors["W_dec"].shape[1]
+        raise ValueError(f"config.json is missing beside {path}: nothing says what the encoders read, copy it too")
+    span = tensors["W_dec"].shape[1]
     if span > 1 and numbers != list(range(max(span, len(numbers)))):
         raise ValueError(
             f"a cross-layer transcoder of {span} layers has files for layers 0 to {span - 1}, and those in "
-            f"{first.path.parent} are of {', '.join(map(str, numbers))}: copy the missing ones too"
+            f"{path.parent} are of {', '.join(map(str, numbers))}: copy the missing ones too"
         )
-    facts: Json = {"activation": "jumprelu" if "threshold" in first.tensors else "relu"} | first.facts
-    return TranscoderConfig(
-        d_model=first.tensors["b_dec"].numel(),
-        n_features=first.tensors["b_enc"].numel(),
-        layers=numbers,
-        span=span,
-        skip="W_skip" in first.tensors,
-        **facts,
-    )
+    facts: Json = {"activation": "jumprelu" if "threshold" in tensors else "relu"} | first.facts
+    d_model, n_features = tensors["b_dec"].numel(), tensors["b_enc"].numel()
+    return TranscoderConfig(d_model, n_features, numbers, span, skip="W_skip" in tensors, **facts)
 
 
-def _checked(layer: Layer, name: str, shape: torch.Size) -> torch.Tensor:
-    """A tensor of the layer, which gives it away. Raises ValueError where it is missing or has another shape."""
+def _taken(layer: Layer, name: str, shape: torch.Size, dtype: torch.dtype | None) -> torch.Tensor:
+    """A tensor of the layer, which gives it away, in `dtype`; None leaves it on the disk, in the file's.
+
+    Raises ValueError where it is missing or has another shape, and where what was read of it is not finite.
+    """
     value = layer.tensors.pop(name, None)
     if value is None or value.shape != shape:
         found = "nothing" if value is None else list(value.shape)
         raise ValueError(f"layer {layer.number} of {layer.path.parent}: {name} should be {list(shape)}, found {found}")
-    return value
-
-
-def _check_finite(layer: Layer, name: str, value: torch.Tensor) -> None:
+    if dtype is None:
+        return value
+    value = value.to(dtype)
     if not value.isfinite().all():
         raise ValueError(
             f"layer {layer.number} of {layer.path.parent}: {name} holds NaN or infinite weights; train or copy it again"
         )
+    return value
 
 
 # ---------------------------------------------------------------- from a name to a folder
@@ -337,15 +302,13 @@ def _hub_folder(repository: str, subfolder: str, revision: str | None) -> Path:
     top = [inside + file for file in HUB_FILES]
     patterns = top + [f"{inside}*/{file}" for file in HUB_FILES]
     try:
-        try:
-            listed = snapshot_download(repository, revision=revision, allow_patterns=patterns, dry_run=True)
-            listed = [file.filename for file in listed]
+        with suppress(DryRunError):  # no connection: what is cached is taken below
+            found = snapshot_download(repository, revision=revision, allow_patterns=patterns, dry_run=True)
+            listed = [file.filename for file in found]
             if {inside + "config.yaml", inside + "interp_kit.json"} & set(listed):
                 patterns = top
             else:
                 one_per_layer([Path(file) for file in listed])  # before hundreds of gigabytes are fetched
-        except DryRunError:
-            pass  # no connection: the next line takes what is cached
         folder = snapshot_download(repository, revision=revision, allow_patterns=patterns)
     except OSError as error:
         raise OSError(

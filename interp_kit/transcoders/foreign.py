@@ -16,11 +16,10 @@ Where nothing has to be computed they are views of the file, which the operating
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -29,8 +28,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..models.anatomy import FEATURE_INPUT_HOOKS, MLP_INPUT, NORMALIZED
+from ..storage.shipped import TRANSCODERS
 
 Json = dict[str, Any]
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -50,11 +51,17 @@ class Layer:
 def weight_files(place: Path) -> list[Path]:
     """The weight files of the formats above in a folder and below it, one for each layer; or the file itself.
 
-    Raises ValueError where a layer has several.
+    Raises FileNotFoundError where there are none, ValueError where a layer has several.
     """
     if place.is_file():
         return [place]
     found = sorted(path.relative_to(place) for pattern in READERS for path in place.rglob(pattern))
+    if not found:
+        raise FileNotFoundError(
+            f"no transcoder at {str(place)!r}: expected one of {', '.join(TRANSCODERS)}; a folder with "
+            "interp_kit.json or config.yaml, as written by transcoder.save(folder) or circuit-tracer; a folder of "
+            "sparsify, Gemma Scope or SAELens transcoders; or a name on the Hugging Face Hub, owner/repository"
+        )
     return [place / path for path in one_per_layer(found)]
 
 
@@ -62,9 +69,8 @@ def one_per_layer(paths: list[Path]) -> list[Path]:
     """`paths`, or ValueError where their names say that a layer has several (a name may also say nothing)."""
     by_layer = defaultdict(list)
     for path in paths:
-        number = _number(path)
-        if number is not None and any(fnmatch(path.name, pattern) for pattern in READERS):
-            by_layer[number].append(path)
+        if (numbers := _numbers(path)) and any(fnmatch(path.name, pattern) for pattern in READERS):
+            by_layer[numbers[-1]].append(path)
     for number, several in by_layer.items():
         if len(several) > 1:
             raise ValueError(
@@ -76,14 +82,14 @@ def one_per_layer(paths: list[Path]) -> list[Path]:
 
 def read_layers(paths: list[Path]) -> list[Layer]:
     """The layers in these files, ascending."""
-    layers = sorted((_reader(path)(path) for path in paths), key=lambda layer: layer.number)
+    layers = sorted(map(_read, paths), key=lambda layer: layer.number)
     return _by_source(layers) if any("W_from" in layer.tensors for layer in layers) else layers
 
 
-def _reader(path: Path) -> Callable[[Path], Layer]:
+def _read(path: Path) -> Layer:
     for pattern, reader in READERS.items():
         if fnmatch(path.name, pattern):
-            return reader
+            return reader(path)
     raise ValueError(f"{path} is no weight file that interp_kit knows: expected one named {', '.join(READERS)}")
 
 
@@ -98,8 +104,7 @@ def sparsify(path: Path) -> Layer:
     """
     cfg, raw = read_json(path.with_name("cfg.json")), read_tensors(path)
     number = re.search(r"(?:layers|h)\.(\d+)\.mlp(?:/|$)", path.parent.as_posix())
-    _require(number, path, "the folder is named layers.3.mlp or h.3.mlp: only transcoders of MLPs are read")
-    assert number is not None
+    number = _require(number, path, "the folder is named layers.3.mlp or h.3.mlp: only transcoders of MLPs are read")
     _require(cfg.get("transcode"), path, "cfg.json says transcode: true (this is a sparse autoencoder)")
     _require(cfg.get("activation", "topk") == "topk" and not cfg.get("signed"), path, "cfg.json says activation: topk")
     _require(not cfg.get("topk_coalesced"), path, "topk_coalesced: false (the k largest of each layer)")
@@ -107,11 +112,8 @@ def sparsify(path: Path) -> Layer:
     _require(not (run.exists() and read_json(run).get("hookpoints_in")), run, "no hookpoints_in: MLP inputs are read")
     # Added to (or multiplied with) what is decoded but not to what is encoded: a feature here has one value.
     _require(not any(t.any() for n, t in raw.items() if re.match(r"post_encs?(\.|$)", n)), path, "post_enc is zero")
-    _require(
-        all((t == 1).all() for n, t in raw.items() if re.match(r"post_enc_scales?(\.|$)", n)),
-        path,
-        "post_enc_scale is 1",
-    )
+    scales = (t for n, t in raw.items() if re.match(r"post_enc_scales?(\.|$)", n))
+    _require(all((t == 1).all() for t in scales), path, "post_enc_scale is 1")
 
     tensors = _pick(raw, path, W_enc="encoder.weight", b_enc="encoder.bias", W_dec="W_dec", b_dec="b_dec")
     d_model, n_features = tensors["b_dec"].numel(), tensors["b_enc"].numel()
@@ -130,12 +132,8 @@ def sparsify(path: Path) -> Layer:
             tensors["W_from"] = decoder.expand(cfg["n_sources"], -1, -1)
     else:
         tensors["W_dec"] = tensors["W_dec"][:, None]
-    return Layer(
-        path,
-        int(number[1]),
-        tensors,
-        {"activation": "topk", "k": cfg["k"], "feature_input_hook": MLP_INPUT, "feature_output_hook": "mlp.hook_out"},
-    )
+    facts = {"activation": "topk", "k": cfg["k"]} | hooks(MLP_INPUT, "mlp.hook_out")
+    return Layer(path, int(number[1]), tensors, facts)
 
 
 def _by_source(layers: list[Layer]) -> list[Layer]:
@@ -144,10 +142,9 @@ def _by_source(layers: list[Layer]) -> list[Layer]:
         cfg, reach = read_json(layer.path.with_name("cfg.json")), (i + 1, len(layers) - i)
         expected = "n_sources {} and n_targets {}: each layer writes to all that follow, none is missing".format(*reach)
         _require((cfg["n_sources"], cfg["n_targets"]) == reach, layer.path, expected)
+    decoders = [layer.tensors.pop("W_from") for layer in layers]
     for i, layer in enumerate(layers):
-        layer.tensors["W_dec"] = torch.stack([target.tensors["W_from"][i] for target in layers[i:]], dim=1)
-    for layer in layers:
-        del layer.tensors["W_from"]
+        layer.tensors["W_dec"] = torch.stack([sources[i] for sources in decoders[i:]], dim=1)
     return layers
 
 
@@ -184,12 +181,7 @@ def saelens(path: Path) -> Layer:
         tensors["threshold"] = _threshold(raw, path)
     if "skip" in kind:
         tensors |= _pick(raw, path, W_skip="W_skip")
-    return Layer(
-        path,
-        number,
-        tensors,
-        {"feature_input_hook": feature_input_hook, "feature_output_hook": feature_output_hook, "model": _model(about)},
-    )
+    return Layer(path, number, tensors, hooks(feature_input_hook, feature_output_hook) | named_model(about))
 
 
 def gemma_scope(path: Path) -> Layer:
@@ -201,9 +193,7 @@ def gemma_scope(path: Path) -> Layer:
         raise ValueError(f"{path} is damaged or no npz of arrays ({error}); download it again") from error
     tensors = _pick(raw, path, W_enc="W_enc", b_enc="b_enc", W_dec="W_dec", b_dec="b_dec")
     tensors |= {"W_enc": tensors["W_enc"].T, "W_dec": tensors["W_dec"][:, None], "threshold": _threshold(raw, path)}
-    return Layer(
-        path, _needed_number(path), tensors, {"feature_input_hook": NORMALIZED, "feature_output_hook": "hook_mlp_out"}
-    )
+    return Layer(path, _number(path), tensors, hooks(NORMALIZED, "hook_mlp_out"))
 
 
 def gemma_scope_2(path: Path) -> Layer:
@@ -211,7 +201,7 @@ def gemma_scope_2(path: Path) -> Layer:
 
     A cross-layer file has the decoders to all layers, w_dec [F, L, d]: those to earlier ones are zero, and left out.
     """
-    raw, number = read_tensors(path), _needed_number(path)
+    raw, number = read_tensors(path), _number(path)
     tensors = _pick(raw, path, W_enc="w_enc", b_enc="b_enc", W_dec="w_dec", b_dec="b_dec")
     tensors |= {"W_enc": tensors["W_enc"].T, "threshold": _threshold(raw, path)}
     if "affine_skip_connection" in raw:
@@ -224,17 +214,16 @@ def gemma_scope_2(path: Path) -> Layer:
     else:
         tensors["W_dec"] = tensors["W_dec"][:, None]
 
-    hooks = {"feature_input_hook": MLP_INPUT, "feature_output_hook": "hook_mlp_out"}
-    facts = hooks if cross_layer else {}  # cross-layer files come without config.json
+    around = hooks(MLP_INPUT, "hook_mlp_out")
+    facts = around if cross_layer else {}  # cross-layer files come without config.json
     if path.with_name("config.json").exists():
         about = read_json(path.with_name("config.json"))
         read, written = (str(about.get(name, "")) for name in ("hf_hook_point_in", "hf_hook_point_out"))
-        known = read.endswith("pre_feedforward_layernorm.output") and written.endswith(
-            "post_feedforward_layernorm.output"
-        )
+        norm = "feedforward_layernorm.output"
+        known = read.endswith(f"pre_{norm}") and written.endswith(f"post_{norm}")
         expected = "hooks around the MLP with its norms, pre_ and post_feedforward_layernorm"
         _require(known, path, f"{expected}; has {read!r} and {written!r}")
-        facts = hooks | {"model": _model(about)}
+        facts = around | named_model(about)
     return Layer(path, number, tensors, facts)
 
 
@@ -255,12 +244,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     Raises ValueError where the file is missing, damaged or cut short.
     """
+    if not path.exists():
+        raise ValueError(f"{path.name} is missing from {path.parent}: the transcoder is incomplete, copy it again")
     try:
         return load_file(path)
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path.name} is missing from {path.parent}: the transcoder is incomplete, copy it again"
-        ) from None
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged or cut short ({error}); copy it again or restore it (git checkout, a new training)"
@@ -269,23 +256,19 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def read_json(path: Path) -> Json:
     """What the json beside a weight file says. Raises ValueError where it is missing or damaged."""
+    if not path.exists():
+        raise ValueError(f"{path.name} is missing from {path.parent}: it says how to read the weights, copy it too")
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path.name} is missing from {path.parent}: it says how to read the weights, copy it too"
-        ) from None
     except ValueError as error:
         raise ValueError(f"{path} is no json ({error}); copy it again") from error
 
 
-def _require(condition: object, path: Path, expected: str) -> None:
-    if not condition:
-        raise _refusal(path, expected)
-
-
-def _refusal(path: Path, expected: str) -> ValueError:
-    return ValueError(f"{path} cannot be read as a transcoder of interp_kit: expected {expected}")
+def _require(found: Found | None, path: Path, expected: str) -> Found:
+    """`found`, or ValueError where it is false, empty or None."""
+    if not found:
+        raise ValueError(f"{path} cannot be read as a transcoder of interp_kit: expected {expected}")
+    return found
 
 
 def _pick(raw: dict[str, torch.Tensor], path: Path, **names: str) -> dict[str, torch.Tensor]:
@@ -310,25 +293,25 @@ def _threshold(raw: dict[str, torch.Tensor], path: Path) -> torch.Tensor:
 def _hook(name: str | None, path: Path) -> tuple[int, str]:
     """ "blocks.3.ln2.hook_normalized" -> (3, "ln2.hook_normalized")."""
     parts = re.fullmatch(r"blocks\.(\d+)\.(.+)", str(name))
-    if parts is None:
-        raise _refusal(path, f"hook names such as blocks.3.mlp.hook_in; it has {name}")
+    parts = _require(parts, path, f"hook names such as blocks.3.mlp.hook_in; it has {name}")
     return int(parts[1]), parts[2]
 
 
-def _number(path: Path) -> int | None:
-    """The layer that a path names last, if any."""
-    found = re.findall(r"(?<![a-z])(?:layers?[._]|h\.|blocks\.)(\d+)", path.as_posix())
-    return int(found[-1]) if found else None
+def _numbers(path: Path) -> list[int]:
+    """The layers that a path names."""
+    return [int(n) for n in re.findall(r"(?<![a-z])(?:layers?[._]|h\.|blocks\.)(\d+)", path.as_posix())]
 
 
-def _needed_number(path: Path) -> int:
-    """The same, or ValueError."""
-    number = _number(path)
-    if number is None:
-        raise _refusal(path, "a folder or file name with the layer, layer_3")
-    return number
+def _number(path: Path) -> int:
+    """The layer that a path names last, or ValueError."""
+    return _require(_numbers(path), path, "a folder or file name with the layer, layer_3")[-1]
 
 
-def _model(about: Json) -> dict[str, str]:
-    """The field `model` of a TranscoderConfig."""
-    return {"name": about["model_name"]} if about.get("model_name") else {}
+def hooks(read: str, written: str) -> Json:
+    """The fields of a TranscoderConfig that say what is read and what is rebuilt."""
+    return {"feature_input_hook": read, "feature_output_hook": written}
+
+
+def named_model(about: Json) -> Json:
+    """Its field `model`, where the file names the model."""
+    return {"model": {"name": about["model_name"]}} if about.get("model_name") else {}

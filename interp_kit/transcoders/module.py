@@ -118,10 +118,8 @@ class CrossLayerTranscoder(nn.Module):
         Raises ValueError when x does not have this transcoder's layers and width.
         """
         if x.ndim != 3 or x.shape[0] != len(self.layers) or x.shape[2] != self.config.d_model:
-            raise ValueError(
-                f"expected [layer, position, d_model] = [{len(self.layers)}, *, {self.config.d_model}], "
-                f"got {list(x.shape)}"
-            )
+            expected = f"[layer, position, d_model] = [{len(self.layers)}, *, {self.config.d_model}]"
+            raise ValueError(f"expected {expected}, got {list(x.shape)}")
         features = self.encode_tokens(x)
         if self.config.excludes_first_position:
             features[:, 0] = 0
@@ -180,8 +178,7 @@ class CrossLayerTranscoder(nn.Module):
         """A transcoder with just these features, indices for each layer: to drop what never fires, say."""
         counts = [len(kept) for kept in features]
         smaller = type(self)(replace(self.config, n_features=max(counts), n_features_per_layer=counts))
-        for parameter in smaller.parameters():
-            parameter.zero_()
+        smaller.W_enc.zero_()  # as all else is: the rest of a layer's rows is padding
         for i, kept in enumerate(features):
             used = slice(len(kept))
             smaller.W_enc[i, used], smaller.b_enc[i, used] = self.W_enc[i, kept], self.b_enc[i, kept]
@@ -225,9 +222,8 @@ class CrossLayerTranscoder(nn.Module):
         kind = "per-layer" if c.span == 1 else "cross-layer" if c.span == len(c.layers) else f"span {c.span}"
         rule = {"topk": f"top {c.k}", "jumprelu": "JumpReLU", "relu": "ReLU"}[c.activation]
         kind += ", skip" if c.skip else ""
-        return (
-            f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {sum(self.n_features_per_layer):,} features, {rule})"
-        )
+        n_features = sum(self.n_features_per_layer)
+        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {n_features:,} features, {rule})"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{k}</th><td>{escape(str(v))}</td></tr>" for k, v in asdict(self.config).items())

@@ -19,12 +19,8 @@ def replaced_mlps(hf: PreTrainedModel, clt: CrossLayerTranscoder) -> Iterator[No
     Nothing is frozen: features are computed from the replacement's own residual stream, so errors add up
     (Ameisen et al. 2025). A first position that the transcoder was not trained on keeps its MLP.
     """
-    blocks, hooks = anatomy(hf).blocks, []
     inputs: dict[int, torch.Tensor] = {}  # what the index-th transcoded layer reads
     written: dict[int, torch.Tensor] = {}  # what features of the layers so far write to the index-th
-
-    def read(index: int, x: torch.Tensor) -> None:
-        inputs[index] = x
 
     def write(index: int, original: torch.Tensor) -> torch.Tensor:
         x = inputs.pop(index)
@@ -37,8 +33,9 @@ def replaced_mlps(hf: PreTrainedModel, clt: CrossLayerTranscoder) -> Iterator[No
             out = torch.cat([original[:, :1], out[:, 1:]], dim=1)
         return out
 
-    for index, layer in enumerate(clt.layers):
-        hooks.append(blocks[layer].feature_input_hook(clt.config.feature_input_hook, partial(read, index)))
-        hooks.append(blocks[layer].feature_output_hook(partial(write, index)))
+    blocks, hooks = [anatomy(hf).blocks[layer] for layer in clt.layers], []
+    for index, block in enumerate(blocks):
+        hooks.append(block.feature_input_hook(clt.config.feature_input_hook, partial(inputs.__setitem__, index)))
+        hooks.append(block.feature_output_hook(partial(write, index)))
     with hooked(*hooks):
         yield

@@ -15,23 +15,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-
-
-class TokenOrder(NamedTuple):
-    """Pairs in the order of tokens."""
-
-    places: torch.Tensor
-    "where each pair is in the order of features [pair]"
-    features: torch.Tensor
-    "each pair's feature [pair]"
-    starts: torch.Tensor
-    "where each token's pairs start, and the end [token + 1]"
 
 
 @dataclass
@@ -42,17 +30,21 @@ class ActiveFeatures:
     "each pair's token [pair]"
     starts: torch.Tensor
     "where each feature's pairs start, and the end [feature + 1]"
-    by_token: TokenOrder
-    "the same pairs in the order of tokens"
+    by_token: torch.Tensor
+    "the same pairs in the order of tokens: where each is in the order of features [pair]"
+    features_by_token: torch.Tensor
+    "in the order of tokens: each pair's feature [pair]"
+    token_starts: torch.Tensor
+    "in the order of tokens: where each token's pairs start, and the end [token + 1]"
 
     @classmethod
     def of_pairs(cls, tokens: torch.Tensor, features: torch.Tensor, shape: torch.Size) -> "ActiveFeatures":
         """tokens and features [pair] in the order of tokens, and how many there are of either: (token, feature)."""
         n_tokens, n_features = shape
-        order, places = features.argsort(stable=True), torch.empty_like(features)
-        places[order] = torch.arange(len(order), device=order.device)
-        by_token = TokenOrder(places, features, _starts(tokens, n_tokens))
-        return cls(tokens[order], _starts(features[order], n_features), by_token)
+        order, by_token = features.argsort(stable=True), torch.empty_like(features)
+        by_token[order] = torch.arange(len(order), device=order.device)
+        starts, token_starts = _starts(features[order], n_features), _starts(tokens, n_tokens)
+        return cls(tokens[order], starts, by_token, features, token_starts)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -60,8 +52,7 @@ class ActiveFeatures:
     @cached_property
     def features(self) -> torch.Tensor:
         """Each pair's feature [pair]."""
-        n = len(self.starts) - 1
-        return torch.arange(n, device=self.starts.device).repeat_interleave(self.starts.diff())
+        return torch.arange(len(self.starts) - 1, device=self.starts.device).repeat_interleave(self.starts.diff())
 
     def dots(self, of_tokens: torch.Tensor, of_features: torch.Tensor) -> torch.Tensor:
         """of_tokens [token, width], of_features [feature, width] -> [pair]."""
@@ -71,7 +62,7 @@ class ActiveFeatures:
 
     def decode(self, values: torch.Tensor, of_features: torch.Tensor) -> torch.Tensor:
         """values [pair], of_features [feature, width] -> [token, width]."""
-        return _sums(values[self.by_token.places], self.by_token.features, of_features, self.by_token.starts)
+        return _sums(values[self.by_token], self.features_by_token, of_features, self.token_starts)
 
     def gather(self, values: torch.Tensor, of_tokens: torch.Tensor) -> torch.Tensor:
         """values [pair], of_tokens [token, width] -> [feature, width]."""
@@ -85,20 +76,19 @@ def joined(parts: Sequence[ActiveFeatures]) -> ActiveFeatures:
     """
     if len(parts) == 1:
         return parts[0]
-    counts = torch.stack([part.by_token.starts.diff() for part in parts])  # [layer, token]
+    counts = torch.stack([part.token_starts.diff() for part in parts])  # [layer, token]
     ends = counts.sum(0).cumsum(0)  # of each token's pairs, in the order of tokens
     firsts = ends - counts.flip(0).cumsum(0).flip(0)  # of a token's pairs, those of earlier layers come first
-    places, features = ends.new_empty(2, int(ends[-1]))
+    by_token, features = ends.new_empty(2, int(ends[-1]))
     n_pairs, n_features = 0, 0  # of the layers so far
     for part, first, count in zip(parts, firsts, counts):
-        shift = (first - part.by_token.starts[:-1]).repeat_interleave(count)
-        here = shift + torch.arange(len(part), device=ends.device)
-        places.scatter_(0, here, part.by_token.places + n_pairs)  # several times faster than places[here] = ...
-        features.scatter_(0, here, part.by_token.features + n_features)
+        here = (first - part.token_starts[:-1]).repeat_interleave(count) + torch.arange(len(part), device=ends.device)
+        by_token.scatter_(0, here, part.by_token + n_pairs)  # several times faster than by_token[here] = ...
+        features.scatter_(0, here, part.features_by_token + n_features)
         n_pairs, n_features = n_pairs + len(part), n_features + len(part.starts) - 1
     starts = F.pad(torch.cat([part.starts.diff() for part in parts]).cumsum(0), (1, 0))
-    by_token = TokenOrder(places, features, F.pad(ends, (1, 0)))
-    return ActiveFeatures(torch.cat([part.tokens for part in parts]), starts, by_token)
+    tokens, token_starts = torch.cat([part.tokens for part in parts]), F.pad(ends, (1, 0))
+    return ActiveFeatures(tokens, starts, by_token, features, token_starts)
 
 
 def top_features(pre: torch.Tensor, k: int) -> ActiveFeatures:

@@ -68,11 +68,11 @@ def trainer(stream, activation="topk", span=4, sparsity=0.0, dtype=torch.float32
         sparsity=sparsity,
         steps=10,
         learning_rate=1e-3,
-        batch=len(first.batch.places),
+        batch=len(first[2].places),
     )
     made = Trainer(config, transcoder(activation, span), stream, Processes("data", torch.device("cpu")))
     made.selection.dtype = dtype
-    made.normalise(first)
+    made.normalise(*first)
     for weights in made.weights.W_dec:
         weights.data.normal_(generator=torch.Generator().manual_seed(1))
     return made
@@ -108,7 +108,7 @@ def test_a_step_equals_autograd_through_the_module(stream, activation, span, mon
 
 def normalised(made):
     """The transcoder as it is trained: of scaled inputs and outputs."""
-    return made.weights.folded(Scales.ones(4, 16, torch.device("cpu")))
+    return made.weights.folded(Scales(4, 16, torch.device("cpu")))
 
 
 def gradients(made, batch):
@@ -160,7 +160,7 @@ def test_loss_and_penalty_do_not_depend_on_the_size_of_the_batch(stream, activat
     twice = Batch(9, batch.x.repeat(1, 2, 1), batch.y.repeat(1, 2, 1), torch.arange(64))
     results = []
     for some in (batch._replace(step=9), twice):
-        made = trainer(stream, activation, sparsity=3.0, first=stream.first_block()._replace(batch=some))
+        made = trainer(stream, activation, sparsity=3.0, first=(*stream.first_block()[:2], some))
         grads = gradients(made, some)
         results.append((grads, made.history[-1]))
     for name in results[0][0]:
@@ -173,7 +173,7 @@ def test_one_threshold_lets_k_features_through_on_average_over_layers(stream):
     made = trainer(stream, "batchtopk")
     made.weights.W_enc[1].data *= 2  # a layer with larger pre-activations claims more
     batch = next(stream.batches())
-    made.normalise(stream.first_block())
+    made.normalise(*stream.first_block())
     x = batch.x * made.scales.x
     on = [len(made.selection.active(i, made.selection.preactivations(i, x[i]))) / x.shape[1] for i in range(4)]
     assert len(made.weights.threshold.unique()) == 1

@@ -69,15 +69,10 @@ class TrainingConfig:
     def transcoder(self, model: LanguageModel) -> TranscoderConfig:
         """The transcoder of `model` that is trained. Raises ValueError for layers or a span that the model has not."""
         layers = chosen_layers(self.layers, model.n_layers)
-        return TranscoderConfig(
-            d_model=model.d_model,
-            n_features=self.n_features,
-            layers=layers,
-            span=self.span or (len(layers) if self.kind == "cross-layer" else 1),
-            activation="topk" if self.activation == "topk" else "jumprelu",
-            k=self.k,
-            model={"name": model.name, "fingerprint": model.fingerprint},
-        )
+        span = self.span or (len(layers) if self.kind == "cross-layer" else 1)
+        activation = "topk" if self.activation == "topk" else "jumprelu"
+        about = {"name": model.name, "fingerprint": model.fingerprint}
+        return TranscoderConfig(model.d_model, self.n_features, layers, span, activation, self.k, model=about)
 
 
 def check_activation(activation: str) -> None:

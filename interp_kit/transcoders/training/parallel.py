@@ -37,20 +37,14 @@ class Processes:
             self.rank, self.size, self.device = state.process_index, state.num_processes, state.device or device
         self.by_tokens = self.size > 1 and split == "data"
         self.by_features = self.size > 1 and split == "features"
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """This process's share of the rows of text: (which, of how many)."""
-        return (self.rank, self.size) if self.by_tokens else (0, 1)
+        self.rows = (self.rank, self.size) if self.by_tokens else (0, 1)  # its share of the text's: which, of how many
 
     def features(self, n: int) -> slice:
         """This process's features of each layer's n."""
-        if not self.by_features:
-            return slice(0, n)
-        if n % self.size:
-            raise ValueError(f"{n} features a layer cannot be shared equally by {self.size} processes")
-        share = n // self.size
-        return slice(self.rank * share, (self.rank + 1) * share)
+        which, parts = (self.rank, self.size) if self.by_features else (0, 1)
+        if n % parts:
+            raise ValueError(f"{n} features a layer cannot be shared equally by {parts} processes")
+        return slice(which * n // parts, (which + 1) * n // parts)
 
     def sum_over_tokens(self, *tensors: torch.Tensor) -> None:
         """In place: sums of what each process adds up over its own tokens."""

@@ -56,7 +56,6 @@ DEVICES = {
     "H100": Device(989, 67, 80, 3350, 450),
     "H200": Device(989, 67, 141, 4800, 450),
 }
-DEVICE_NAMES = ("cpu", *DEVICES)
 
 
 @dataclass
@@ -107,15 +106,30 @@ def plan_training(
         ik.plan_training(model, n_features=4096, tokens=50e6, devices=["cpu", "A100-80GB"])
     """
     activation = renamed_activation(activation)
-    step = _step(model, n_features, span, k, layers, batch, activation, memory)
+    config = getattr(getattr(model, "hf", None), "config", model)
+    if not isinstance(config, PretrainedConfig):
+        raise TypeError(f"expected a LanguageModel or a transformers config, got {type(model).__name__}")
+    config = config.get_text_config()
+    check_activation(activation)
+    if batch < 1 or not 1 <= k <= n_features:
+        raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
+    layers = chosen_layers(layers, config.num_hidden_layers)
+    n, d = len(layers), config.hidden_size
+    span = TranscoderConfig(d, n_features, layers, n if span is None else span, k=k).span  # raises where it cannot be
     if not batch <= tokens < float("inf"):
         raise ValueError(f"tokens {tokens}: expected at least one batch, {batch}")
-    devices = [devices] if isinstance(devices, str) else devices
-    rows = [_row(step, entry, tokens / batch) for entry in devices]
+    with torch.device("meta"):  # shapes without memory
+        hf = AutoModelForCausalLM.from_config(config)
+    targets, size = sum(min(span, n - i) for i in range(n)), sum(weights.numel() for weights in hf.parameters())
+    a_token = 2 * n * d * torch.bfloat16.itemsize
+    buffer = max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token
+    dense, reading = activation == "jumprelu", forward_flops(hf.base_model)
+    step = Step(batch, n_features, k, d, n, targets, dense, size, reading, buffer)
+    rows = [_row(step, entry, tokens / batch) for entry in ([devices] if isinstance(devices, str) else devices)]
     return Plan(step.summary(), pd.DataFrame(rows, columns=["devices", "split", "GB a device", "hours", "bound by"]))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Step:
     """The sizes of one process's training step, and what follows from them."""
 
@@ -136,55 +150,24 @@ class Step:
             return replace(self, batch=self.batch / n, buffer=self.buffer / n)
         return replace(self, n_features=self.n_features / n, k=self.k / n)
 
-    @property
-    def encoder(self) -> float:
-        """Weights of all encoders."""
-        return self.n_layers * self.n_features * self.d_model
-
-    @property
-    def decoder(self) -> float:
-        """Weights of all decoders."""
-        return self.n_targets * self.n_features * self.d_model
-
-    @property
-    def parameters(self) -> float:
-        """Weights and biases; with JumpReLU thresholds, which are then trained."""
-        biases = self.n_layers * (self.n_features * (2 if self.dense else 1) + self.d_model)
-        return self.encoder + self.decoder + biases
-
-    @property
-    def rest(self) -> float:
-        """FLOP a token after the choice of features."""
+    def __post_init__(self) -> None:
+        n, f, d, k = self.n_layers, self.n_features, self.d_model, self.k
+        self.encoder, self.decoder = n * f * d, self.n_targets * f * d  # weights of all encoders, of all decoders
+        # Weights and biases; with JumpReLU thresholds, which are then trained.
+        self.parameters = self.encoder + self.decoder + n * (f * (2 if self.dense else 1) + d)
+        # rest: FLOP a token after the choice of features. rows: bytes a token that the sparse products move.
         if self.dense:
-            return 2 * self.encoder + 6 * self.decoder
-        return 2 * self.k * self.d_model * (2 * self.n_layers + 3 * self.n_targets)
-
-    @property
-    def rows(self) -> float:
-        """Bytes a token that the sparse products move."""
-        if self.dense:
-            return 0
-        encoder_rows, decoder_rows = 2 * self.k * self.n_layers, (2 * self.k + TOKEN_ROWS) * self.n_targets
-        return 4 * self.d_model * (encoder_rows + decoder_rows)
-
-    @property
-    def working(self) -> float:
-        """Bytes beside weights and buffer: of a step, of a slice of text, or of the scales, whichever is most."""
-        a_token = self.n_layers * self.d_model  # numbers in x, and in y
-        if self.dense:
-            copies = AUTOGRAD_TENSORS * 4 * self.n_layers * self.batch
+            self.rest, self.rows = 2 * self.encoder + 6 * self.decoder, 0.0
+            copies, narrow = AUTOGRAD_TENSORS * 4 * n * self.batch, 0.0
         else:
-            copies = (
-                4 * self.batch + 6 * self.d_model
-            )  # pre-activations and copies of encoders, a layer or two at a time
-        step = STEP_TENSORS * 4 * a_token * self.batch + copies * self.n_features
-        return max(step, 5 * 2 * a_token * TOKENS_AT_ONCE, 3 * self.buffer / self.n_layers)
-
-    @property
-    def memory(self) -> float:
-        """Bytes in all."""
-        narrow = 0 if self.dense else 2 * self.decoder  # a copy of the decoders in bfloat16
-        return STATE_BYTES * self.parameters + narrow + self.buffer + 2 * self.model + self.working
+            self.rest = 2 * k * d * (2 * n + 3 * self.n_targets)
+            self.rows = 4 * d * (2 * k * n + (2 * k + TOKEN_ROWS) * self.n_targets)
+            copies = 4 * self.batch + 6 * d  # pre-activations and copies of encoders, a layer or two at a time
+            narrow = 2 * self.decoder  # a copy of the decoders in bfloat16
+        # Bytes beside weights and buffer: of a step, of a slice of text, or of the scales, whichever is most.
+        step = STEP_TENSORS * 4 * n * d * self.batch + copies * f
+        self.working = max(step, 5 * 2 * n * d * TOKENS_AT_ONCE, 3 * self.buffer / n)
+        self.memory = STATE_BYTES * self.parameters + narrow + self.buffer + 2 * self.model + self.working  # in all
 
     def seconds(self, device: Device) -> dict[str, float]:
         """What a step takes on one device, by what it waits for."""
@@ -193,11 +176,9 @@ class Step:
             compute, moved = (2 * self.encoder + self.rest) / float32, 0
         else:
             compute, moved = 2 * self.encoder / bfloat16, self.rows + TOPK_BYTES * self.n_layers * self.n_features
+        compute = self.batch * (self.reading / bfloat16 + compute)
         traffic = self.batch * moved + UPDATE_BYTES * self.parameters
-        return {
-            "compute": self.batch * (self.reading / bfloat16 + compute),
-            "memory traffic": traffic / (1e9 * BANDWIDTH_SHARE * device.bandwidth),
-        }
+        return {"compute": compute, "memory traffic": traffic / (1e9 * BANDWIDTH_SHARE * device.bandwidth)}
 
     def summary(self) -> pd.Series:
         """The numbers of a plan, which do not depend on the device."""
@@ -213,35 +194,6 @@ class Step:
             "GB, working space of a step": self.working / 1e9,
         }
         return pd.Series(numbers, name="plan")
-
-
-def _step(
-    model: LanguageModel | PretrainedConfig,
-    n_features: int,
-    span: int | None,
-    k: int,
-    layers: Sequence[int] | None,
-    batch: int,
-    activation: TrainingActivation,
-    memory: str | float,
-) -> Step:
-    config = getattr(getattr(model, "hf", None), "config", model)
-    if not isinstance(config, PretrainedConfig):
-        raise TypeError(f"expected a LanguageModel or a transformers config, got {type(model).__name__}")
-    config = config.get_text_config()
-    check_activation(activation)
-    if batch < 1 or not 1 <= k <= n_features:
-        raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
-    layers = chosen_layers(layers, config.num_hidden_layers)
-    n, d = len(layers), config.hidden_size
-    span = TranscoderConfig(d, n_features, layers, n if span is None else span, k=k).span  # raises where it cannot be
-    with torch.device("meta"):  # shapes without memory
-        hf = AutoModelForCausalLM.from_config(config)
-    targets, size = sum(min(span, n - i) for i in range(n)), sum(weights.numel() for weights in hf.parameters())
-    a_token = 2 * n * d * torch.bfloat16.itemsize
-    buffer = max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token
-    flops = forward_flops(hf.base_model)
-    return Step(batch, n_features, k, d, n, targets, activation == "jumprelu", size, flops, buffer)
 
 
 def forward_flops(base: PreTrainedModel) -> float:
@@ -272,9 +224,8 @@ def _row(step: Step, entry: str, steps: float) -> tuple[str, str, float, float, 
 
 def _device(entry: str) -> tuple[int, Device]:
     """ "8 x H100" -> 8 and what one of them can do."""
-    written = re.fullmatch(r"(?:(?P<n>[1-9]\d*)\s*x\s*)?(?P<name>.*)", entry.strip(), re.IGNORECASE)
-    names = {name.lower(): name for name in DEVICE_NAMES}
-    if written is None or written["name"].lower() not in names:
-        raise ValueError(f"device {entry!r} is not one of {', '.join(DEVICE_NAMES)}; several are written '8 x H100'")
-    name = names[written["name"].lower()]
-    return int(written["n"] or 1), this_machine() if name == "cpu" else DEVICES[name]
+    devices = {name.lower(): device for name, device in DEVICES.items()}
+    written = re.fullmatch(rf"(?:([1-9]\d*)\s*x\s*)?(cpu|{'|'.join(devices)})", entry.strip().lower())
+    if written is None:
+        raise ValueError(f"device {entry!r} is not one of cpu, {', '.join(DEVICES)}; several are written '8 x H100'")
+    return int(written[1] or 1), this_machine() if written[2] == "cpu" else devices[written[2]]

@@ -20,6 +20,7 @@ class Selection:
 
     def __init__(self, config: TrainingConfig, weights: Weights, processes: Processes, dtype: torch.dtype):
         self.config, self.weights, self.processes, self.dtype = config, weights, processes, dtype
+        self.sample = min(THRESHOLD_SAMPLE_TOKENS, config.batch)  # tokens
 
     def preactivations(self, layer: int, x: torch.Tensor) -> torch.Tensor:
         """x [token, d_model] -> [token, feature], in `dtype`."""
@@ -46,7 +47,7 @@ class Selection:
         if self.config.activation == "topk":
             return pre.new_empty(0)
         share = min(MAX_LAYER_SHARE, len(self.weights.W_enc)) * self.config.k
-        return _largest(pre[places < THRESHOLD_SAMPLE_TOKENS].flatten(), share * self._sample)
+        return _largest(pre[places < THRESHOLD_SAMPLE_TOKENS].flatten(), share * self.sample)
 
     def threshold(self, candidates: list[torch.Tensor]) -> torch.Tensor:
         """What k features a token and layer exceed on average, given every layer's candidates; at least 0.
@@ -55,17 +56,13 @@ class Selection:
         of them on.
         """
         everyones = self.processes.all_values(torch.cat(candidates))
-        rank = self.config.k * len(candidates) * self._sample
+        rank = self.config.k * len(candidates) * self.sample
         return everyones.topk(rank).values[-1].float().clamp(min=0)
 
     def follow(self, candidates: list[torch.Tensor]) -> None:
         """Moves the threshold towards this batch's; there is none with topk."""
         if self.config.activation == "batchtopk":
             self.weights.threshold += THRESHOLD_EMA_RATE * (self.threshold(candidates) - self.weights.threshold)
-
-    @property
-    def _sample(self) -> int:
-        return min(THRESHOLD_SAMPLE_TOKENS, self.config.batch)
 
 
 def _largest(values: torch.Tensor, n: int) -> torch.Tensor:

@@ -33,9 +33,8 @@ class SparsePass:
         self.activations: dict[int, torch.Tensor] = {}  # [pair of a token and a feature that is on]
         self.writers: dict[int, ActiveFeatures] = {}  # the active features of all layers that write to this one
         self.writer_activations: dict[int, torch.Tensor] = {}  # [pair]
-        self.slopes: dict[
-            int, dict[int, torch.Tensor]
-        ] = {}  # the loss's gradient by these; by layer, and source [pair]
+        # The loss's gradient by these; by layer, and source [pair].
+        self.slopes: dict[int, dict[int, torch.Tensor]] = {}
 
     # ---------------------------------------------------------------- forward
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain, count, islice
+from typing import NamedTuple
 
 import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
 
 from ...models.anatomy import mlp_activations
 from ...text.batches import of_similar_size, pad
 from ...text.rows import NOTHING, TextRows
 from ..module import TranscoderConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Rows = list[list[int]]
 
@@ -32,27 +31,6 @@ class Batch(NamedTuple):
     "what they write [layer, token, d_model]"
     places: torch.Tensor
     "of these tokens in the whole batch [token]"
-
-
-class FirstBlock(NamedTuple):
-    """What a run starts from: sums over this process's tokens of the first block, and the first batch."""
-
-    n_tokens: int
-    x_norm: torch.Tensor
-    "sum of |x| [layer]"
-    y_square: torch.Tensor
-    "sum of |y|^2 [layer]"
-    y_sum: torch.Tensor
-    "[layer, d_model]"
-    batch: Batch
-
-    @classmethod
-    def of(cls, x: torch.Tensor, y: torch.Tensor, batch: Batch) -> "FirstBlock":
-        """x, y [layer, token, d_model]. A layer at a time: in float32 all of it would take twice its memory."""
-        x_norm = torch.stack([layer.float().norm(dim=-1).sum() for layer in x])
-        y_square = torch.stack([layer.float().pow(2).sum() for layer in y])
-        y_sum = torch.stack([layer.float().sum(0) for layer in y])
-        return cls(x.shape[1], x_norm, y_square, y_sum, batch)
 
 
 class Buffer(NamedTuple):
@@ -77,7 +55,7 @@ class ActivationStream:
 
     def __init__(
         self,
-        hf: "PreTrainedModel",
+        hf: PreTrainedModel,
         rows: TextRows,
         config: TranscoderConfig,
         batch: int,
@@ -93,27 +71,26 @@ class ActivationStream:
 
     def blocks(self) -> Iterator[Rows]:
         """Rows of successive blocks, as long as there is text: without end where it can be read again."""
-        block, tokens, epoch = [], 0, 0
-        while True:
-            before = (len(block), tokens)
+        block, tokens = [], 0
+        for epoch in count():
+            row = None
             for row in self.rows.epoch(epoch):
                 block.append(row)
                 tokens += _count([row], self.config)
                 if tokens >= self.size:
                     yield block
                     block, tokens = [], 0
-                    before = None
-            if before == (len(block), tokens):
+            if row is None:
                 raise ValueError(NOTHING)
             if tokens >= self.batch:
                 yield block
                 block, tokens = [], 0
             if not self.rows.restarts:
                 return
-            epoch += 1
 
-    def first_block(self) -> FirstBlock:
-        """Sums over the first block, and the first batch; `batches` begins with it all the same.
+    def first_block(self) -> tuple[torch.Tensor, torch.Tensor, Batch]:
+        """This process's x and y of the first block [layer, token, d_model], and the first batch; `batches` begins with
+        it all the same.
 
         Raises ValueError where the text has fewer tokens than a batch.
         """
@@ -122,9 +99,8 @@ class ActivationStream:
         if block is None:
             raise ValueError(f"the text has fewer tokens than a batch of {self.batch}: give more of it")
         self._ahead = chain([block], blocks)  # a generator of texts cannot be read again
-        first = next(self._shuffled(block, 0, 0))
         buffer = self._read(block)
-        return FirstBlock.of(buffer.x, buffer.y, first)
+        return buffer.x, buffer.y, next(self._shuffled(block, 0, 0))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Batches from the `start`-th on."""
@@ -160,23 +136,32 @@ class ActivationStream:
         return self.buffer
 
 
-def read_activations(hf: "PreTrainedModel", rows: Rows, config: TranscoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
+def read_activations(hf: PreTrainedModel, rows: Rows, config: TranscoderConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """MLP inputs and outputs [layer, token, d_model] of all tokens of `rows`, in order, in the model's dtype."""
     shape = (2, len(config.layers), _count(rows, config), config.d_model)
     x, y = torch.empty(shape, dtype=hf.dtype, device=hf.device)
     done = 0
-    for some in of_similar_size(rows):
-        ids, kept = pad(some)
-        kept[:, 0] &= not config.excludes_first_position
-        read, written = mlp_activations(hf, ids.to(hf.device), config.feature_input_hook, config.layers)
-        end = done + _count(some, config)
-        x[:, done:end] = read[:, kept.to(read.device)]
-        y[:, done:end] = written[:, kept.to(written.device)]
+    for _, _, read, written in activations(hf, rows, config):
+        end = done + read.shape[1]
+        x[:, done:end], y[:, done:end] = read, written
         done = end
     return x, y
 
 
-def first_position_is_massive(hf: "PreTrainedModel", rows: TextRows, config: TranscoderConfig) -> bool:
+def activations(
+    hf: PreTrainedModel, rows: Rows, config: TranscoderConfig, what: str | None = None
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """For a few rows at a time ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
+    d_model] of these tokens, but for position 0 where the transcoder leaves it out. A bar shows `what`, if given."""
+    for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False, disable=what is None):
+        ids, real = (t.to(hf.device) for t in pad(some))
+        kept = real.clone()
+        kept[:, 0] &= not config.excludes_first_position
+        x, y = mlp_activations(hf, ids, config.feature_input_hook, config.layers)
+        yield ids, real, x[:, kept.to(x.device)], y[:, kept.to(y.device)]
+
+
+def first_position_is_massive(hf: PreTrainedModel, rows: TextRows, config: TranscoderConfig) -> bool:
     """Whether MLP outputs at position 0 dwarf the others, as a begin-of-text token's do in most large models.
 
     Raises ValueError where there is no text.

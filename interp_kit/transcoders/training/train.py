@@ -6,7 +6,7 @@ per layer as a share of its variance. Scales are folded into the weights on retu
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import torch
 
 from ...hardware import bytes_of, multiplies_bfloat16
 from ...models import LanguageModel
-from ...text.rows import TextRows
+from ...text.rows import TextRows, Texts
 from ..module import CrossLayerTranscoder
 from .config import Kind, TrainingActivation, TrainingConfig, renamed_activation
 from .parallel import Processes, Split
@@ -26,7 +26,6 @@ from .trainer import Trainer
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-    from transformers import PreTrainedModel
 
 
 @dataclass
@@ -51,7 +50,7 @@ class TrainingRun:
 
 def train_transcoder(
     model: LanguageModel,
-    texts: str | Path | Iterable[str | Mapping[str, object]],
+    texts: Texts,
     n_features: int = 1024,
     activation: TrainingActivation = "topk",
     kind: Kind = "cross-layer",
@@ -102,7 +101,11 @@ def train_transcoder(
     )  # fmt: skip
     transcoder = config.transcoder(model)
     processes = Processes(config.parallel, model.device)
-    reader = _reader(model, config.dtype, processes.device)
+    dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(processes.device) else model.dtype)
+    reader = model.hf  # what is read: the model itself where it has this type and device, else a copy
+    if (reader.dtype, reader.device) != (dtype, processes.device):
+        # `to` has no signature, says the type checker.
+        reader = copy.deepcopy(reader).to(device=processes.device, dtype=dtype)  # pyright: ignore[reportCallIssue]
     rows = TextRows(model, texts, config.seed)
     if first_position_is_massive(reader, rows, transcoder):
         transcoder = replace(transcoder, excludes_first_position=True)
@@ -110,12 +113,3 @@ def train_transcoder(
     trainer = Trainer(config, transcoder, stream, processes)
     trainer.run(checkpoint, progress)
     return TrainingRun(trainer.finished(), pd.DataFrame(trainer.history))
-
-
-def _reader(model: LanguageModel, dtype: torch.dtype | None, device: torch.device) -> "PreTrainedModel":
-    """The model that is read: the model itself where it has this type and device, else a copy."""
-    dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(device) else model.dtype)
-    hf = model.hf
-    if (hf.dtype, hf.device) == (dtype, device):
-        return hf
-    return copy.deepcopy(hf).to(device=device, dtype=dtype)  # pyright: ignore[reportCallIssue]  (`to` has no signature)

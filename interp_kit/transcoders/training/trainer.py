@@ -5,7 +5,6 @@ import time
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
-from typing import TypedDict, cast
 
 import torch
 
@@ -20,7 +19,7 @@ from .parallel import LayerWorkers, Processes
 from .progress import Progress
 from .selection import Selection
 from .sparse_pass import SparsePass
-from .stream import ActivationStream, Batch, FirstBlock
+from .stream import ActivationStream, Batch
 from .weights import Scales, Weights, gradient
 
 ADAM_BETAS = (0.9, 0.99)
@@ -33,33 +32,23 @@ LOG_EVERY = 25  # steps
 SAVE_SECONDS = 60  # between two checkpoints
 
 
-class Notes(TypedDict):
-    """What a checkpoint says beside its tensors."""
-
-    history: list[dict[str, float]]
-    settings: Json
-
-
 class Trainer:
     """The transcoder in normalised space, its optimizer, the scales, and when each feature last fired."""
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        transcoder_config: TranscoderConfig,
-        stream: ActivationStream,
-        processes: Processes,
+        self, config: TrainingConfig, transcoder: TranscoderConfig, stream: ActivationStream, processes: Processes
     ):
-        self.config, self.transcoder_config, self.stream, self.processes = config, transcoder_config, stream, processes
-        n, d, device = len(transcoder_config.layers), transcoder_config.d_model, processes.device
-        self.weights = Weights(transcoder_config, processes, config.seed).to(device)
-        self.scales = Scales.ones(n, d, device)
+        self.config, self.transcoder, self.stream, self.processes = config, transcoder, stream, processes
+        n, d, device = len(transcoder.layers), transcoder.d_model, processes.device
+        self.share = 1 / (config.batch * d)  # of a squared error in the loss: scaled outputs have norm sqrt(d_model)
+        self.weights = Weights(transcoder, processes, config.seed).to(device)
+        self.scales = Scales(n, d, device)
         self.last_fired = torch.zeros(n, self.weights.n_features, device=device)  # the step
+        self.state = {"last_fired": self.last_fired, **vars(self.scales)}  # beside weights and optimizer; kept in place
         self.history: list[dict[str, float]] = []
 
         in_bfloat16 = multiplies_bfloat16(device)
-        dtype = torch.bfloat16 if in_bfloat16 else torch.float32
-        self.selection = Selection(config, self.weights, processes, dtype)
+        self.selection = Selection(config, self.weights, processes, torch.bfloat16 if in_bfloat16 else torch.float32)
         # Products in bfloat16 gain from a core a layer; those in float32 are a library's, with threads of its own.
         own_cores = in_bfloat16 and device.type == "cpu" and not processes.by_features
         self.each_layer = LayerWorkers(n, min(torch.get_num_threads(), n) if own_cores else 1)
@@ -75,10 +64,11 @@ class Trainer:
 
     def run(self, checkpoint: str | Path | None = None, shown: bool = True) -> None:
         """Trains to the last step, the end of the text, or the stop button, from where the checkpoint is, if any."""
-        folder = self._folder(checkpoint)
-        start = self._resume(folder) if folder else 0
+        if checkpoint and self.processes.by_features:  # each process keeps its own share; else all hold the same
+            checkpoint = f"{checkpoint}/{self.processes.rank}-of-{self.processes.size}"
+        start = self._resume(checkpoint) if checkpoint else 0
         if start == 0:
-            self.normalise(self.stream.first_block())
+            self.normalise(*self.stream.first_block())
         batches = self.stream.batches(start) if start < self.config.steps else ()
         progress = Progress(self.config.steps, start, shown and self.processes.rank == 0)
         done, saved, message = start, time.monotonic(), "the text ended before the last step: give more, or fewer steps"
@@ -88,8 +78,8 @@ class Trainer:
                 done = batch.step + 1
                 if self._is_logged(done):
                     progress.update(self.history)
-                if folder and (done == self.config.steps or time.monotonic() - saved > SAVE_SECONDS):
-                    self._save(folder, done)
+                if checkpoint and (done == self.config.steps or time.monotonic() - saved > SAVE_SECONDS):
+                    self._save(checkpoint, done)
                     saved = time.monotonic()
                 if done == self.config.steps:
                     break
@@ -102,20 +92,25 @@ class Trainer:
         return self.weights.folded(self.scales)
 
     @torch.no_grad()
-    def normalise(self, first: FirstBlock) -> None:
-        """Sets the scales by the first block, and encoder biases and thresholds by its first batch.
+    def normalise(self, read: torch.Tensor, written: torch.Tensor, first: Batch) -> None:
+        """Sets the scales by what MLPs read and write in the first block, both [layer, token, d_model], and encoder
+        biases and thresholds by its first batch.
 
         Decoders are zero, so b_dec alone stands for the mean output at the start.
         """
-        weights, batch = self.weights, first.batch
-        n_tokens = torch.tensor(float(first.n_tokens), device=self.processes.device)
-        self.processes.sum_over_tokens(n_tokens, first.x_norm, first.y_square, first.y_sum)
-        root, mean = self.transcoder_config.d_model**0.5, first.y_sum / n_tokens
-        variance = first.y_square / n_tokens - mean.pow(2).sum(1)
-        self.scales.x[:] = (root / (first.x_norm / n_tokens))[:, None, None]
+        weights = self.weights
+        # A layer at a time: in float32 all of it would take twice its memory.
+        x_norm = torch.stack([layer.float().norm(dim=-1).sum() for layer in read])
+        y_square = torch.stack([layer.float().pow(2).sum() for layer in written])
+        y_sum = torch.stack([layer.float().sum(0) for layer in written])
+        n_tokens = torch.tensor(float(read.shape[1]), device=self.processes.device)
+        self.processes.sum_over_tokens(n_tokens, x_norm, y_square, y_sum)
+        root, mean = self.transcoder.d_model**0.5, y_sum / n_tokens
+        variance = y_square / n_tokens - mean.pow(2).sum(1)
+        self.scales.x[:] = (root / (x_norm / n_tokens))[:, None, None]
         self.scales.y[:] = (root / variance.sqrt())[:, None, None]
         self.scales.mean[:] = mean[:, None]
-        x = batch.x * self.scales.x
+        x = first.x * self.scales.x
         center = x.sum(1) / self.config.batch
         self.processes.sum_over_tokens(center)
         for i, encoder in enumerate(weights.W_enc):
@@ -124,7 +119,7 @@ class Trainer:
             weights.threshold[:] = INITIAL_THRESHOLD
         elif self.config.activation == "batchtopk":
             pre = [self.selection.preactivations(i, x[i]) for i in range(len(x))]
-            weights.threshold[:] = self.selection.threshold([self.selection.candidates(p, batch.places) for p in pre])
+            weights.threshold[:] = self.selection.threshold([self.selection.candidates(p, first.places) for p in pre])
 
     # ---------------------------------------------------------------- a step
 
@@ -136,7 +131,7 @@ class Trainer:
         written = layers.forward()
         self.processes.sum_over_features(*written)
         errors = self.each_layer(lambda i: self._error(i, written[i], batch.y[i]))
-        multiple = 2 * self._share  # the loss is `_share` times the sum of squared errors
+        multiple = 2 * self.share  # the loss is `share` times the sum of squared errors
         layers.backward(errors, multiple)
         self.weights.b_dec.grad = torch.stack([error.sum(0) for error in errors]).mul(multiple)
         self.processes.sum_over_tokens(*map(gradient, self.trained))
@@ -150,21 +145,15 @@ class Trainer:
 
     def _set_learning_rate(self, step: int) -> None:
         rate = min(1, (step + 1) / WARMUP_STEPS, (1 - step / self.config.steps) / DECAY_FRACTION)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate
+        self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * rate
 
     def _pass(self, batch: Batch) -> SparsePass | DensePass:
         if not self.dense:
             return SparsePass(self.weights, self.scales, self.selection, self.each_layer, batch)
         grown = (batch.step + 1) / self.config.steps  # the penalty's weight grows over the run
         here = batch.x.shape[1] / self.config.batch  # this process's share of the batch
-        weight = self.config.sparsity * grown / self.transcoder_config.d_model
+        weight = self.config.sparsity * grown / self.transcoder.d_model
         return DensePass(self.weights, self.scales, batch, weight * here)
-
-    @property
-    def _share(self) -> float:
-        """Of a squared error [token, d_model] in the loss: scaled outputs have norm sqrt(d_model)."""
-        return 1 / (self.config.batch * self.transcoder_config.d_model)
 
     def _error(self, i: int, written: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """What is rebuilt of layer i [token, d_model], less the scaled output. In place of what features wrote."""
@@ -199,7 +188,7 @@ class Trainer:
         """A line of history; every number is that of the whole batch and the whole transcoder."""
         processes, n = self.processes, len(errors)
         processes.latest(self.last_fired)
-        nmse = reduce(torch.add, [error.pow(2).sum() for error in errors]) * self._share / n
+        nmse = reduce(torch.add, [error.pow(2).sum() for error in errors]) * self.share / n
         dead = (self.last_fired < step - DEAD_AFTER_STEPS).float().mean()
         dead /= processes.size if processes.by_features else 1
         penalty = torch.as_tensor(layers.penalty, dtype=torch.float32, device=dead.device)
@@ -212,39 +201,28 @@ class Trainer:
 
     # ---------------------------------------------------------------- checkpoints
 
-    def _folder(self, checkpoint: str | Path | None) -> str | Path | None:
-        """Each process keeps its own share of the features; otherwise all hold the same, and the first one saves."""
-        if checkpoint is None or not self.processes.by_features:
-            return checkpoint
-        return f"{checkpoint}/{self.processes.rank}-of-{self.processes.size}"
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        return {"last_fired": self.last_fired, **vars(self.scales)}
-
     def _settings(self) -> Json:
         """What a checkpoint must agree with to be resumed."""
         names = ("activation", "sparsity", "steps", "batch", "learning_rate", "seed")
         ours = {name: getattr(self.config, name) for name in names}
-        return asdict(self.transcoder_config) | ours | {"buffer": self.stream.size}
+        return asdict(self.transcoder) | ours | {"buffer": self.stream.size}
 
     def _save(self, folder: str | Path, step: int) -> None:
         if self.processes.rank == 0 or self.processes.by_features:
-            notes: Notes = {"history": self.history, "settings": self._settings()}
-            save_checkpoint(folder, self.weights, self.optimizer, step, self._state(), notes)
+            notes = {"history": self.history, "settings": self._settings()}
+            save_checkpoint(folder, self.weights, self.optimizer, step, self.state, notes)
 
     def _resume(self, folder: str | Path) -> int:
         """Loads the checkpoint, if there is one; returns the step to go on with.
 
         Raises ValueError for one of a run with other settings.
         """
-        step, found = load_checkpoint(folder, self.weights, self.optimizer, self._state())
-        notes = cast("Notes | None", found)
+        step, notes = load_checkpoint(folder, self.weights, self.optimizer, self.state)
         if notes is None:
             return step
         self.history = notes["history"]
         ours, theirs = self._settings(), settings_in_todays_words(notes["settings"])
-        differing = [name for name in ours if ours[name] != theirs.get(name)]
-        if differing:
+        if differing := [name for name in ours if ours[name] != theirs.get(name)]:
             was = ", ".join(f"{name} {theirs.get(name)!r}, now {ours[name]!r}" for name in differing)
             raise ValueError(f"the checkpoint in {folder} is of another run ({was}): name another folder, or delete it")
         return step

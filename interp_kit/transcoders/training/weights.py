@@ -4,7 +4,7 @@ All that is written to one layer lies together, so its reconstruction is one pro
 that writes there, and what comes and goes in a step are blocks [token, d_model] that stay in the processor's cache.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -13,20 +13,13 @@ from ..module import CrossLayerTranscoder, TranscoderConfig
 from .parallel import Processes
 
 
-@dataclass
 class Scales:
     """What brings a layer's inputs and centred outputs to norm sqrt(d_model): scaled input = x * input, scaled output
-    = y * (output - mean). x, y [layer, 1, 1], mean [layer, 1, d_model]."""
+    = y * (output - mean). x, y [layer, 1, 1], mean [layer, 1, d_model]. At first they change nothing."""
 
-    x: torch.Tensor
-    y: torch.Tensor
-    mean: torch.Tensor
-
-    @classmethod
-    def ones(cls, n_layers: int, d_model: int, device: torch.device) -> "Scales":
-        """Those that change nothing."""
-        x, y = torch.ones(2, n_layers, 1, 1, device=device)
-        return cls(x, y, torch.zeros(n_layers, 1, d_model, device=device))
+    def __init__(self, n_layers: int, d_model: int, device: torch.device):
+        self.x, self.y = torch.ones(2, n_layers, 1, 1, device=device)
+        self.mean = torch.zeros(n_layers, 1, d_model, device=device)
 
 
 def gradient(weights: torch.Tensor) -> torch.Tensor:

@@ -58,7 +58,7 @@ def test_memory_is_what_a_trainer_holds(activation, span, monkeypatch):
     config = TrainingConfig(n_features=48, activation=activation, k=5, span=span, batch=32)
     stream = ActivationStream(model.hf, TextRows(model, TEXTS), config.transcoder(model), 32, 1e6)
     trainer = Trainer(config, stream.config, stream, Processes("data", torch.device("cpu")))
-    trainer.normalise(stream.first_block())
+    trainer.normalise(*stream.first_block())
     gradients, step = [], trainer.optimizer.step
     keep = lambda: gradients.extend(weights.grad for weights in trainer.trained) or step()  # noqa: E731
     monkeypatch.setattr(trainer.optimizer, "step", keep)
