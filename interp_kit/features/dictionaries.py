@@ -42,15 +42,12 @@ class Dictionary(Protocol):
 
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each of `layers` in turn the activations [row, position, feature], of ids [row, position]."""
-        ...
 
     def encoder_directions(self, i: int) -> torch.Tensor:
         """What drives each feature of the i-th of `layers`, in the MLP's input: [feature, d_model]."""
-        ...
 
     def decoder_directions(self, i: int) -> torch.Tensor:
         """What each feature of the i-th of `layers` adds to the residual stream, by activation: [feature, d_model]."""
-        ...
 
 
 class Neurons:
@@ -153,7 +150,10 @@ class TranscoderFeatures:
         return self.transcoder.W_dec[i][: self.n_features_per_layer[i]].sum(1).to(self.transcoder.W_enc.dtype)
 
 
-def as_dictionary(model: LanguageModel, dictionary: Dictionary | CrossLayerTranscoder) -> Dictionary:
+AnyDictionary = Dictionary | CrossLayerTranscoder  # what is looked up in texts
+
+
+def as_dictionary(model: LanguageModel, dictionary: AnyDictionary) -> Dictionary:
     """A transcoder with its model, or `dictionary` itself.
 
     Raises ValueError when it belongs to another model, TypeError for what is neither.
