@@ -94,9 +94,8 @@ class FeatureBrowser(widgets.VBox):
             control.observe(self._find, "value")
         self._list.observe(self._show, "value")
         self._label.observe(self._keep, "value")
-        left = widgets.VBox([self._list, self._count])
-        right = widgets.VBox([self._view, self._label])
-        super().__init__([widgets.HBox([self._search, self._layer]), widgets.HBox([left, right])])
+        columns = [widgets.VBox([self._list, self._count]), widgets.VBox([self._view, self._label])]
+        super().__init__([widgets.HBox([self._search, self._layer]), widgets.HBox(columns)])
         self._find()
 
     @property
@@ -119,9 +118,7 @@ class FeatureBrowser(widgets.VBox):
 
     def _find(self, _: object = None) -> None:
         wanted, layer = self._search.value.strip().lower(), self._layer.value
-        found = [
-            row for row in self._rows if (layer is None or row["layer"] == layer) and wanted in row["search"].lower()
-        ]
+        found = [row for row in self._rows if layer in (None, row["layer"]) and wanted in row["search"].lower()]
         more = f", the first {LISTED_FEATURES}" if len(found) > LISTED_FEATURES else ""
         self._count.value = html.escape(f"{len(found):,} features{more}")
         self._list.options = [
@@ -144,11 +141,9 @@ def _heat(example: FeatureExample) -> list[tuple[str, str, str, bool]]:
     tokens, active = example["tokens"], [float(a) for a in example["activations"]]
     highest = max(map(abs, active), default=0) or 1
     peak = max(range(len(active)), key=lambda i: abs(active[i]), default=None)
-    cells = []
-    for i, (token, a) in enumerate(zip(tokens, active)):
-        colour = shade(a, abs(a) / highest * LARGEST_OPACITY)
-        cells.append((token, colour, f"{a:.3g}", i == peak and a != 0))
-    return cells
+    colours = [shade(a, abs(a) / highest * LARGEST_OPACITY) for a in active]
+    together = enumerate(zip(tokens, colours, active))
+    return [(token, colour, f"{a:.3g}", i == peak and a != 0) for i, (token, colour, a) in together]
 
 
 def _bars(counts: Sequence[int]) -> list[tuple[float, str]]:

@@ -105,14 +105,6 @@ class Placement(NamedTuple):
     height: float
 
 
-class Label(NamedTuple):
-    """The label of node `node`, its middle at x, y."""
-
-    node: int
-    x: float
-    y: float
-
-
 def measure(data: GraphData) -> Measures:
     """All sizes of a graph that hold whatever is shown, as data for JSON. Takes a checked graph.
 
@@ -158,8 +150,10 @@ def arrange(data: GraphData, measures: Measures, shown: Sequence[int], room: flo
 
 def place_labels(
     data: GraphData, measures: Measures, place: Placement, importance: Callable[[int], float]
-) -> list[Label]:
+) -> list[tuple[int, float, float]]:
     """Labels of features, the most important first: above, below or beside the node; without room, no label.
+
+    Each is (the node's index, and x and y of the label's middle).
 
     importance: of a node, by its index; the node's influence decides among equals.
     """
@@ -176,7 +170,7 @@ def place_labels(
             box = (cx - w, cy - GEOMETRY.label_half_height, cx + w, cy + GEOMETRY.label_half_height)
             if box[0] >= 0 and box[2] <= place.width and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                labels.append(Label(node, cx, cy))
+                labels.append((node, cx, cy))
                 break
     return labels
 

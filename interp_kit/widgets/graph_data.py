@@ -154,8 +154,7 @@ def _check_node(node: object, what: str, n_layers: int, n_tokens: int) -> None:
     _expect(node["kind"] in NODE_KINDS, f"{what}['kind']", f"one of {', '.join(NODE_KINDS)}", node["kind"])
     _expect(isinstance(node["id"], str) and node["id"], f"{what}['id']", "a non-empty str", node["id"])
     _expect(isinstance(node["label"], str), f"{what}['label']", "a str", node["label"])
-    good = node["concept"] is None or isinstance(node["concept"], str)
-    _expect(good, f"{what}['concept']", "a str or None", node["concept"])
+    _expect(isinstance(node["concept"], str | None), f"{what}['concept']", "a str or None", node["concept"])
     _check_place(node, what, n_layers, n_tokens)
     for key in ("influence", "cumulative"):
         _expect_number(node[key], f"{what}[{key!r}]")
