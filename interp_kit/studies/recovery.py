@@ -12,9 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from ..features.dictionaries import Dictionary, as_dictionary, detectors
+from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
-from ..transcoders import CrossLayerTranscoder
 from ..worlds.sentences import Sentence
 from ..worlds.truth import Graded, concepts_of, graded
 
@@ -51,7 +50,7 @@ class Recovery:
 
 def recover_concepts(
     model: LanguageModel,
-    dictionaries: Mapping[str, Dictionary | CrossLayerTranscoder],
+    dictionaries: Mapping[str, AnyDictionary],
     train: Sequence[Sentence],
     test: Sequence[Sentence],
     kinds: Collection[str] | None = None,
@@ -69,15 +68,12 @@ def recover_concepts(
     >>> train, test = world.sentences(400, "train"), world.sentences(400, "test")
     >>> ik.studies.recover_concepts(model, {"transcoder": transcoder}, train, test, kinds=("place",)).summary
     """
-    concepts = concepts_of(test, kinds)
-    tables, detecting = [], []
+    concepts, found = concepts_of(test, kinds), []
     for name, dictionary in dictionaries.items():
-        best, detects = _grade(as_dictionary(model, dictionary), concepts, train, test)
-        tables.append(best.assign(dictionary=name))
-        detecting.append(detects.assign(dictionary=name))
-    table = pd.concat(tables, ignore_index=True)
-    table = table[table["n"] >= MIN_POSITIVES].reset_index(drop=True)
-    return Recovery(table, pd.concat(detecting, ignore_index=True))
+        tables = _grade(as_dictionary(model, dictionary), concepts, train, test)
+        found.append([table.assign(dictionary=name) for table in tables])
+    table, detecting = (pd.concat(tables, ignore_index=True) for tables in zip(*found))
+    return Recovery(table[table["n"] >= MIN_POSITIVES].reset_index(drop=True), detecting)
 
 
 def _grade(
@@ -95,8 +91,7 @@ def _grade(
         best.append(_best_detectors(on_train, on_test, n_features).assign(layer=layer, concept=concepts))
         found = _detected_concepts(on_train, on_test, measured.positives, n_features)
         detects.append(found.assign(layer=layer, concept=[concepts[j] for j in found["concept"]]))
-    table = pd.concat(best)
-    table = table.sort_values("F1 on train", ascending=False, kind="stable").groupby("concept", sort=False).head(1)
+    table = pd.concat(best).sort_values("F1 on train", ascending=False, kind="stable").drop_duplicates("concept")
     table = table.set_index("concept").loc[concepts].reset_index()
     table["kind"] = [concept.split(":", 1)[0] for concept in concepts]
     table["n"] = measured.positives.long().tolist()
