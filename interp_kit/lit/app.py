@@ -216,15 +216,10 @@ class WordsLeftOut(LIME):
         self.candidates = candidates
 
     def run(
-        self,
-        inputs: list[lit.JsonDict],
-        model: Model,
-        dataset: Dataset,
-        model_outputs: list[lit.JsonDict] | None = None,
-        config: lit.JsonDict | None = None,
+        self, inputs: list[lit.JsonDict], model: Model, *rest: object, **options: object
     ) -> list[lit.JsonDict] | None:
         """The salience of each word, whichever model the page asks about."""
-        return super().run(inputs, self.candidates, dataset, model_outputs, config)
+        return super().run(inputs, self.candidates, *rest, **options)
 
 
 def lit_dataset(examples: Sequence[Example]) -> Dataset:
@@ -237,24 +232,14 @@ def lit_dataset(examples: Sequence[Example]) -> Dataset:
 def lit_app(model: LanguageModel, name: str, dataset: Dataset, ids: Sequence[int]) -> LitApp:
     """LIT as a WSGI application. Nothing of it reads or writes a file that a visitor of the page names."""
     hidden = {f"_{name}_salience": Salience(model), f"_{name}_tokenizer": Tokenizer(model)}
+    lime = WordsLeftOut(Candidates(model, ids))
+    salience = {"Grad L2 Norm": GradientNorm(), "Grad ⋅ Input": GradientDotInput(), "LIME": lime}
     return LitApp(
-        models={name: Prompts(model, ids)} | hidden,
-        datasets={"prompts": dataset},
-        generators={"Word Replacer": WordReplacer()},
-        interpreters={
-            "Grad L2 Norm": GradientNorm(),
-            "Grad ⋅ Input": GradientDotInput(),
-            "LIME": WordsLeftOut(Candidates(model, ids)),
-        },
-        metrics={},
-        layouts={"interp_kit": LAYOUT},
-        default_layout="interp_kit",
-        dataset_loaders={},
-        model_loaders={},
-        demo_mode=True,
-        client_root=str(CLIENT),
-        page_title=f"LIT: {name}",
-    )
+        models={name: Prompts(model, ids)} | hidden, datasets={"prompts": dataset}, interpreters=salience,
+        generators={"Word Replacer": WordReplacer()}, metrics={}, dataset_loaders={}, model_loaders={},
+        layouts={"interp_kit": LAYOUT}, default_layout="interp_kit",
+        demo_mode=True, client_root=str(CLIENT), page_title=f"LIT: {name}",
+    )  # fmt: skip
 
 
 def with_script(app: "WSGIApplication") -> "WSGIApplication":

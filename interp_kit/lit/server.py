@@ -198,13 +198,12 @@ def _candidate_ids(model: LanguageModel, examples: Sequence[Example], candidates
     else:
         bar = tqdm(examples, desc="likeliest next tokens", leave=False)
         tables = [model.next_tokens(example["prompt"], k=N_OF_A_PROMPT) for example in bar]
-        highest = pd.concat(tables).groupby(level="id").agg(probability=("probability", "max"))
-        likeliest = highest.sort_values("probability", ascending=False, kind="stable").index
-        ids = [*_first_tokens(model, examples), *likeliest]
-        ids = list(dict.fromkeys(ids))[:N_CANDIDATES]
+        highest = pd.concat(tables)["probability"].groupby(level="id").max()
+        likeliest = highest.sort_values(ascending=False, kind="stable").index.tolist()
+        ids = list(dict.fromkeys([*_first_tokens(model, examples), *likeliest]))[:N_CANDIDATES]
     by_text: dict[str, int] = {}
     for text, token in zip(model.tokens(ids), ids):
-        by_text.setdefault(text, int(token))
+        by_text.setdefault(text, token)
     return list(by_text.values())
 
 
