@@ -12,7 +12,7 @@
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal, Protocol
 
@@ -27,7 +27,7 @@ from ..statistics import roc_auc
 from .corpus import Corpus
 from .labels import Rule
 from .llm import LLM, MAX_JUDGE_TOKENS, judge_prompt, marked, strong
-from .store import FeatureStore, rows_of
+from .store import FeatureStore, Pairs, rows_of
 
 TEXTS_PER_QUESTION = 5  # shown to an LLM together
 
@@ -50,7 +50,7 @@ def score_labels(
     labels: pd.DataFrame,
     judge: Literal["rule", "model"] | LLM | Judge = "rule",
     model: LanguageModel | None = None,
-    only: Iterable[tuple[int, int]] | None = None,
+    only: Pairs | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The table of labels with detection, fuzzing, embedding (where `model` is given) and n, the texts used.

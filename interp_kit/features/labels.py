@@ -18,7 +18,7 @@ can mislead. A rule can be asked whether it expects a feature to fire on a token
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from .corpus import Corpus, Words
 from .examples import LABEL_GROUPS
 from .llm import LLM, MAX_LABEL_TOKENS, label_prompt
-from .store import FeatureStore, rows_of
+from .store import FeatureStore, Pairs, rows_of
 
 MAJORITY_SHARE = 0.6  # of the evidence: enough to settle a label
 NEAR_CERTAIN_SHARE = 0.8  # of the evidence: one word makes all others unimportant, a class has no exceptions
@@ -66,8 +66,7 @@ class Rule:
         """Whether it should fire on that token of a text."""
         at, read = words.of_token[token], words.read[token]
         if self.kind == "say":
-            following = words.pieces[at + 1 : at + 2]
-            return [w.lower() for w in following] == [w.lower() for w in self.words]
+            return [w.lower() for w in words.pieces[at + 1 : at + 2]] == [w.lower() for w in self.words]
         if self.kind == "class":
             return re.fullmatch(WORD_CLASSES[self.words[0]], read) is not None
         if self.kind == "phrase":
@@ -78,9 +77,7 @@ class Rule:
         return read.lower() in {w.lower() for w in self.words}
 
 
-def label_features(
-    store: FeatureStore, llm: LLM | None = None, only: Iterable[tuple[int, int]] | None = None
-) -> pd.DataFrame:
+def label_features(store: FeatureStore, llm: LLM | None = None, only: Pairs | None = None) -> pd.DataFrame:
     """A table with a row for each feature that fires: layer, feature, label, evidence (in words), rule and words (what
     the label expects, see the module's table of rules; None without a rule), source.
 
@@ -242,12 +239,8 @@ class Evidence:
             often = weight >= MIN_TIE_LIFT * self.corpus.document_frequency(word) * rest
             if NAME.match(word) and covers and often:
                 tied.add(word)
-        around = _counts()
-        for word, weight in direct.items():
-            for other, share in cooccurrence(word).items():
-                if other in tied:
-                    around[other] += weight * share
-        most_direct, most_around = max(direct.values(), default=1), max(around.values(), default=1)
+        around = {tie: sum(weight * cooccurrence(word).get(tie, 0) for word, weight in direct.items()) for tie in tied}
+        most_direct, most_around = max(direct.values(), default=1), max(around.values(), default=0) or 1
 
         def score(word: str) -> float:
             bonus = TIE_FIRES_BONUS if self.strength.get(word, 0) >= MIN_STRENGTH else 1

@@ -1,7 +1,5 @@
 """Does a feature do what its label says? Turn it up, and see whether the words of its label become likelier."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 import torch
@@ -11,7 +9,7 @@ from ..formats.feature_json import example_rows
 from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
 from ..transcoders import CrossLayerTranscoder
-from .store import FeatureStore, rows_of
+from .store import FeatureStore, Pairs, rows_of
 
 MAX_TEXTS = 4  # held-out texts in which a feature is turned up
 STEERING_FACTOR = 2.0  # times the feature's largest activation
@@ -22,7 +20,7 @@ def steering_scores(
     transcoder: CrossLayerTranscoder,
     store: FeatureStore,
     labels: pd.DataFrame,
-    only: Iterable[tuple[int, int]] | None = None,
+    only: Pairs | None = None,
 ) -> pd.DataFrame:
     """The table of labels with steering and KL.
 

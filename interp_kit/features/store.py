@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported w
     from ..graphs import AttributionGraph
     from ..widgets import FeatureBrowser, FeatureCard
     from ..widgets.feature_card import FeatureCardData, FeatureRow
-    from ..widgets.graph_data import FeatureExample
 
+Pairs = Iterable[tuple[int, int]]  # (layer, feature)
 QUARTERS = ("strongest", "second", "third", "weakest")
 TOKEN_COLUMNS = {"top_logits": "top logits", "bottom_logits": "bottom logits", "top_embeddings": "top embeddings"}
 SCORE_COLUMNS = ("detection", "fuzzing", "embedding", "steering")  # of a table of labels, that a card shows
@@ -177,7 +177,7 @@ class FeatureStore:
                 labels.to_parquet(temporary / "labels.parquet", index=False, compression="zstd")
             self._examples.save(temporary)
 
-    def save_json(self, folder: str | Path, only: Iterable[tuple[int, int]] | None = None) -> None:
+    def save_json(self, folder: str | Path, only: Pairs | None = None) -> None:
         """One JSON file a feature, as the public graph viewer and Neuronpedia read them; `load_feature_json` reads them
         back.
 
@@ -241,7 +241,7 @@ def _folder(name: str | Path, file: str, how: str) -> Path:
     return folder
 
 
-def _strongest(examples: pd.DataFrame, n: int) -> "list[FeatureExample]":
+def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
     """The n strongest of those that labels may be made from, but one for each different token at the peak before a
     second one: twenty times the same word would hide that the feature fires on others."""
     usable = examples[~examples["group"].isin(TEST_GROUPS)]
@@ -259,7 +259,7 @@ def _by_feature(labels: pd.DataFrame | None) -> dict[tuple[int, int], dict]:
     return {} if labels is None else {(r["layer"], r["feature"]): r for r in rows_of(labels)}
 
 
-def rows_of(table: pd.DataFrame, only: Iterable[tuple[int, int]] | None = None) -> list[dict]:
+def rows_of(table: pd.DataFrame, only: Pairs | None = None) -> list[dict]:
     """The rows of a table with the columns layer and feature; of the (layer, feature) pairs `only`, where given."""
     wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
     rows = table.to_dict("records")

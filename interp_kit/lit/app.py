@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import lit_nlp
 import torch
@@ -34,10 +34,7 @@ from werkzeug.wrappers import Response
 from ..formats.json import read_json, write_json
 from ..models import LanguageModel, load_model
 from ..text.batches import pad
-from .server import CONFIG, STATUS, STEPS, Example, Status
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from .server import CONFIG, STATUS, STEPS, Example
 
 NEW_TOKENS = 12  # generated
 AT_ONCE = 8  # prompts in a forward pass
@@ -242,13 +239,13 @@ def lit_app(model: LanguageModel, name: str, dataset: Dataset, ids: Sequence[int
     )  # fmt: skip
 
 
-def with_script(app: "WSGIApplication") -> "WSGIApplication":
+def with_script(app: WSGIApplication) -> WSGIApplication:
     """The application with our script in its page."""
     page = (CLIENT / "static" / "index.html").read_text(encoding="utf-8")
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     ours = Response(page.replace("</body>", f"<script>\n{script}</script></body>"), mimetype="text/html")
 
-    def serve(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+    def serve(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         return ours(environ, start) if environ["PATH_INFO"] in ("", "/") else app(environ, start)
 
     return serve
@@ -275,7 +272,7 @@ def main(folder: Path) -> None:
 
 def _say(folder: Path, step: int, port: int | None = None, first: str | None = None) -> None:
     print(STEPS[step], flush=True)
-    write_json(Status(step=step, port=port, first=first), folder / STATUS)
+    write_json({"step": step, "port": port, "first": first}, folder / STATUS)
 
 
 def _end_with_parent(folder: Path) -> None:

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
@@ -135,7 +136,7 @@ class _Grader:
             ("logit lens", "names the place after some layer"): self.logit_lens_names_place,
             ("decomposition", "heads brought most from the city"): self.heads_bring_city,
             ("attention", "most is moved to the end from the city"): self.attention_moves_city,
-            **{("token attribution", f"{m}: the city is highest"): self.city_is_highest_by(m) for m in METHODS},
+            **{("token attribution", f"{m}: the city is highest"): partial(self.city_is_highest, m) for m in METHODS},
             ("chain of thought", "says the right place when asked first"): self.says_place,
             ("attribution graph", "a feature named after the place is in it"): self.graph_names_place,
         }
@@ -160,12 +161,9 @@ class _Grader:
         strongest = attention_patterns(self.model, question.prompt).strongest(k=1)
         return self._is_city(question, strongest["position"].iloc[0])
 
-    def city_is_highest_by(self, method: Method) -> Callable[[Question], bool]:
-        def city_is_highest(question: Question) -> bool:
-            values = explain_tokens(self.model, question.prompt, *self._asked(question), method=method).values
-            return self._is_city(question, np.argmax(values) - len(values))  # the first positions may have no value
-
-        return city_is_highest
+    def city_is_highest(self, method: Method, question: Question) -> bool:
+        values = explain_tokens(self.model, question.prompt, *self._asked(question), method=method).values
+        return self._is_city(question, np.argmax(values) - len(values))  # the first positions may have no value
 
     def says_place(self, question: Question) -> bool:
         said = self.model.complete(f"{question.city} is a city in", max_new_tokens=8, stop=".")

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
@@ -140,15 +141,13 @@ def _measure(dictionary: Dictionary, rows: list[list[int]], ways: list[_Way]) ->
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     done = 0
     for some in tqdm(list(of_similar_size([rows[i] for i in order])), desc="measuring features", leave=False):
-        ids, _ = pad(some)
-        at = torch.full((len(ways), *ids.shape), -1)
-        for lines, way in zip(at, ways):
-            for line, i in zip(lines, order[done : done + len(some)]):
-                line[: len(way.groups[i])] = torch.tensor(way.groups[i])
+        mine = order[done : done + len(some)]
+        groups = [[torch.tensor(way.groups[i], dtype=torch.long) for i in mine] for way in ways]
+        at = torch.stack([pad_sequence(lines, batch_first=True, padding_value=-1) for lines in groups])
         done += len(some)
         real = at[0] >= 0
-        for sums, active in zip(layers, dictionary.activations(ids.to(dictionary.model.device))):
-            sums.add(detectors(dictionary, active[real].float().cpu()).double(), at[:, real])
+        for sums, active in zip(layers, detectors(dictionary, pad(some)[0], real)):
+            sums.add(active.double(), at[:, real])
     names = [way.names for way in ways]
     found = zip(dictionary.layers, dictionary.n_features_per_layer, layers, strict=True)
     return pd.concat([sums.table(layer, n_features, names) for layer, n_features, sums in found], ignore_index=True)

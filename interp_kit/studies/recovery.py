@@ -151,8 +151,7 @@ class _Counts:
     def count(self, sentences: Sequence[Sentence]) -> None:
         for batch, layers in self._batches(sentences):
             self.positives += torch.sparse.sum(batch.named.to_sparse_coo(), 1).to_dense()
-            elsewhere = batch.in_play.to_sparse_coo() - batch.named.to_sparse_coo()
-            elsewhere = elsewhere.coalesce().to_sparse_csr()
+            elsewhere = (batch.in_play.to_sparse_coo() - batch.named.to_sparse_coo()).coalesce().to_sparse_csr()
             for i, active in enumerate(layers):
                 for threshold, share in enumerate(THRESHOLD_SHARES):
                     on = (active > share * self.max_activations[i]).float()
@@ -169,13 +168,9 @@ class _Counts:
     @torch.no_grad()
     def _batches(self, sentences: Sequence[Sentence]) -> Iterator[tuple[Graded, Iterator[torch.Tensor]]]:
         """Batches of sentences, each with the detectors of every layer [token, detector]."""
-        model = self.dictionary.model
-        for batch in graded(model, sentences, self.concepts):
-            layers = self.dictionary.activations(batch.ids.to(model.device))
-            yield batch, (self._detectors(active[batch.real].float().cpu(), batch) for active in layers)
-
-    def _detectors(self, active: torch.Tensor, batch: Graded) -> torch.Tensor:
-        if self.dictionary.excludes_first_position:
-            starts = (batch.real.cumsum(1) == 1) & batch.real
-            active = active * ~starts[batch.real][:, None]
-        return detectors(self.dictionary, active)
+        for batch in graded(self.dictionary.model, sentences, self.concepts):
+            layers = detectors(self.dictionary, batch.ids, batch.real)
+            if self.dictionary.excludes_first_position:
+                later = (batch.real.cumsum(1) > 1)[batch.real][:, None]
+                layers = (active * later for active in layers)
+            yield batch, layers

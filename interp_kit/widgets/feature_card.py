@@ -53,17 +53,12 @@ class FeatureCard:
 
     def _repr_html_(self) -> str:
         data = self.data
-        counts = data.get("histogram") or []
         return _TEMPLATE.render(
-            title=data["title"],
-            label=data.get("label"),
-            evidence=data.get("evidence"),
+            data,
             facts=[(name, _short(value)) for name, value in data.get("facts", {}).items()],
-            bars=_bars(counts),
-            bars_label=f"histogram of activations: {len(counts)} bins from weak to strong",
+            bars=_bars(data.get("histogram") or []),
             lists=[(name, [_visible(t) for t in tokens]) for name, tokens in data.get("lists", {}).items() if tokens],
             groups=[(name, [_heat(e) for e in some]) for name, some in data.get("groups", {}).items() if some],
-            nodes=data.get("nodes") or [],
         )
 
     def __repr__(self) -> str:

@@ -195,10 +195,8 @@ def _text(parent: Element, x: float, y: float, text: str, size: float, fill: str
 
 
 def _title(node: GraphNode) -> str:
-    parts = [f"{node['kind']} '{spelled(node['label'])}'", f"layer {node['layer']}", f"position {node['position']}"]
-    if node["activation"] is not None:
-        parts.append(f"activation {node['activation']:.3g}")
-    return ", ".join(parts)
+    activation = "" if node["activation"] is None else f", activation {node['activation']:.3g}"
+    return f"{node['kind']} '{spelled(node['label'])}', layer {node['layer']}, position {node['position']}{activation}"
 
 
 def _clip(text: str, length: int) -> str:

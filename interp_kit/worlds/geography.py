@@ -89,13 +89,16 @@ class Geography:
         if problem:
             raise ValueError(f"the tables in {folder} are no geography: {problem}; ik.load_world says what is needed")
         self.kind_of = {p: "state" for p in self.states["place"]} | {p: "country" for p in self.countries["place"]}
-        tables = [table.set_index("place") for table in (self.states, self.countries)]
-        self.facts: dict[str, dict[str, str]] = {k: v for table in tables for k, v in table.to_dict("index").items()}
+        self.facts: dict[str, dict[str, str]] = {}
+        for table in (self.states, self.countries):
+            for place, row in table.set_index("place").to_dict("index").items():
+                self.facts[str(place)] = {str(relation): answer for relation, answer in row.items()}
         self.place_of = dict(zip(self.cities["city"], self.cities["place"], strict=True))
         self._cities = list(self.place_of)
         rng = random.Random(f"held-out-{seed}")
         drawn = {pair for pair in self.pairs if rng.random() < HELD_OUT_SHARE}
         self.held_out = drawn | ALWAYS_HELD_OUT.intersection(self.pairs)
+        self._held_out_list = sorted(self.held_out)
         if not self.held_out:
             raise ValueError(f"the tables in {folder} are too small: none of {len(self.pairs)} facts was held out")
 
@@ -107,10 +110,7 @@ class Geography:
     @cached_property
     def cities_of(self) -> dict[str, list[str]]:
         """{place: its cities}"""
-        found = {place: [] for place in self.facts}
-        for city, place in self.place_of.items():
-            found[place].append(city)
-        return found
+        return {place: [city for city, of in self.place_of.items() if of == place] for place in self.facts}
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
@@ -183,10 +183,6 @@ class Geography:
             if is_test == (split == "test"):
                 found.append(sentence)
         return found
-
-    @cached_property
-    def _held_out_list(self) -> list[tuple[str, str]]:
-        return sorted(self.held_out)
 
     def _told(self, city: str) -> list[str]:
         """The relations of a city that training tells."""

@@ -51,9 +51,8 @@ def graded(model: LanguageModel, sentences: Sequence[Sentence], concepts: Sequen
         rows, named, in_play, tokens = [], [], [], 0
         for sentence in sentences[i : i + SENTENCES_AT_ONCE]:
             ids, found = token_concepts(sentence, model.tokenizer)
-            first = model.prefix_ids
-            rows.append(first + ids)
-            tokens += len(first)
+            rows.append(model.prefix_ids + ids)
+            tokens += len(model.prefix_ids)
             before = set()
             for names in found:
                 here = {number[name] for name in names if name in number}
