@@ -122,8 +122,7 @@ class _TableOnDisk:
 
     def __init__(self, path: Path) -> None:
         self.file = pq.ParquetFile(path, memory_map=True)
-        sizes = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
-        self.ends = np.cumsum(sizes)
+        self.ends = np.cumsum([self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)])
         self._group = lru_cache(maxsize=2)(self._read_group)
 
     def _read_group(self, i: int) -> pa.Table:

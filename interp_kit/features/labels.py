@@ -172,8 +172,7 @@ class Evidence:
         if self.strength[first] ** 2 >= NEAR_CERTAIN_SHARE * squares:
             return self._word(first, fires_on)
         strong = tuple(word for word in informative if self.strength[word] >= MIN_STRENGTH)
-        tie = self._tie(informative)
-        if tie:
+        if tie := self._tie(informative):
             share = self._mean_cooccurrence(tie, informative)
             return Rule("tied", (*strong, tie)), tie, f"{fires_on}; {tie} goes along with them in {share:.0%} of texts"
         if self.strength[first] >= MAJORITY_SHARE * everything:

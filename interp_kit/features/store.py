@@ -15,8 +15,7 @@ from .examples import TEST_GROUPS, Examples
 
 if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported where something is shown
     from ..graphs import AttributionGraph
-    from ..widgets import FeatureBrowser, FeatureCard
-    from ..widgets.feature_card import FeatureCardData, FeatureRow
+    from ..widgets import FeatureBrowser, FeatureCard, FeatureCardData, FeatureRow
 
 Pairs = Iterable[tuple[int, int]]  # (layer, feature)
 QUARTERS = ("strongest", "second", "third", "weakest")
@@ -187,8 +186,7 @@ class FeatureStore:
         """
         rows = _by_feature(self.features)
         wanted = sorted(rows) if only is None else sorted((int(layer), int(feature)) for layer, feature in only)
-        missing = [at for at in wanted if at not in rows]
-        if missing:
+        if missing := [at for at in wanted if at not in rows]:
             raise ValueError(f"this store has no feature {missing[0]}; {len(missing)} of {len(wanted)} are not in it")
         write_features(((rows[at], self.examples_of(*at)) for at in wanted), folder)
 

@@ -15,6 +15,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -103,10 +104,6 @@ class Prompts(Candidates):
     """A causal language model: its next token, its tokens' embeddings, and the gradient of the log-probability of one
     candidate (the likeliest, unless another is chosen) with respect to them."""
 
-    def __init__(self, model: LanguageModel, ids: Sequence[int]):
-        super().__init__(model, ids)
-        self.generated: dict[str, str] = {}  # LIT asks again for the same prompt when another candidate is explained
-
     def output_spec(self) -> lit.Spec:
         """The fields that LIT gets back."""
         return super().output_spec() | {
@@ -142,11 +139,10 @@ class Prompts(Candidates):
         asked = example.get("explain")
         return self.vocab.index(asked) if asked in self.vocab else int(logprobs[:-1].argmax())
 
+    @cache  # noqa: B019  LIT asks again for the same prompt when another candidate is explained
     def response(self, prompt: str) -> str:
         """What the model writes after a prompt."""
-        if prompt not in self.generated:
-            self.generated[prompt] = self.model.complete(self.encode(prompt), NEW_TOKENS)
-        return self.generated[prompt]
+        return self.model.complete(self.encode(prompt), NEW_TOKENS)
 
 
 class Tokenizer(BatchedModel):

@@ -76,8 +76,7 @@ class LitServer:
         self.close()
 
     def __repr__(self) -> str:
-        where = self.url if self.running else "closed"
-        return f"LitServer({self.name!r}, {self.prompts} prompts, {where})"
+        return f"LitServer({self.name!r}, {self.prompts} prompts, {self.url if self.running else 'closed'})"
 
     def _repr_html_(self) -> str:
         name, url = html.escape(self.name), html.escape(self.url)
@@ -141,9 +140,8 @@ def open_lit(
             _end(process)
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    server = LitServer(model.name, len(examples), folder, process, port, first)
-    _open[model.name] = server
-    return server
+    _open[model.name] = LitServer(model.name, len(examples), folder, process, port, first)
+    return _open[model.name]
 
 
 def lit_url(port: int) -> str:

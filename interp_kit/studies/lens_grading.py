@@ -1,6 +1,5 @@
 """When was each lens wrong? Every lens makes a claim about many questions whose truth is known, and is graded."""
 
-import html
 import random
 import time
 from collections.abc import Callable
@@ -42,7 +41,7 @@ class LensGrades:
         return f"LensGrades({len(self.answers)} questions)\n{self.table.drop(columns='wrong').to_string()}"
 
     def _repr_html_(self) -> str:
-        head = html.escape(f"{len(self.answers)} questions that training never asked, about cities")
+        head = f"{len(self.answers)} questions that training never asked, about cities"
         return f"<p>{head}</p>{text_table(self.table.reset_index())}"
 
 

@@ -59,11 +59,10 @@ class Polysemanticity:
         for colour, (name, part) in zip(COLOURS, self.table.groupby("dictionary", sort=False)):
             x, y = (edges[:-1] + edges[1:]) / 2, np.histogram(part["explained"], edges)[0] / len(part)
             figure.add_scatter(x=x, y=y, name=name, mode="lines+markers", line={"color": colour})
-        figure.update_layout(
+        return figure.update_layout(
             xaxis_title="share of its activation that one concept explains", yaxis_title="share of features",
             template="plotly_white", yaxis_tickformat=".0%",
         )  # fmt: skip
-        return figure
 
     def __repr__(self) -> str:
         return f"Polysemanticity\n{self.summary.to_string(float_format='{:.2f}'.format)}"

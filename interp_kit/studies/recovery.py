@@ -115,9 +115,8 @@ def _best_detectors(on_train: _Rates, on_test: _Rates, n_features: int) -> pd.Da
 
     value, at = by_concept(on_train.F1).max(1)
     columns = {"F1 on train": value.numpy(), "feature": (at % n_features).numpy()}  # either sign is the same feature
-    for name, rate in on_test._asdict().items():
-        columns[name] = by_concept(rate).gather(1, at[:, None])[:, 0].numpy()
-    return pd.DataFrame(columns)
+    rates = {name: by_concept(rate).gather(1, at[:, None])[:, 0].numpy() for name, rate in on_test._asdict().items()}
+    return pd.DataFrame(columns | rates)
 
 
 def _detected_concepts(on_train: _Rates, on_test: _Rates, positives: torch.Tensor, n_features: int) -> pd.DataFrame:

@@ -112,15 +112,15 @@ def measure(data: GraphData) -> Measures:
     (6, 6)
     """
     nodes = data["nodes"]
-    logits = [_letters(node["label"], GEOMETRY.token_letters) for node in nodes if node["kind"] == "logit"]
+    logits = [min(len(node["label"]), GEOMETRY.token_letters) for node in nodes if node["kind"] == "logit"]
     logit = ((LOGIT_BASE + LOGIT_WIDTH * max(logits, default=0)) / 2, LOGIT_HEIGHT / 2)
     strongest = max((node["influence"] for node in nodes if node["kind"] in ("feature", "error")), default=0)
-    tokens = [_letters(token, GEOMETRY.token_letters) for token in data["tokens"]]
+    tokens = [min(len(token), GEOMETRY.token_letters) for token in data["tokens"]]
     return {
         "geometry": GEOMETRY._asdict(),
         "column_widths": [max(LEAST_COLUMN, TOKEN_MARGIN + TOKEN_WIDTH * n) for n in tokens],
         "half_sizes": [logit if node["kind"] == "logit" else _half_shape(node, strongest) for node in nodes],
-        "half_labels": [3 + LABEL_WIDTH / 2 * _letters(node["label"], GEOMETRY.label_letters) for node in nodes],
+        "half_labels": [3 + LABEL_WIDTH / 2 * min(len(node["label"]), GEOMETRY.label_letters) for node in nodes],
         "order": sorted(range(len(nodes)), key=lambda i: (*_rank(nodes[i]), i)),
     }
 
@@ -173,10 +173,6 @@ def place_labels(
                 labels.append((node, cx, cy))
                 break
     return labels
-
-
-def _letters(text: str, most: int) -> int:
-    return min(len(text), most)
 
 
 def _half_shape(node: GraphNode, strongest: float) -> tuple[float, float]:

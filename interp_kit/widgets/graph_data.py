@@ -99,8 +99,7 @@ def check_ids(names: object, ids: Collection[str], what: str) -> list[str]:
     ValueError: pinned names nodes that the graph does not have: ['7_1']
     """
     names = _expect_strings(names, what)
-    unknown = [name for name in names if name not in ids]
-    if unknown:
+    if unknown := [name for name in names if name not in ids]:
         raise ValueError(f"{what} names nodes that the graph does not have: {unknown[:5]}")
     return list(names)
 
@@ -146,8 +145,7 @@ def shown_nodes(data: GraphData, threshold: float, kept: Collection[str] = ()) -
 
 def _check_node(node: dict, what: str, n_layers: int, n_tokens: int) -> None:
     _expect(isinstance(node, dict), what, "a dict", node)
-    missing = [key for key in NODE_KEYS if key not in node]
-    if missing:
+    if missing := [key for key in NODE_KEYS if key not in node]:
         raise ValueError(f"{what} lacks {', '.join(map(repr, missing))}; a node has {', '.join(NODE_KEYS)}")
     _expect(node["kind"] in NODE_KINDS, f"{what}['kind']", f"one of {', '.join(NODE_KINDS)}", node["kind"])
     _expect(isinstance(node["id"], str) and node["id"], f"{what}['id']", "a non-empty str", node["id"])

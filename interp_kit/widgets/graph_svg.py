@@ -81,9 +81,9 @@ def spelled(text: str) -> str:
 
 
 def _summary(data: GraphData, shown: Sequence[int]) -> str:
-    logits = sorted(_of_kind(data, "logit"), key=lambda n: -(n["probability"] or 0))
+    logits = sorted((n for n in data["nodes"] if n["kind"] == "logit"), key=lambda n: -(n["probability"] or 0))
     outputs = ", ".join(f"{spelled(n['label'])} {_percent(n['probability'])}" for n in logits[:3])
-    strongest = sorted(_of_kind(data, "feature"), key=lambda n: -n["influence"])
+    strongest = sorted((n for n in data["nodes"] if n["kind"] == "feature"), key=lambda n: -n["influence"])
     features = ", ".join(spelled(n["label"]) for n in strongest[:5])
     return (
         f"Attribution graph of: {spelled(data['prompt'])}. {len(shown)} of {len(data['nodes'])} nodes. "
@@ -179,10 +179,6 @@ def _draw_legend(svg: Element, x: float, y: float) -> None:
 
 
 # ---------------------------------------------------------------- small helpers
-
-
-def _of_kind(data: GraphData, kind: NodeKind) -> list[GraphNode]:
-    return [node for node in data["nodes"] if node["kind"] == kind]
 
 
 def _add(parent: Element, tag: str, **attributes: str | float) -> Element:

@@ -85,8 +85,7 @@ class Geography:
     def __init__(self, folder: Path, seed: int = 0) -> None:
         read = lambda file: pd.read_csv(folder / file, dtype=str, keep_default_na=False)  # noqa: E731
         self.states, self.countries, self.cities = read("states.csv"), read("countries.csv"), read("cities.csv")
-        problem = _problem_of(self.states, self.countries, self.cities)
-        if problem:
+        if problem := _problem_of(self.states, self.countries, self.cities):
             raise ValueError(f"the tables in {folder} are no geography: {problem}; ik.load_world says what is needed")
         self.kind_of = {p: "state" for p in self.states["place"]} | {p: "country" for p in self.countries["place"]}
         self.facts: dict[str, dict[str, str]] = {}
@@ -243,8 +242,7 @@ def _problem_of(states: pd.DataFrame, countries: pd.DataFrame, cities: pd.DataFr
                 return f"{file} has no {column!r} in line {used[column].eq('').argmax() + 2}"
     places, city_names = [*states["place"], *countries["place"]], [*cities["city"]]
     for what, names in (("place", places), ("city", city_names), ("city or place", places + city_names)):
-        repeated = [name for name, n in Counter(names).items() if n > 1]
-        if repeated:
+        if repeated := [name for name, n in Counter(names).items() if n > 1]:
             return f"{repeated[0]!r} is more than one {what}, so questions about it have two answers"
     lost = [place for place in cities["place"] if place not in set(places)]
     return f"cities.csv names the place {lost[0]!r}, which states.csv and countries.csv lack" if lost else None
