@@ -31,7 +31,7 @@ from .store import FeatureStore, Pairs, rows_of
 
 TEXTS_PER_QUESTION = 5  # shown to an LLM together
 
-Texts = Sequence[Sequence[str]]
+TokenLists = Sequence[Sequence[str]]
 Marks = Sequence[Sequence[int]] | None
 
 
@@ -42,7 +42,7 @@ class Judge(Protocol):
     tokens, or None where the whole text is asked about. None as an answer counts as wrong.
     """
 
-    def __call__(self, label: pd.Series, texts: Texts, marks: Marks) -> Sequence[bool | None]: ...
+    def __call__(self, label: pd.Series, texts: TokenLists, marks: Marks) -> Sequence[bool | None]: ...
 
 
 def score_labels(
@@ -98,7 +98,7 @@ def _score(
             right.append((tokens, on))
             wrong.append((tokens, sorted(off)))
     if right:
-        texts, marks = zip(*right, *wrong)
+        texts, marks = map(list, zip(*right, *wrong))
         truth = [True] * len(right) + [False] * len(wrong)
         result["fuzzing"] = _balanced_accuracy(judge(label, texts, marks), truth)
     return result
@@ -126,7 +126,7 @@ def _judge(judge: Literal["rule", "model"] | LLM | Judge, store: FeatureStore, m
     raise ValueError(f"judge {judge!r}: expected 'rule', 'model' (with model=...), an ik.features.LLM, or a function")
 
 
-def _ask_rule(corpus: Corpus, label: pd.Series, texts: Texts, marks: Marks) -> list[bool]:
+def _ask_rule(corpus: Corpus, label: pd.Series, texts: TokenLists, marks: Marks) -> list[bool]:
     """A label's rule is asked token by token. A label without a rule (an LLM's, a student's) means its words."""
     if isinstance(label.get("rule"), str):
         rule = Rule(label["rule"], tuple(label["words"]))
@@ -141,7 +141,7 @@ def _ask_rule(corpus: Corpus, label: pd.Series, texts: Texts, marks: Marks) -> l
     return answers
 
 
-def _ask_llm(llm: LLM, label: pd.Series, texts: Texts, marks: Marks) -> list[bool | None]:
+def _ask_llm(llm: LLM, label: pd.Series, texts: TokenLists, marks: Marks) -> list[bool | None]:
     """Asks an LLM, five texts at a time. An answer that is not as many digits as texts counts as wrong."""
     shown = [marked(t, [] if marks is None else marks[i]) for i, t in enumerate(texts)]
     answers: list[bool | None] = []
@@ -153,7 +153,7 @@ def _ask_llm(llm: LLM, label: pd.Series, texts: Texts, marks: Marks) -> list[boo
     return answers
 
 
-def _ask_model(model: LanguageModel, label: pd.Series, texts: Texts, marks: Marks) -> list[bool]:
+def _ask_model(model: LanguageModel, label: pd.Series, texts: TokenLists, marks: Marks) -> list[bool]:
     """The studied model itself: yes, where the label in front makes the text (or the marked tokens) likelier."""
     name = model.vocabulary.ids(f"{label['label']}.")
     return [_gain(model, name, tokens, None if marks is None else marks[i]) > 0 for i, tokens in enumerate(texts)]
