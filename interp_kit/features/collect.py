@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import pad as pad_zeros
 from tqdm.auto import tqdm
 
 from ..models import LanguageModel
 from ..text.batches import of_similar_size, pad
 from ..text.rows import NOTHING, TextRows, Texts
-from ..transcoders import CrossLayerTranscoder
-from .dictionaries import SIGNED_SILENCE, Dictionary, Neurons, as_dictionary, top_tokens
+from .dictionaries import SIGNED_SILENCE, AnyDictionary, Dictionary, Neurons, as_dictionary, top_tokens
 from .examples import LABEL_GROUPS, TEST_GROUPS, Examples, ListColumn
 from .store import FeatureStore
 
@@ -33,11 +33,7 @@ ACTIVATING_GROUPS = ("top", "sample", "held_out")
 
 @torch.no_grad()
 def collect_features(
-    model: LanguageModel,
-    dictionary: Dictionary | CrossLayerTranscoder,
-    texts: Texts,
-    n_examples: int = 10,
-    seed: int = 0,
+    model: LanguageModel, dictionary: AnyDictionary, texts: Texts, n_examples: int = 10, seed: int = 0
 ) -> FeatureStore:
     """Reads `texts` once and keeps for each feature its examples, a histogram, and the tokens whose logits it raises.
 
@@ -69,13 +65,7 @@ def collect_features(
     return reader.store()
 
 
-def neuron_examples(
-    model: LanguageModel,
-    layer: int,
-    neuron: int,
-    texts: Texts,
-    n_examples: int = 10,
-) -> "FeatureCard":
+def neuron_examples(model: LanguageModel, layer: int, neuron: int, texts: Texts, n_examples: int = 10) -> "FeatureCard":
     """A card of one neuron: the windows of `texts` in which it is strongest, of either sign, and some at random.
 
     Raises ValueError for a layer or a neuron that the model does not have.
@@ -107,10 +97,8 @@ class _Reader:
         """start: the first position that counts."""
         self.dictionary, self.start = dictionary, start
         draw, silence = torch.Generator().manual_seed(seed), SIGNED_SILENCE if dictionary.is_signed else 0.0
-        self.layers = [
-            _Layer(n_features, n_examples, silence, dictionary.model.vocab_size, draw)
-            for n_features in dictionary.n_features_per_layer
-        ]
+        widths, n_tokens = dictionary.n_features_per_layer, dictionary.model.vocab_size
+        self.layers = [_Layer(width, n_examples, silence, n_tokens, draw) for width in widths]
         self.tokens = self.met = self.pruned_at = 0
         self.numbers: dict[tuple[int, ...], int] = {}  # of the windows that may be examples
 
@@ -154,19 +142,16 @@ class _Reader:
         order = {number: i for i, number in enumerate(self.numbers.values())}
         names = model.tokens(torch.arange(model.vocab_size))
         windows = [[names[i] for i in piece] for piece in self.numbers]
-        lengths = np.array([len(piece) for piece in self.numbers])
+        lengths = np.array([len(piece) for piece in self.numbers], int)
         features, examples = [], {}
         top = top_tokens(self.dictionary, N_TOP_TOKENS)
         for number, layer, tokens in zip(self.dictionary.layers, self.layers, top, strict=True):
-            columns = {
-                "layer": number,
-                "feature": range(len(layer.max_activation)),
-                "density": layer.density(self.tokens),
-                "max_activation": layer.max_activation.tolist(),
-            }
+            table = pd.DataFrame({"layer": number, "feature": range(len(layer.max_activation))})
+            table["density"] = layer.density(self.tokens)
+            table["max_activation"] = layer.max_activation.tolist()
             for name, ids in tokens._asdict().items():
-                columns[name] = [[names[token] for token in line] for line in ids.tolist()]
-            features.append(pd.DataFrame(columns | {"log_histogram": layer.histogram.tolist()}))
+                table[name] = [[names[token] for token in line] for line in ids.tolist()]
+            features.append(table.assign(log_histogram=layer.histogram.tolist()))
             examples[number] = layer.examples(order, lengths)
         return FeatureStore(pd.concat(features, ignore_index=True), Examples.from_columns(windows, examples))
 
@@ -241,7 +226,7 @@ class _Layer:
 
     def examples(self, order: Mapping[int, int], lengths: np.ndarray) -> dict[str, np.ndarray | ListColumn]:
         """Columns of the table of examples, by feature and group, the strongest of each group first."""
-        parts = {name: [] for name in ("feature", "group", "rank", "window", "activations")}
+        parts = []
         decimals = 10 ** (3 - self.max_activation.clamp(min=1e-12).log10().ceil())  # three digits of the largest
         for number, (name, group) in enumerate(self.groups.items()):
             strength = group.active.abs().amax(2).float()
@@ -250,21 +235,17 @@ class _Layer:
                 there &= strength > self.silence * self.max_activation[:, None]
             sorted_, by = torch.where(there, strength, -1).sort(dim=1, descending=True, stable=True)
             feature, rank = (sorted_ >= 0).nonzero(as_tuple=True)
-            slot = by[feature, rank]
-            parts["feature"].append(feature)
-            parts["group"].append(torch.full_like(feature, number))
-            parts["rank"].append(rank)
-            parts["window"].append(torch.tensor([order[n] for n in group.window[feature, slot].tolist()]).long())
-            scale = decimals[feature, None]
-            parts["activations"].append((group.active[feature, slot].float() * scale).round() / scale)
-        columns = {name: torch.cat(some).numpy() for name, some in parts.items()}
-        by = np.lexsort((columns["rank"], columns["group"], columns["feature"]))
+            slot, scale = by[feature, rank], decimals[feature, None]
+            window = torch.tensor([order[n] for n in group.window[feature, slot].tolist()], dtype=torch.long)
+            active = (group.active[feature, slot].float() * scale).round() / scale
+            parts.append((feature, torch.full_like(feature, number), rank, window, active))
+        feature, group, rank, window, active = (torch.cat(some).numpy() for some in zip(*parts))
+        by = np.lexsort((rank, group, feature))
+        columns = {"feature": feature, "group": np.array(GROUPS)[group], "rank": rank, "window": window}
         columns = {name: values[by] for name, values in columns.items()}
-        columns["peak"] = np.abs(columns["activations"]).argmax(1) if len(by) else columns["rank"]
-        columns["group"] = np.array(GROUPS)[columns["group"]]
-        size = lengths[columns["window"]] if len(by) else columns["rank"]
-        there = np.arange(WINDOW_TOKENS) < size[:, None]
-        return columns | {"activations": ListColumn(columns["activations"][there], size)}
+        active, size = active[by], lengths[columns["window"]]
+        lists = ListColumn(active[np.arange(WINDOW_TOKENS) < size[:, None]], size)
+        return columns | {"activations": lists, "peak": np.abs(active).argmax(1)}
 
 
 class _Group:
@@ -282,7 +263,9 @@ class _Group:
         self.key[changed], order = torch.cat([self.key[changed], key[changed]], 1).topk(n, 1)
         row, slot = (order >= n).nonzero(as_tuple=True)
         chosen, stays = order[row, slot] - n, order.clamp(max=n - 1)
-        for mine, new in ((self.window, numbers[chosen]), (self.active, _widened(active[chosen, :, changed[row]]))):
+        new_active = active[chosen, :, changed[row]].clamp(-65504, 65504).half()  # the largest of half precision
+        new_active = pad_zeros(new_active, (0, WINDOW_TOKENS - new_active.shape[1]))
+        for mine, new in ((self.window, numbers[chosen]), (self.active, new_active)):
             kept = mine[changed].take_along_dim(stays if mine.ndim == 2 else stays[..., None], 1)
             kept[row, slot] = new
             mine[changed] = kept
@@ -290,10 +273,3 @@ class _Group:
 
     def forget(self, features: torch.Tensor) -> None:
         self.key[features], self.window[features] = 0, -1
-
-
-def _widened(active: torch.Tensor) -> torch.Tensor:
-    """[example, position] in half precision, filled up with zeros to whole windows."""
-    wide = torch.zeros(len(active), WINDOW_TOKENS, dtype=torch.float16)
-    wide[:, : active.shape[1]] = active.clamp(-65504, 65504)
-    return wide

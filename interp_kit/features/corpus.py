@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property, lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 COMMON_WORD_FREQUENCY = 0.1  # a word that this share of all texts has says little about any one of them
@@ -55,13 +56,10 @@ class Corpus:
     @lru_cache(maxsize=100_000)  # noqa: B019
     def words(self, tokens: tuple[str, ...]) -> Words:
         """The text of these tokens in pieces."""
-        text, ends = "", []
-        for token in tokens:
-            text += token
-            ends.append(len(text))
+        text = "".join(tokens)
         found = list(PIECE.finditer(text))
         of_token, read, i = [], [], 0
-        for end in ends:
+        for end in accumulate(map(len, tokens)):
             while i < len(found) - 1 and found[i].end() < end:
                 i += 1
             of_token.append(i)

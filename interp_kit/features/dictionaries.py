@@ -153,7 +153,10 @@ class TranscoderFeatures:
         return self.transcoder.W_dec[i][: self.n_features_per_layer[i]].sum(1).to(self.transcoder.W_enc.dtype)
 
 
-def as_dictionary(model: LanguageModel, dictionary: Dictionary | CrossLayerTranscoder) -> Dictionary:
+AnyDictionary = Dictionary | CrossLayerTranscoder  # what is looked up in texts
+
+
+def as_dictionary(model: LanguageModel, dictionary: AnyDictionary) -> Dictionary:
     """A transcoder with its model, or `dictionary` itself.
 
     Raises ValueError when it belongs to another model, TypeError for what is neither.
@@ -168,9 +171,12 @@ def as_dictionary(model: LanguageModel, dictionary: Dictionary | CrossLayerTrans
     return dictionary
 
 
-def detectors(dictionary: Dictionary, active: torch.Tensor) -> torch.Tensor:
-    """[token, feature] -> [token, detector], none negative: a signed feature is two detectors, one for each side."""
-    return torch.cat([active, -active], 1).relu() if dictionary.is_signed else active
+def detectors(dictionary: Dictionary, ids: torch.Tensor, used: torch.Tensor) -> Iterator[torch.Tensor]:
+    """For each layer the activations [used token, detector], of ids and which are used [row, position]. None is
+    negative: a signed feature is two detectors, one for each side."""
+    for active in dictionary.activations(ids.to(dictionary.model.device)):
+        active = active[used].float().cpu()
+        yield torch.cat([active, -active], 1).relu() if dictionary.is_signed else active
 
 
 class TopTokens(NamedTuple):
@@ -211,13 +217,13 @@ class _Tokens:
 
     def _best(self, directions: torch.Tensor, n: int, signs: Sequence[int]) -> list[torch.Tensor]:
         products, found = directions.to(self.narrow.dtype) @ self.narrow.T, []
+        n_candidates = min(CANDIDATES_PER_TOKEN * n, len(self.rows)) if self.fast else n
         for sign in signs:
-            if not self.fast:
-                found.append(products.topk(n, 1, largest=sign > 0).indices)
-                continue
-            candidates = products.topk(min(CANDIDATES_PER_TOKEN * n, len(self.rows)), 1, largest=sign > 0).indices
-            exact = sign * torch.einsum("fd,fcd->fc", directions, self.rows[candidates])
-            found.append(candidates.gather(1, exact.topk(n, 1).indices))
+            best = products.topk(n_candidates, 1, largest=sign > 0).indices
+            if self.fast:
+                exact = sign * torch.einsum("fd,fcd->fc", directions, self.rows[best])
+                best = best.gather(1, exact.topk(n, 1).indices)
+            found.append(best)
         return found
 
 

@@ -9,7 +9,7 @@ One arrow table a layer, ordered by feature, in memory or on disk. A folder of t
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,11 +47,9 @@ class Examples:
         number_of: dict[tuple[str, ...], int] = {}
         numbers = [number_of.setdefault(tuple(tokens), len(number_of)) for tokens in examples["tokens"]]
         columns = examples.drop(columns="tokens").assign(window=np.array(numbers, dtype=int))
-        parts = columns.sort_values(["layer", "feature"], kind="stable").groupby("layer")
-        tables = {
-            int(cast("int", layer)): pa.Table.from_pandas(part.drop(columns="layer"), preserve_index=False)
-            for layer, part in parts
-        }
+        columns = columns.sort_values(["layer", "feature"], kind="stable")
+        layers = columns.pop("layer")
+        tables = {int(l): pa.Table.from_pandas(columns[layers == l], preserve_index=False) for l in layers.unique()}
         return cls(_texts(list(number_of)), tables)
 
     @classmethod
@@ -124,8 +122,7 @@ class _TableOnDisk:
 
     def __init__(self, path: Path) -> None:
         self.file = pq.ParquetFile(path, memory_map=True)
-        sizes = [self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)]
-        self.ends = np.cumsum(sizes)
+        self.ends = np.cumsum([self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)])
         self._group = lru_cache(maxsize=2)(self._read_group)
 
     def _read_group(self, i: int) -> pa.Table:

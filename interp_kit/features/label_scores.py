@@ -12,7 +12,8 @@
 """
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -26,9 +27,12 @@ from ..statistics import roc_auc
 from .corpus import Corpus
 from .labels import Rule
 from .llm import LLM, MAX_JUDGE_TOKENS, judge_prompt, marked, strong
-from .store import FeatureStore
+from .store import FeatureStore, Pairs, rows_of
 
 TEXTS_PER_QUESTION = 5  # shown to an LLM together
+
+TokenLists = Sequence[Sequence[str]]
+Marks = Sequence[Sequence[int]] | None
 
 
 class Judge(Protocol):
@@ -38,9 +42,7 @@ class Judge(Protocol):
     tokens, or None where the whole text is asked about. None as an answer counts as wrong.
     """
 
-    def __call__(
-        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
-    ) -> Sequence[bool | None]: ...
+    def __call__(self, label: pd.Series, texts: TokenLists, marks: Marks) -> Sequence[bool | None]: ...
 
 
 def score_labels(
@@ -48,7 +50,7 @@ def score_labels(
     labels: pd.DataFrame,
     judge: Literal["rule", "model"] | LLM | Judge = "rule",
     model: LanguageModel | None = None,
-    only: Iterable[tuple[int, int]] | None = None,
+    only: Pairs | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The table of labels with detection, fuzzing, embedding (where `model` is given) and n, the texts used.
@@ -63,13 +65,11 @@ def score_labels(
     >>> ik.score_labels(store, labels)[["label", "detection", "fuzzing"]]
     """
     ask = _judge(judge, store, model)
-    wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
     rows = []
-    for row in tqdm(list(labels.to_dict("records")), desc="scoring labels", leave=False):
+    for row in tqdm(rows_of(labels, only), desc="scoring labels", leave=False):
         at = row["layer"], row["feature"]
-        if wanted is None or at in wanted:
-            examples, draw = store.examples_of(*at), random.Random(f"{seed}{at}")
-            rows.append(row | _score(pd.Series(row), examples, ask, model, draw))
+        examples, draw = store.examples_of(*at), random.Random(f"{seed}{at}")
+        rows.append(row | _score(pd.Series(row), examples, ask, model, draw))
     return pd.DataFrame(rows)
 
 
@@ -89,21 +89,19 @@ def _score(
     result["detection"] = _balanced_accuracy(judge(label, texts, None), truth)
     if model is not None:
         result["embedding"] = roc_auc(_similarity(model, label["label"], texts), truth)
-    active = [strong(activations) for activations in fires["activations"]]
-    triples = [(list(tokens), on, _others(tokens, on, draw)) for tokens, on in zip(fires["tokens"], active)]
-    triples = [(tokens, on, off) for tokens, on, off in triples if off]
-    if triples:
-        texts = [tokens for tokens, _, _ in triples] * 2
-        marks = [on for _, on, _ in triples] + [off for _, _, off in triples]
-        truth = [True] * len(triples) + [False] * len(triples)
+    right, wrong = [], []  # texts with marks
+    for tokens, activations in zip(texts, fires["activations"]):
+        on = strong(activations)
+        off = [i for i in range(len(tokens)) if i not in on]
+        off = draw.sample(off, min(len(on), len(off)))  # as many positions at which it is not strong, where there are
+        if off:
+            right.append((tokens, on))
+            wrong.append((tokens, sorted(off)))
+    if right:
+        texts, marks = map(list, zip(*right, *wrong))
+        truth = [True] * len(right) + [False] * len(wrong)
         result["fuzzing"] = _balanced_accuracy(judge(label, texts, marks), truth)
     return result
-
-
-def _others(tokens: Sequence[str], on: Collection[int], draw: random.Random) -> list[int]:
-    """As many positions at which it is not strong, or as many as there are."""
-    off = [i for i in range(len(tokens)) if i not in on]
-    return sorted(draw.sample(off, min(len(on), len(off))))
 
 
 def _balanced_accuracy(said: Sequence[bool | None], truth: Sequence[bool]) -> float:
@@ -118,89 +116,64 @@ def _balanced_accuracy(said: Sequence[bool | None], truth: Sequence[bool]) -> fl
 
 def _judge(judge: Literal["rule", "model"] | LLM | Judge, store: FeatureStore, model: LanguageModel | None) -> Judge:
     if judge == "rule":
-        return RuleJudge(store)
+        return partial(_ask_rule, Corpus(store.windows()))
     if judge == "model" and model is not None:
-        return ModelJudge(model)
+        return partial(_ask_model, model)
     if isinstance(judge, LLM):
-        return LLMJudge(judge)
+        return partial(_ask_llm, judge)
     if callable(judge):
         return judge
     raise ValueError(f"judge {judge!r}: expected 'rule', 'model' (with model=...), an ik.features.LLM, or a function")
 
 
-class RuleJudge:
+def _ask_rule(corpus: Corpus, label: pd.Series, texts: TokenLists, marks: Marks) -> list[bool]:
     """A label's rule is asked token by token. A label without a rule (an LLM's, a student's) means its words."""
-
-    def __init__(self, store: FeatureStore) -> None:
-        self.corpus = Corpus(store.windows())
-
-    def __call__(
-        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
-    ) -> list[bool]:
-        rule = self._rule(label)
-        answers = []
-        for i, tokens in enumerate(texts):
-            words = self.corpus.words(tuple(tokens))
-            positions = range(len(tokens)) if marks is None else marks[i]
-            answers.append(any(rule.expects(words, position) for position in positions))
-        return answers
-
-    def _rule(self, label: pd.Series) -> Rule:
-        if isinstance(label.get("rule"), str):
-            return Rule(label["rule"], tuple(label["words"]))
-        words = self.corpus.words((str(label["label"]),)).pieces
-        informative = [word for word in words if self.corpus.is_informative(word)]
-        return Rule("words", tuple(informative or words))
+    if isinstance(label.get("rule"), str):
+        rule = Rule(label["rule"], tuple(label["words"]))
+    else:
+        words = corpus.words((str(label["label"]),)).pieces
+        rule = Rule("words", tuple(filter(corpus.is_informative, words)) or tuple(words))
+    answers = []
+    for i, tokens in enumerate(texts):
+        words = corpus.words(tuple(tokens))
+        positions = range(len(tokens)) if marks is None else marks[i]
+        answers.append(any(rule.expects(words, position) for position in positions))
+    return answers
 
 
-class LLMJudge:
+def _ask_llm(llm: LLM, label: pd.Series, texts: TokenLists, marks: Marks) -> list[bool | None]:
     """Asks an LLM, five texts at a time. An answer that is not as many digits as texts counts as wrong."""
-
-    def __init__(self, llm: LLM) -> None:
-        self.llm = llm
-
-    def __call__(
-        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
-    ) -> list[bool | None]:
-        shown = [marked(t, [] if marks is None else marks[i]) for i, t in enumerate(texts)]
-        answers: list[bool | None] = []
-        for i in range(0, len(shown), TEXTS_PER_QUESTION):
-            some = shown[i : i + TEXTS_PER_QUESTION]
-            said = self.llm.ask(judge_prompt(label["label"], some, marks is not None), MAX_JUDGE_TOKENS)
-            digits = [c == "1" for c in said if c in "01"]
-            answers += digits if len(digits) == len(some) else [None] * len(some)
-        return answers
+    shown = [marked(t, [] if marks is None else marks[i]) for i, t in enumerate(texts)]
+    answers: list[bool | None] = []
+    for i in range(0, len(shown), TEXTS_PER_QUESTION):
+        some = shown[i : i + TEXTS_PER_QUESTION]
+        said = llm.ask(judge_prompt(label["label"], some, marks is not None), MAX_JUDGE_TOKENS)
+        digits = [c == "1" for c in said if c in "01"]
+        answers += digits if len(digits) == len(some) else [None] * len(some)
+    return answers
 
 
-class ModelJudge:
+def _ask_model(model: LanguageModel, label: pd.Series, texts: TokenLists, marks: Marks) -> list[bool]:
     """The studied model itself: yes, where the label in front makes the text (or the marked tokens) likelier."""
+    name = model.vocabulary.ids(f"{label['label']}.")
+    return [_gain(model, name, tokens, None if marks is None else marks[i]) > 0 for i, tokens in enumerate(texts)]
 
-    def __init__(self, model: LanguageModel) -> None:
-        self.model = model
 
-    def __call__(
-        self, label: pd.Series, texts: Sequence[Sequence[str]], marks: Sequence[Sequence[int]] | None
-    ) -> list[bool]:
-        name = self.model.vocabulary.ids(f"{label['label']}.")
-        return [self._gain(name, tokens, None if marks is None else marks[i]) > 0 for i, tokens in enumerate(texts)]
+def _gain(model: LanguageModel, name: list[int], tokens: Sequence[str], marks: Sequence[int] | None) -> float:
+    """By how much the tokens' mean log-probability rises with the label in front."""
+    encoded = model.tokenizer("".join(tokens), add_special_tokens=False, return_offsets_mapping=True)
+    ids = encoded["input_ids"]
+    chosen = list(range(len(ids))) if marks is None else _at(tokens, marks, encoded["offset_mapping"])
+    with_it, without = (_logprobs(model, model.prefix_ids + begin + ids)[-len(ids) :] for begin in (name, []))
+    return float((with_it - without)[chosen].mean()) if chosen else 0.0
 
-    def _gain(self, name: list[int], tokens: Sequence[str], marks: Sequence[int] | None) -> float:
-        """By how much the tokens' mean log-probability rises with the label in front."""
-        text = "".join(tokens)
-        encoded = self.model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = encoded["input_ids"]
-        chosen = range(len(ids)) if marks is None else _at(tokens, marks, encoded["offset_mapping"])
-        first = self.model.prefix_ids
-        with_it, without = (self._logprobs(first + begin + ids)[-len(ids) :] for begin in (name, []))
-        return float((with_it - without)[list(chosen)].mean()) if len(chosen) else 0.0
 
-    @torch.no_grad()
-    def _logprobs(self, ids: list[int]) -> torch.Tensor:
-        """Of each token given those before [position]; 0 for the first of all."""
-        row = torch.tensor([ids], device=self.model.device)
-        scores = self.model.hf(row).logits[0, :-1].log_softmax(-1)
-        found = scores.gather(1, row[0, 1:, None])[:, 0]
-        return torch.cat([found.new_zeros(1), found])
+@torch.no_grad()
+def _logprobs(model: LanguageModel, ids: list[int]) -> torch.Tensor:
+    """Of each token given those before [position]; 0 for the first of all."""
+    row = torch.tensor([ids], device=model.device)
+    found = model.hf(row).logits[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
+    return torch.cat([found.new_zeros(1), found])
 
 
 def _at(tokens: Sequence[str], positions: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
@@ -217,8 +190,7 @@ def _similarity(model: LanguageModel, label: str, texts: Sequence[Sequence[str]]
     centre = embedding.mean(0)
 
     def vectors(text: str) -> torch.Tensor:
-        ids = model.vocabulary.ids(text)
-        return torch.nn.functional.normalize(embedding[ids] - centre, dim=-1)
+        return torch.nn.functional.normalize(embedding[model.vocabulary.ids(text)] - centre, dim=-1)
 
     mine = torch.cat([vectors(label), vectors(" " + label)])
     return [float((vectors("".join(tokens)) @ mine.T).max()) for tokens in texts]

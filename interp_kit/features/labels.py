@@ -18,7 +18,7 @@ can mislead. A rule can be asked whether it expects a feature to fire on a token
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from .corpus import Corpus, Words
 from .examples import LABEL_GROUPS
 from .llm import LLM, MAX_LABEL_TOKENS, label_prompt
-from .store import FeatureStore
+from .store import FeatureStore, Pairs, rows_of
 
 MAJORITY_SHARE = 0.6  # of the evidence: enough to settle a label
 NEAR_CERTAIN_SHARE = 0.8  # of the evidence: one word makes all others unimportant, a class has no exceptions
@@ -66,8 +66,7 @@ class Rule:
         """Whether it should fire on that token of a text."""
         at, read = words.of_token[token], words.read[token]
         if self.kind == "say":
-            following = words.pieces[at + 1 : at + 2]
-            return [w.lower() for w in following] == [w.lower() for w in self.words]
+            return [w.lower() for w in words.pieces[at + 1 : at + 2]] == [w.lower() for w in self.words]
         if self.kind == "class":
             return re.fullmatch(WORD_CLASSES[self.words[0]], read) is not None
         if self.kind == "phrase":
@@ -78,9 +77,7 @@ class Rule:
         return read.lower() in {w.lower() for w in self.words}
 
 
-def label_features(
-    store: FeatureStore, llm: LLM | None = None, only: Iterable[tuple[int, int]] | None = None
-) -> pd.DataFrame:
+def label_features(store: FeatureStore, llm: LLM | None = None, only: Pairs | None = None) -> pd.DataFrame:
     """A table with a row for each feature that fires: layer, feature, label, evidence (in words), rule and words (what
     the label expects, see the module's table of rules; None without a rule), source.
 
@@ -93,14 +90,11 @@ def label_features(
     >>> labels = ik.label_features(store, only=[(1, 4)])
     >>> labels[["label", "evidence"]]
     """
-    live = store.features[store.features["density"] > 0]
-    pairs = list(zip(live["layer"].tolist(), live["feature"].tolist()))
-    if only is not None:
-        wanted = {(int(layer), int(feature)) for layer, feature in only}
-        pairs = [at for at in pairs if at in wanted]
+    live = store.features.loc[store.features["density"] > 0, ["layer", "feature"]]
     corpus = Corpus(() if llm else store.windows(LABEL_GROUPS))
     lines = []
-    for at in tqdm(pairs, desc="labelling", leave=False):
+    for row in tqdm(rows_of(live, only), desc="labelling", leave=False):
+        at = row["layer"], row["feature"]
         mine = store.examples_of(*at)
         mine = mine[mine["group"].isin(LABEL_GROUPS)]
         if mine.empty:  # all of its texts were kept aside
@@ -145,10 +139,8 @@ class Evidence:
                 following[word] += strength
             for word in set(words.pieces[:at]):
                 before[word] += strength
-        largest = max(here.values(), default=0) or 1.0
-        self.strength = {word: value / largest for word, value in _largest_first(here)}
-        self.following = {word: value / (total or 1) for word, value in _largest_first(following)}
-        self.before = {word: value / (total or 1) for word, value in _largest_first(before)}
+        self.strength = _shares(here, max(here.values(), default=0))
+        self.following, self.before = _shares(following, total), _shares(before, total)
 
     def label(self) -> tuple[Rule, str, str]:
         """(rule, label, evidence in words)"""
@@ -166,16 +158,13 @@ class Evidence:
         phrase = self._phrase(words[0]) if self.strength[words[0]] >= MAJORITY_SHARE * everything else ()
         if len(phrase) > 1:
             return Rule("phrase", phrase), " ".join(phrase), fires_on
-        lifts = [
-            (share / self.corpus.document_frequency(word), word)
-            for word, share in self.before.items()
-            if share >= MAJORITY_SHARE
-        ]
+        often = [(share, word) for word, share in self.before.items() if share >= MAJORITY_SHARE]
+        lifts = ((share / self.corpus.document_frequency(word), word) for share, word in often)
         lift, word = max(lifts, default=(0, ""))
-        if lift >= MIN_CONTEXT_LIFT:
-            evidence = f"after {word} {self.before[word]:.0%}; {fires_on}"
-            return Rule("after", (word, words[0])), f"{word} … {words[0]}", evidence
-        return Rule("word", (words[0],)), words[0], fires_on
+        if lift < MIN_CONTEXT_LIFT:
+            return Rule("word", (words[0],)), words[0], fires_on
+        evidence = f"after {word} {self.before[word]:.0%}; {fires_on}"
+        return Rule("after", (word, words[0])), f"{word} … {words[0]}", evidence
 
     def _informative(self, informative: Sequence[str], everything: float, fires_on: str) -> tuple[Rule, str, str]:
         first = informative[0]
@@ -183,8 +172,7 @@ class Evidence:
         if self.strength[first] ** 2 >= NEAR_CERTAIN_SHARE * squares:
             return self._word(first, fires_on)
         strong = tuple(word for word in informative if self.strength[word] >= MIN_STRENGTH)
-        tie = self._tie(informative)
-        if tie:
+        if tie := self._tie(informative):
             share = self._mean_cooccurrence(tie, informative)
             return Rule("tied", (*strong, tie)), tie, f"{fires_on}; {tie} goes along with them in {share:.0%} of texts"
         if self.strength[first] >= MAJORITY_SHARE * everything:
@@ -243,24 +231,21 @@ class Evidence:
                 direct[other] += self.strength[word] * share
                 covered[other] += self.strength[word] * (share >= MIN_COOCCURRENCE)
                 together[other] += share >= MIN_COOCCURRENCE and self.strength[word] >= MIN_STRENGTH
-        tied = {}
+        tied = set()
         for word, weight in direct.items():
             rest = total - self.strength.get(word, 0)  # of the other words
             covers = rest > 0 and covered[word] >= MIN_TIED_SHARE * rest and together[word] > 1
             often = weight >= MIN_TIE_LIFT * self.corpus.document_frequency(word) * rest
             if NAME.match(word) and covers and often:
-                tied[word] = weight
-        around = _counts()
-        for word, weight in direct.items():
-            for other, share in cooccurrence(word).items():
-                if other in tied:
-                    around[other] += weight * share
-        most_direct, most_around = max(direct.values(), default=1), max(around.values(), default=1)
-        scores = {}
-        for word, weight in tied.items():
+                tied.add(word)
+        around = {tie: sum(weight * cooccurrence(word).get(tie, 0) for word, weight in direct.items()) for tie in tied}
+        most_direct, most_around = max(direct.values(), default=1), max(around.values(), default=0) or 1
+
+        def score(word: str) -> float:
             bonus = TIE_FIRES_BONUS if self.strength.get(word, 0) >= MIN_STRENGTH else 1
-            scores[word] = (weight / most_direct + TIE_CONTEXT_WEIGHT * around[word] / most_around) * bonus
-        return max(scores, key=lambda word: (scores[word], word), default=None)
+            return (direct[word] / most_direct + TIE_CONTEXT_WEIGHT * around[word] / most_around) * bonus
+
+        return max(tied, key=lambda word: (score(word), word), default=None)
 
 
 def _counts() -> defaultdict[str, float]:
@@ -268,5 +253,6 @@ def _counts() -> defaultdict[str, float]:
     return defaultdict(float)
 
 
-def _largest_first(counts: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(counts.items(), key=lambda item: item[1], reverse=True)
+def _shares(counts: Mapping[str, float], whole: float) -> dict[str, float]:
+    """{word: its share of the whole}, the largest first."""
+    return {word: counts[word] / (whole or 1) for word in sorted(counts, key=counts.__getitem__, reverse=True)}

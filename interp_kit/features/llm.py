@@ -5,17 +5,14 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pandas as pd
 
 from ..formats.feature_json import example_rows
-from ..storage.atomic import atomic_file
+from ..formats.json import write_json
 from .examples import LABEL_GROUPS
 from .store import FeatureStore
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionMessageParam
 
 MAX_RETRIES = 5  # of the client: it waits longer each time, as the server says
 CHARACTERS_PER_TOKEN = 4  # of English, about
@@ -61,10 +58,9 @@ class LLM:
     ) -> None:
         import openai  # slow to import, and most never ask an LLM
 
-        name = model or os.environ.get("OPENAI_MODEL")
-        if not name:
+        self.model = model or os.environ.get("OPENAI_MODEL", "")
+        if not self.model:
             raise ValueError("no model: give LLM(model=...), or set OPENAI_MODEL")
-        self.model = name
         self.client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=MAX_RETRIES)
         self.prices, self.cache = prices, Path(cache)
 
@@ -74,15 +70,10 @@ class LLM:
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["answer"]
         response = self.client.chat.completions.create(
-            model=self.model,
-            messages=cast("list[ChatCompletionMessageParam]", messages),
-            max_completion_tokens=max_tokens,
-            temperature=0,
+            model=self.model, messages=cast("list", messages), max_completion_tokens=max_tokens, temperature=0
         )
         answer = (response.choices[0].message.content or "").strip()
-        with atomic_file(path) as temporary:
-            kept = {"model": self.model, "messages": messages, "answer": answer}
-            temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+        write_json({"model": self.model, "messages": messages, "answer": answer}, path)
         return answer
 
     def estimate(self, questions: Sequence[Messages], max_tokens: int) -> pd.Series:
@@ -94,10 +85,8 @@ class LLM:
         read = sum(len(m["content"]) for q in new for m in q) / CHARACTERS_PER_TOKEN
         written = len(new) * max_tokens
         dollars = (read * self.prices[0] + written * self.prices[1]) / 1e6 if self.prices else float("nan")
-        return pd.Series(
-            {"calls": len(new), "cached": len(questions) - len(new), "tokens read": round(read),
-             "tokens written": written, "dollars": dollars}
-        )  # fmt: skip
+        found = {"calls": len(new), "cached": len(questions) - len(new)}
+        return pd.Series(found | {"tokens read": round(read), "tokens written": written, "dollars": dollars})
 
     def _path(self, messages: Messages, max_tokens: int) -> Path:
         asked = json.dumps([str(self.client.base_url), self.model, messages, max_tokens], sort_keys=True)
@@ -111,8 +100,7 @@ def label_prompt(store: FeatureStore, layer: int, feature: int) -> Messages:
 
     >>> ik.features.label_prompt(store, 1, 4)
     """
-    row = store.row(layer, feature)
-    examples = store.examples_of(layer, feature)
+    row, examples = store.row(layer, feature), store.examples_of(layer, feature)
     shown = example_rows(examples[examples["group"].isin(LABEL_GROUPS)].head(N_EXAMPLES_SHOWN))
     lines = [f"{i + 1}. {marked(e.tokens, strong(e.activations))}" for i, e in enumerate(shown)]
     text = "\n".join(lines) + "\nMakes likelier: " + ", ".join(map(repr, row["top_logits"]))
@@ -123,10 +111,7 @@ def judge_prompt(label: str, texts: Sequence[str], fuzzing: bool) -> Messages:
     """The messages that ask whether a feature of that label is active in each text; `fuzzing`: on its marked tokens."""
     numbered = "\n".join(f"{i + 1}. {text}" for i, text in enumerate(texts))
     instruction = FUZZING_INSTRUCTION if fuzzing else DETECTION_INSTRUCTION
-    return [
-        {"role": "system", "content": instruction.format(label=label)},
-        {"role": "user", "content": numbered},
-    ]
+    return [{"role": "system", "content": instruction.format(label=label)}, {"role": "user", "content": numbered}]
 
 
 def strong(activations: Sequence[float]) -> list[int]:

@@ -1,7 +1,5 @@
 """Does a feature do what its label says? Turn it up, and see whether the words of its label become likelier."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 import torch
@@ -11,7 +9,7 @@ from ..formats.feature_json import example_rows
 from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
 from ..transcoders import CrossLayerTranscoder
-from .store import FeatureStore
+from .store import FeatureStore, Pairs, rows_of
 
 MAX_TEXTS = 4  # held-out texts in which a feature is turned up
 STEERING_FACTOR = 2.0  # times the feature's largest activation
@@ -22,7 +20,7 @@ def steering_scores(
     transcoder: CrossLayerTranscoder,
     store: FeatureStore,
     labels: pd.DataFrame,
-    only: Iterable[tuple[int, int]] | None = None,
+    only: Pairs | None = None,
 ) -> pd.DataFrame:
     """The table of labels with steering and KL.
 
@@ -38,23 +36,18 @@ def steering_scores(
 
     >>> ik.features.steering_scores(model, transcoder, store, labels, only=[(1, 4)])[["label", "steering", "KL"]]
     """
-    wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
-    promised = [_tokens(model, label) for label in labels["label"]]
-    everyone = torch.tensor(sorted({token for tokens in promised for token in tokens}))
+    promised = {label: _tokens(model, label) for label in labels["label"]}
+    everyone = torch.tensor(sorted(set().union(*promised.values())))
     rows = []
-    for row, tokens in tqdm(list(zip(labels.to_dict("records"), promised)), desc="steering", leave=False):
-        at = row["layer"], row["feature"]
-        if wanted is not None and at not in wanted:
-            continue
+    for row in tqdm(rows_of(labels, only), desc="steering", leave=False):
+        at, tokens = (row["layer"], row["feature"]), list(promised[row["label"]])
         examples, found = store.examples_of(*at), []
-        strength = STEERING_FACTOR * store.row(*at)["max_activation"]
+        steer = Steer(NodeId(*at), value=STEERING_FACTOR * store.row(*at)["max_activation"], positions=-1)
         for e in example_rows(examples[examples["group"] == "held_out"].head(MAX_TEXTS)):
-            prompt = "".join(e.tokens[: e.peak + 1])
-            steer = Steer(NodeId(*at), value=strength, positions=-1)
-            result = intervene(model, transcoder, prompt, steer)
+            result = intervene(model, transcoder, "".join(e.tokens[: e.peak + 1]), steer)
             before, after = (run.logits[-1].log_softmax(-1) for run in (result.before, result.after))
             rise = after - before
-            below = (rise[everyone] < rise[list(tokens)].max()).float().mean()
+            below = (rise[everyone] < rise[tokens].max()).float().mean()
             found.append((float(below), float((before.exp() * (before - after)).sum())))
         steering, kl = np.mean(found, 0) if found else (np.nan, np.nan)
         rows.append(row | {"steering": steering, "KL": kl})

@@ -15,10 +15,9 @@ from .examples import TEST_GROUPS, Examples
 
 if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported where something is shown
     from ..graphs import AttributionGraph
-    from ..widgets import FeatureBrowser, FeatureCard
-    from ..widgets.feature_card import FeatureCardData, FeatureRow
-    from ..widgets.graph_data import FeatureExample
+    from ..widgets import FeatureBrowser, FeatureCard, FeatureCardData, FeatureRow
 
+Pairs = Iterable[tuple[int, int]]  # (layer, feature)
 QUARTERS = ("strongest", "second", "third", "weakest")
 TOKEN_COLUMNS = {"top_logits": "top logits", "bottom_logits": "bottom logits", "top_embeddings": "top embeddings"}
 SCORE_COLUMNS = ("detection", "fuzzing", "embedding", "steering")  # of a table of labels, that a card shows
@@ -146,26 +145,21 @@ class FeatureStore:
         self, layer: int, feature: int, named: dict, graph: "AttributionGraph | None", n_examples: int
     ) -> "FeatureCardData":
         """The data of a `FeatureCard`."""
-        row, about, examples = (
-            self.row(layer, feature),
-            named.get((layer, feature), {}),
-            self.examples_of(layer, feature),
-        )
-        facts: dict[str, object] = {"on": f"{row['density']:.2%} of tokens"}
-        facts["max activation"] = float(row["max_activation"])
-        facts |= {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
+        row, examples = self.row(layer, feature), self.examples_of(layer, feature)
+        about = named.get((layer, feature), {})
+        scores = {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
         drawn = [_plain(e) for e in example_rows(examples[examples["group"] == "sample"])]
         for i, quarter in enumerate(QUARTERS):
             part = drawn[i * len(drawn) // 4 : (i + 1) * len(drawn) // 4]
             groups[f"drawn at random, {quarter} quarter"] = part[: max(1, n_examples // 3)]
         nodes = [] if graph is None else graph.nodes.query("layer == @layer and feature == @feature")["id"].tolist()
-        histogram = row.get("log_histogram", row.get("histogram"))
+        histogram, on = row.get("log_histogram", row.get("histogram")), f"{row['density']:.2%} of tokens"
         return {
             "title": f"layer {layer}, feature {feature}",
             "label": about.get("label"),
             "evidence": about.get("evidence"),
-            "facts": facts,
+            "facts": {"on": on, "max activation": float(row["max_activation"]), **scores},
             "histogram": [] if histogram is None else [int(n) for n in histogram],
             "lists": {name: list(row[key]) for key, name in TOKEN_COLUMNS.items() if row.get(key) is not None},
             "groups": groups,
@@ -182,7 +176,7 @@ class FeatureStore:
                 labels.to_parquet(temporary / "labels.parquet", index=False, compression="zstd")
             self._examples.save(temporary)
 
-    def save_json(self, folder: str | Path, only: Iterable[tuple[int, int]] | None = None) -> None:
+    def save_json(self, folder: str | Path, only: Pairs | None = None) -> None:
         """One JSON file a feature, as the public graph viewer and Neuronpedia read them; `load_feature_json` reads them
         back.
 
@@ -190,10 +184,9 @@ class FeatureStore:
 
         Raises ValueError for a feature that the store does not have, and for a folder with other files in it.
         """
-        rows = {(row["layer"], row["feature"]): row for row in self.features.to_dict("records")}
+        rows = _by_feature(self.features)
         wanted = sorted(rows) if only is None else sorted((int(layer), int(feature)) for layer, feature in only)
-        missing = [at for at in wanted if at not in rows]
-        if missing:
+        if missing := [at for at in wanted if at not in rows]:
             raise ValueError(f"this store has no feature {missing[0]}; {len(missing)} of {len(wanted)} are not in it")
         write_features(((rows[at], self.examples_of(*at)) for at in wanted), folder)
 
@@ -246,17 +239,14 @@ def _folder(name: str | Path, file: str, how: str) -> Path:
     return folder
 
 
-def _strongest(examples: pd.DataFrame, n: int) -> "list[FeatureExample]":
+def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
     """The n strongest of those that labels may be made from, but one for each different token at the peak before a
     second one: twenty times the same word would hide that the feature fires on others."""
     usable = examples[~examples["group"].isin(TEST_GROUPS)]
     ranked = sorted(example_rows(usable), key=lambda e: -abs(e.activations[e.peak]))
-    seen, first, again = set(), [], []
-    for example in ranked:
-        token = example.tokens[example.peak]
-        (again if token in seen else first).append(example)
-        seen.add(token)
-    return [_plain(example) for example in (first + again)[:n]]
+    peaks = [e.tokens[e.peak] for e in ranked]
+    order = sorted(range(len(ranked)), key=lambda i: peaks[i] in peaks[:i])  # the first of each, then the others
+    return [_plain(ranked[i]) for i in order[:n]]
 
 
 def _plain(example: ExampleRow) -> Example:
@@ -264,4 +254,11 @@ def _plain(example: ExampleRow) -> Example:
 
 
 def _by_feature(labels: pd.DataFrame | None) -> dict[tuple[int, int], dict]:
-    return {} if labels is None else {(r["layer"], r["feature"]): r for r in labels.to_dict("records")}
+    return {} if labels is None else {(r["layer"], r["feature"]): r for r in rows_of(labels)}
+
+
+def rows_of(table: pd.DataFrame, only: Pairs | None = None) -> list[dict]:
+    """The rows of a table with the columns layer and feature; of the (layer, feature) pairs `only`, where given."""
+    wanted = None if only is None else {(int(layer), int(feature)) for layer, feature in only}
+    rows = table.to_dict("records")
+    return [row for row in rows if wanted is None or (row["layer"], row["feature"]) in wanted]

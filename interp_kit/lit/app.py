@@ -15,8 +15,9 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import lit_nlp
 import torch
@@ -34,10 +35,7 @@ from werkzeug.wrappers import Response
 from ..formats.json import read_json, write_json
 from ..models import LanguageModel, load_model
 from ..text.batches import pad
-from .server import CONFIG, STATUS, STEPS, Example, Status
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from .server import CONFIG, STATUS, STEPS, Example
 
 NEW_TOKENS = 12  # generated
 AT_ONCE = 8  # prompts in a forward pass
@@ -106,10 +104,6 @@ class Prompts(Candidates):
     """A causal language model: its next token, its tokens' embeddings, and the gradient of the log-probability of one
     candidate (the likeliest, unless another is chosen) with respect to them."""
 
-    def __init__(self, model: LanguageModel, ids: Sequence[int]):
-        super().__init__(model, ids)
-        self.generated: dict[str, str] = {}  # LIT asks again for the same prompt when another candidate is explained
-
     def output_spec(self) -> lit.Spec:
         """The fields that LIT gets back."""
         return super().output_spec() | {
@@ -145,11 +139,10 @@ class Prompts(Candidates):
         asked = example.get("explain")
         return self.vocab.index(asked) if asked in self.vocab else int(logprobs[:-1].argmax())
 
+    @cache  # noqa: B019  LIT asks again for the same prompt when another candidate is explained
     def response(self, prompt: str) -> str:
         """What the model writes after a prompt."""
-        if prompt not in self.generated:
-            self.generated[prompt] = self.model.complete(self.encode(prompt), NEW_TOKENS)
-        return self.generated[prompt]
+        return self.model.complete(self.encode(prompt), NEW_TOKENS)
 
 
 class Tokenizer(BatchedModel):
@@ -216,15 +209,10 @@ class WordsLeftOut(LIME):
         self.candidates = candidates
 
     def run(
-        self,
-        inputs: list[lit.JsonDict],
-        model: Model,
-        dataset: Dataset,
-        model_outputs: list[lit.JsonDict] | None = None,
-        config: lit.JsonDict | None = None,
+        self, inputs: list[lit.JsonDict], model: Model, *rest: object, **options: object
     ) -> list[lit.JsonDict] | None:
         """The salience of each word, whichever model the page asks about."""
-        return super().run(inputs, self.candidates, dataset, model_outputs, config)
+        return super().run(inputs, self.candidates, *rest, **options)
 
 
 def lit_dataset(examples: Sequence[Example]) -> Dataset:
@@ -237,33 +225,23 @@ def lit_dataset(examples: Sequence[Example]) -> Dataset:
 def lit_app(model: LanguageModel, name: str, dataset: Dataset, ids: Sequence[int]) -> LitApp:
     """LIT as a WSGI application. Nothing of it reads or writes a file that a visitor of the page names."""
     hidden = {f"_{name}_salience": Salience(model), f"_{name}_tokenizer": Tokenizer(model)}
+    lime = WordsLeftOut(Candidates(model, ids))
+    salience = {"Grad L2 Norm": GradientNorm(), "Grad ⋅ Input": GradientDotInput(), "LIME": lime}
     return LitApp(
-        models={name: Prompts(model, ids)} | hidden,
-        datasets={"prompts": dataset},
-        generators={"Word Replacer": WordReplacer()},
-        interpreters={
-            "Grad L2 Norm": GradientNorm(),
-            "Grad ⋅ Input": GradientDotInput(),
-            "LIME": WordsLeftOut(Candidates(model, ids)),
-        },
-        metrics={},
-        layouts={"interp_kit": LAYOUT},
-        default_layout="interp_kit",
-        dataset_loaders={},
-        model_loaders={},
-        demo_mode=True,
-        client_root=str(CLIENT),
-        page_title=f"LIT: {name}",
-    )
+        models={name: Prompts(model, ids)} | hidden, datasets={"prompts": dataset}, interpreters=salience,
+        generators={"Word Replacer": WordReplacer()}, metrics={}, dataset_loaders={}, model_loaders={},
+        layouts={"interp_kit": LAYOUT}, default_layout="interp_kit",
+        demo_mode=True, client_root=str(CLIENT), page_title=f"LIT: {name}",
+    )  # fmt: skip
 
 
-def with_script(app: "WSGIApplication") -> "WSGIApplication":
+def with_script(app: WSGIApplication) -> WSGIApplication:
     """The application with our script in its page."""
     page = (CLIENT / "static" / "index.html").read_text(encoding="utf-8")
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     ours = Response(page.replace("</body>", f"<script>\n{script}</script></body>"), mimetype="text/html")
 
-    def serve(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+    def serve(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         return ours(environ, start) if environ["PATH_INFO"] in ("", "/") else app(environ, start)
 
     return serve
@@ -290,7 +268,7 @@ def main(folder: Path) -> None:
 
 def _say(folder: Path, step: int, port: int | None = None, first: str | None = None) -> None:
     print(STEPS[step], flush=True)
-    write_json(Status(step=step, port=port, first=first), folder / STATUS)
+    write_json({"step": step, "port": port, "first": first}, folder / STATUS)
 
 
 def _end_with_parent(folder: Path) -> None:

@@ -13,7 +13,6 @@ import sys
 import sysconfig
 import venv
 from pathlib import Path
-from typing import TypedDict
 
 from filelock import FileLock
 from tqdm.auto import tqdm
@@ -64,14 +63,14 @@ def make_lit_environment() -> Path:
 
 
 def _fill(folder: Path) -> None:
-    wanted = _wanted()
-    if len(wanted["packages"]) == 1:
+    needs = _packages()
+    if not needs:
         raise RuntimeError("This installation of interp_kit predates its extra `lit`. Renew it: pip install -e .")
     pip = ["-m", "pip", "install", "--disable-pip-version-check", "--no-warn-script-location"]
     steps = {
         "an empty environment": lambda: _empty(folder),
         "LIT": lambda: _run(folder, *pip, "--no-deps", LIT),
-        "what LIT needs": lambda: _run(folder, *pip, *wanted["packages"][1:]),
+        "what LIT needs": lambda: _run(folder, *pip, *needs),
         "does it start?": lambda: _run(folder, "-c", "import lit_nlp.app"),
     }
     with tqdm(total=len(steps), desc="environment of LIT") as bar:
@@ -79,7 +78,7 @@ def _fill(folder: Path) -> None:
             bar.set_postfix_str(name)
             step()
             bar.update()
-    (folder / ABOUT).write_text(json.dumps(wanted), encoding="utf-8")
+    (folder / ABOUT).write_text(json.dumps(_wanted()), encoding="utf-8")
 
 
 def _empty(folder: Path) -> None:
@@ -104,16 +103,12 @@ def _python(folder: Path) -> Path:
     return windows if windows.exists() else folder / "bin" / "python"
 
 
-class MadeOf(TypedDict):
-    """What an environment was made of: pip's requirements, the Python it is for, and the packages that it borrows."""
-
-    packages: list[str]
-    python: str
-    borrows_from: str
+def _wanted() -> dict[str, object]:
+    """What the environment should be made of: pip's requirements, its Python, and the packages that it borrows."""
+    return {"packages": [LIT, *_packages()], "python": sys.version, "borrows_from": sysconfig.get_path("purelib")}
 
 
-def _wanted() -> MadeOf:
-    """What the environment should be made of; extra `lit` of pyproject.toml is the list."""
+def _packages() -> list[str]:
+    """What LIT needs: the extra `lit` of pyproject.toml."""
     lines = importlib.metadata.requires("interp_kit") or []
-    extra = [line.split(";")[0].strip() for line in lines if "extra == 'lit'" in line.replace('"', "'")]
-    return MadeOf(packages=[LIT, *extra], python=sys.version, borrows_from=sysconfig.get_path("purelib"))
+    return [line.split(";")[0].strip() for line in lines if "extra == 'lit'" in line.replace('"', "'")]

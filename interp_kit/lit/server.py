@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -30,22 +29,9 @@ N_CANDIDATES, N_OF_A_PROMPT = 20, 10  # next tokens offered in all, and of one p
 HEIGHT = 900  # of the frame in a notebook, pixels
 LOG_LINES = 15  # of the log in an error
 
+Example = dict[str, str]  # a prompt, and as target the text that should follow it, which may be empty
+
 _open: dict[str, "LitServer"] = {}  # by the model's name; also keeps a server alive that is shown and not assigned
-
-
-class Example(TypedDict):
-    """A prompt and the text that should follow it, which may be empty."""
-
-    prompt: str
-    target: str
-
-
-class Status(TypedDict):
-    """How far LIT is: the number of one of STEPS; once it is up, where, and what it calls the first prompt."""
-
-    step: int
-    port: int | None
-    first: str | None
 
 
 class LitServer:
@@ -90,8 +76,7 @@ class LitServer:
         self.close()
 
     def __repr__(self) -> str:
-        where = self.url if self.running else "closed"
-        return f"LitServer({self.name!r}, {self.prompts} prompts, {where})"
+        return f"LitServer({self.name!r}, {self.prompts} prompts, {self.url if self.running else 'closed'})"
 
     def _repr_html_(self) -> str:
         name, url = html.escape(self.name), html.escape(self.url)
@@ -155,9 +140,8 @@ def open_lit(
             _end(process)
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    server = LitServer(model.name, len(examples), folder, process, port, first)
-    _open[model.name] = server
-    return server
+    _open[model.name] = LitServer(model.name, len(examples), folder, process, port, first)
+    return _open[model.name]
 
 
 def lit_url(port: int) -> str:
@@ -179,7 +163,7 @@ def _examples(model: LanguageModel, texts: Sequence[str] | pd.DataFrame) -> list
         raise ValueError(f"a table of texts needs a column prompt; it has {list(table.columns)}")
     table = table.reindex(columns=["prompt", "target"], fill_value="").fillna("")
     table = table.drop_duplicates()  # LIT knows an example by its content
-    examples = [Example(prompt=prompt, target=target) for prompt, target in table.itertuples(index=False, name=None)]
+    examples = [{"prompt": prompt, "target": target} for prompt, target in zip(table["prompt"], table["target"])]
     if not examples:
         raise ValueError("texts are empty: give LIT at least one prompt")
     for example in examples:
@@ -189,7 +173,7 @@ def _examples(model: LanguageModel, texts: Sequence[str] | pd.DataFrame) -> list
     return examples
 
 
-def _candidate_ids(model: LanguageModel, examples: Sequence[Example], candidates: Sequence[Token] | None) -> list[int]:
+def _candidate_ids(model: LanguageModel, examples: list[Example], candidates: Sequence[Token] | None) -> list[int]:
     """Token ids, no two of which read alike: LIT knows them by their text."""
     if candidates is not None:
         ids = [id for token in candidates for id in token_ids(model, token)]
@@ -198,17 +182,16 @@ def _candidate_ids(model: LanguageModel, examples: Sequence[Example], candidates
     else:
         bar = tqdm(examples, desc="likeliest next tokens", leave=False)
         tables = [model.next_tokens(example["prompt"], k=N_OF_A_PROMPT) for example in bar]
-        highest = pd.concat(tables).groupby(level="id").agg(probability=("probability", "max"))
-        likeliest = highest.sort_values("probability", ascending=False, kind="stable").index
-        ids = [*_first_tokens(model, examples), *likeliest]
-        ids = list(dict.fromkeys(ids))[:N_CANDIDATES]
+        highest = pd.concat(tables)["probability"].groupby(level="id").max()
+        likeliest = highest.sort_values(ascending=False, kind="stable").index.tolist()
+        ids = list(dict.fromkeys([*_first_tokens(model, examples), *likeliest]))[:N_CANDIDATES]
     by_text: dict[str, int] = {}
     for text, token in zip(model.tokens(ids), ids):
-        by_text.setdefault(text, int(token))
+        by_text.setdefault(text, token)
     return list(by_text.values())
 
 
-def _first_tokens(model: LanguageModel, examples: Sequence[Example]) -> Iterator[int]:
+def _first_tokens(model: LanguageModel, examples: list[Example]) -> Iterator[int]:
     """Of each target the token that comes after its prompt."""
     for example in examples:
         if example["target"]:
@@ -231,8 +214,7 @@ def _weights(model: LanguageModel, folder: Path) -> Path:
 
 def _start(python: Path, folder: Path) -> subprocess.Popen[bytes]:
     """LIT as a child that ends when its standard input does: also when this process is killed."""
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": root, "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_HUB_OFFLINE": "1"}
     with open(folder / LOG, "wb") as log:
         return subprocess.Popen(
             [python, "-m", "interp_kit.lit.app", folder], env=environment, stdin=subprocess.PIPE, stdout=log,
@@ -266,11 +248,12 @@ def _wait_until_up(process: subprocess.Popen[bytes], folder: Path, deadline: flo
     raise TimeoutError(f"LIT was not up in time (see `timeout`). The end of its log:\n{_tail(folder / LOG)}")
 
 
-def _read(path: Path) -> Status:
+def _read(path: Path) -> dict:
+    """How far LIT is: the number of one of STEPS; once it is up, where, and what it calls the first prompt."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Status(step=0, port=None, first=None)
+        return {"step": 0, "port": None, "first": None}
 
 
 def _tail(log: Path) -> str:

@@ -9,15 +9,6 @@ from .superposition import ToySuperposition, toy_superposition
 from .two_hop import two_hop_accuracy
 
 __all__ = [
-    "Frontier",
-    "LensGrades",
-    "Polysemanticity",
-    "Recovery",
-    "ToySuperposition",
-    "frontier",
-    "grade_lenses",
-    "polysemanticity",
-    "recover_concepts",
-    "toy_superposition",
-    "two_hop_accuracy",
-]
+    "Frontier", "LensGrades", "Polysemanticity", "Recovery", "ToySuperposition", "frontier", "grade_lenses",
+    "polysemanticity", "recover_concepts", "toy_superposition", "two_hop_accuracy",
+]  # fmt: skip

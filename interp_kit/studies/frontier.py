@@ -42,9 +42,8 @@ class Frontier:
         figure = make_subplots(rows=1, cols=2, subplot_titles=list(PANELS.values()), horizontal_spacing=0.12)
         ends, setting = [self.table["L0"].min(), self.table["L0"].max()], self.table.columns[1]
         for (name, nmse), dash in zip(self.baselines["NMSE"].items(), ("dash", "dot")):
-            figure.add_scatter(
-                x=ends, y=[nmse, nmse], name=name, mode="lines", line={"color": "#777777", "dash": dash}, row=1, col=1
-            )
+            line = {"color": "#777777", "dash": dash}
+            figure.add_scatter(x=ends, y=[nmse, nmse], name=name, mode="lines", line=line, row=1, col=1)
         for kind, rows in self.table.sort_values("L0").groupby("kind", sort=False):
             colour, symbol = STYLE[str(kind)]
             for column, measure in enumerate(PANELS, 1):

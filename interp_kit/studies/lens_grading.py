@@ -1,6 +1,5 @@
 """When was each lens wrong? Every lens makes a claim about many questions whose truth is known, and is graded."""
 
-import html
 import random
 import time
 from collections.abc import Callable
@@ -42,7 +41,7 @@ class LensGrades:
         return f"LensGrades({len(self.answers)} questions)\n{self.table.drop(columns='wrong').to_string()}"
 
     def _repr_html_(self) -> str:
-        head = html.escape(f"{len(self.answers)} questions that training never asked, about cities")
+        head = f"{len(self.answers)} questions that training never asked, about cities"
         return f"<p>{head}</p>{text_table(self.table.reset_index())}"
 
 
@@ -83,13 +82,10 @@ def grade_lenses(
             seconds = (time.process_time() - start) / n
             wrong = "" if all(correct) else prompts[correct.index(False)]
             answers[lens, claim] = correct
-            rows.append(
-                {"lens": lens, "claim": claim, "accuracy": np.mean(correct), "n": n, "CPU seconds": seconds,
-                 "wrong": wrong}
-            )  # fmt: skip
-    return LensGrades(
-        pd.DataFrame(rows).set_index("lens"), pd.DataFrame(answers, index=pd.Index(prompts, name="prompt"))
-    )
+            rows.append((lens, claim, np.mean(correct), n, seconds, wrong))
+    columns = ["lens", "claim", "accuracy", "n", "CPU seconds", "wrong"]
+    grades = pd.DataFrame(rows, columns=columns).set_index("lens")
+    return LensGrades(grades, pd.DataFrame(answers, index=pd.Index(prompts, name="prompt")))
 
 
 def invented_cities(world: Geography, n: int, seed: int = 0) -> list[str]:
@@ -139,10 +135,7 @@ class _Grader:
             ("logit lens", "names the place after some layer"): self.logit_lens_names_place,
             ("decomposition", "heads brought most from the city"): self.heads_bring_city,
             ("attention", "most is moved to the end from the city"): self.attention_moves_city,
-            **{
-                ("token attribution", f"{method}: the city is highest"): partial(self.city_is_highest, method=method)
-                for method in METHODS
-            },
+            **{("token attribution", f"{m}: the city is highest"): partial(self.city_is_highest, m) for m in METHODS},
             ("chain of thought", "says the right place when asked first"): self.says_place,
             ("attribution graph", "a feature named after the place is in it"): self.graph_names_place,
         }
@@ -160,17 +153,15 @@ class _Grader:
         return place in set(logit_lens(self.model, question.prompt).tokens.iloc[:, -1])
 
     def heads_bring_city(self, question: Question) -> bool:
-        target, contrast = self._asked(question)
-        found = decompose(self.model, question.prompt, target, contrast)
+        found = decompose(self.model, question.prompt, *self._asked(question))
         return self._is_city(question, found.heads_by_source().to_numpy().argmax())
 
     def attention_moves_city(self, question: Question) -> bool:
         strongest = attention_patterns(self.model, question.prompt).strongest(k=1)
         return self._is_city(question, strongest["position"].iloc[0])
 
-    def city_is_highest(self, question: Question, method: Method) -> bool:
-        target, contrast = self._asked(question)
-        values = explain_tokens(self.model, question.prompt, target, contrast, method=method).values
+    def city_is_highest(self, method: Method, question: Question) -> bool:
+        values = explain_tokens(self.model, question.prompt, *self._asked(question), method=method).values
         return self._is_city(question, np.argmax(values) - len(values))  # the first positions may have no value
 
     def says_place(self, question: Question) -> bool:
@@ -178,9 +169,8 @@ class _Grader:
         return said.strip() == question.place
 
     def graph_names_place(self, question: Question) -> bool:
-        graph = attribute(self.model, self.transcoder, question.prompt)
-        nodes = graph.annotate(self.features, self.labels).prune().nodes
-        return question.place in set(nodes["label"])
+        graph = attribute(self.model, self.transcoder, question.prompt).annotate(self.features, self.labels)
+        return question.place in set(graph.prune().nodes["label"])
 
     def _asked(self, question: Question) -> tuple[int, int]:
         """The first tokens of the two answers."""

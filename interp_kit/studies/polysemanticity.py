@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from ..features.dictionaries import Dictionary, as_dictionary, detectors
+from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
 from ..text.batches import of_similar_size, pad
-from ..transcoders import CrossLayerTranscoder
 from ..worlds.sentences import Sentence, token_concepts
 
 NAMES = ("city", "name", "relation", "kind", "answer")  # kinds of concepts that say what a token is, and
@@ -57,15 +57,12 @@ class Polysemanticity:
         """The distribution of `explained`, one line a dictionary."""
         figure, edges = go.Figure(), np.linspace(0, 1, 21)
         for colour, (name, part) in zip(COLOURS, self.table.groupby("dictionary", sort=False)):
-            share = np.histogram(part["explained"], edges)[0] / len(part)
-            figure.add_scatter(
-                x=(edges[:-1] + edges[1:]) / 2, y=share, name=name, mode="lines+markers", line={"color": colour}
-            )
-        figure.update_layout(
+            x, y = (edges[:-1] + edges[1:]) / 2, np.histogram(part["explained"], edges)[0] / len(part)
+            figure.add_scatter(x=x, y=y, name=name, mode="lines+markers", line={"color": colour})
+        return figure.update_layout(
             xaxis_title="share of its activation that one concept explains", yaxis_title="share of features",
             template="plotly_white", yaxis_tickformat=".0%",
         )  # fmt: skip
-        return figure
 
     def __repr__(self) -> str:
         return f"Polysemanticity\n{self.summary.to_string(float_format='{:.2f}'.format)}"
@@ -75,9 +72,7 @@ class Polysemanticity:
 
 
 def polysemanticity(
-    model: LanguageModel,
-    dictionaries: Mapping[str, Dictionary | CrossLayerTranscoder],
-    texts: Iterable[Sentence | str],
+    model: LanguageModel, dictionaries: Mapping[str, AnyDictionary], texts: Iterable[Sentence | str]
 ) -> Polysemanticity:
     """Measures every feature of each dictionary on the same texts.
 
@@ -91,12 +86,8 @@ def polysemanticity(
     >>> ik.studies.polysemanticity(model, both, world.sentences(400, "test")).summary
     """
     rows, ways = _grouped(model, texts)
-    tables = []
-    for name, dictionary in dictionaries.items():
-        table = _measure(as_dictionary(model, dictionary), rows, ways)
-        table.insert(0, "dictionary", name)
-        tables.append(table)
-    return Polysemanticity(pd.concat(tables, ignore_index=True))
+    tables = {name: _measure(as_dictionary(model, one), rows, ways) for name, one in dictionaries.items()}
+    return Polysemanticity(pd.concat(tables, names=["dictionary"]).reset_index("dictionary").reset_index(drop=True))
 
 
 class _Way(NamedTuple):
@@ -132,8 +123,7 @@ def _grouped(model: LanguageModel, texts: Iterable[Sentence | str]) -> tuple[lis
 
 def _of(kinds: Sequence[str], concepts: Set[str], word: str) -> str:
     """The concept of the first of the kinds that is there, else the word."""
-    there = (c for kind in kinds for c in sorted(concepts) if c.startswith(kind + ":"))
-    return next(there, word)
+    return next((c for kind in kinds for c in sorted(concepts) if c.startswith(kind + ":")), word)
 
 
 def _numbered(lines: list[list[str]], n_first: int) -> _Way:
@@ -150,15 +140,13 @@ def _measure(dictionary: Dictionary, rows: list[list[int]], ways: list[_Way]) ->
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     done = 0
     for some in tqdm(list(of_similar_size([rows[i] for i in order])), desc="measuring features", leave=False):
-        ids, _ = pad(some)
-        at = torch.full((len(ways), *ids.shape), -1)
-        for lines, way in zip(at, ways):
-            for line, i in zip(lines, order[done : done + len(some)]):
-                line[: len(way.groups[i])] = torch.tensor(way.groups[i])
+        mine = order[done : done + len(some)]
+        groups = [[torch.tensor(way.groups[i], dtype=torch.long) for i in mine] for way in ways]
+        at = torch.stack([pad_sequence(lines, batch_first=True, padding_value=-1) for lines in groups])
         done += len(some)
         real = at[0] >= 0
-        for sums, active in zip(layers, dictionary.activations(ids.to(dictionary.model.device))):
-            sums.add(detectors(dictionary, active[real].float().cpu()).double(), at[:, real])
+        for sums, active in zip(layers, detectors(dictionary, pad(some)[0], real)):
+            sums.add(active.double(), at[:, real])
     names = [way.names for way in ways]
     found = zip(dictionary.layers, dictionary.n_features_per_layer, layers, strict=True)
     return pd.concat([sums.table(layer, n_features, names) for layer, n_features, sums in found], ignore_index=True)
@@ -190,15 +178,10 @@ class _Sums:
         # Of each feature the stronger side.
         side = self.max_activation.view(-1, n_features).argmax(0) * n_features + torch.arange(n_features)
         side = side[self.active[side] >= MIN_ACTIVE_TOKENS]
-        return pd.DataFrame(
-            {
-                "layer": layer,
-                "feature": (side % n_features).tolist(),
-                "best": [names[way[i]][1 + best[way[i], i]] for i in side.tolist()],
-                "explained": explained[way[side], side].tolist(),
-                "concepts": concepts[way[side], side].tolist(),
-            }
-        )
+        groups = [names[way[i]][1 + best[way[i], i]] for i in side.tolist()]
+        table = pd.DataFrame({"layer": layer, "feature": (side % n_features).tolist(), "best": groups})
+        numbers = {"explained": explained, "concepts": concepts}
+        return table.assign(**{name: values[way[side], side].tolist() for name, values in numbers.items()})
 
     def _of(self, sums: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """explained, the best group and concepts, each [detector]; rare groups are no concept."""

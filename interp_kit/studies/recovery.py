@@ -12,9 +12,8 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from ..features.dictionaries import Dictionary, as_dictionary, detectors
+from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
-from ..transcoders import CrossLayerTranscoder
 from ..worlds.sentences import Sentence
 from ..worlds.truth import Graded, concepts_of, graded
 
@@ -51,7 +50,7 @@ class Recovery:
 
 def recover_concepts(
     model: LanguageModel,
-    dictionaries: Mapping[str, Dictionary | CrossLayerTranscoder],
+    dictionaries: Mapping[str, AnyDictionary],
     train: Sequence[Sentence],
     test: Sequence[Sentence],
     kinds: Collection[str] | None = None,
@@ -69,15 +68,12 @@ def recover_concepts(
     >>> train, test = world.sentences(400, "train"), world.sentences(400, "test")
     >>> ik.studies.recover_concepts(model, {"transcoder": transcoder}, train, test, kinds=("place",)).summary
     """
-    concepts = concepts_of(test, kinds)
-    tables, detecting = [], []
+    concepts, found = concepts_of(test, kinds), []
     for name, dictionary in dictionaries.items():
-        best, detects = _grade(as_dictionary(model, dictionary), concepts, train, test)
-        tables.append(best.assign(dictionary=name))
-        detecting.append(detects.assign(dictionary=name))
-    table = pd.concat(tables, ignore_index=True)
-    table = table[table["n"] >= MIN_POSITIVES].reset_index(drop=True)
-    return Recovery(table, pd.concat(detecting, ignore_index=True))
+        tables = _grade(as_dictionary(model, dictionary), concepts, train, test)
+        found.append([table.assign(dictionary=name) for table in tables])
+    table, detecting = (pd.concat(tables, ignore_index=True) for tables in zip(*found))
+    return Recovery(table[table["n"] >= MIN_POSITIVES].reset_index(drop=True), detecting)
 
 
 def _grade(
@@ -95,8 +91,7 @@ def _grade(
         best.append(_best_detectors(on_train, on_test, n_features).assign(layer=layer, concept=concepts))
         found = _detected_concepts(on_train, on_test, measured.positives, n_features)
         detects.append(found.assign(layer=layer, concept=[concepts[j] for j in found["concept"]]))
-    table = pd.concat(best)
-    table = table.sort_values("F1 on train", ascending=False, kind="stable").groupby("concept", sort=False).head(1)
+    table = pd.concat(best).sort_values("F1 on train", ascending=False, kind="stable").drop_duplicates("concept")
     table = table.set_index("concept").loc[concepts].reset_index()
     table["kind"] = [concept.split(":", 1)[0] for concept in concepts]
     table["n"] = measured.positives.long().tolist()
@@ -120,9 +115,8 @@ def _best_detectors(on_train: _Rates, on_test: _Rates, n_features: int) -> pd.Da
 
     value, at = by_concept(on_train.F1).max(1)
     columns = {"F1 on train": value.numpy(), "feature": (at % n_features).numpy()}  # either sign is the same feature
-    for name, rate in on_test._asdict().items():
-        columns[name] = by_concept(rate).gather(1, at[:, None])[:, 0].numpy()
-    return pd.DataFrame(columns)
+    rates = {name: by_concept(rate).gather(1, at[:, None])[:, 0].numpy() for name, rate in on_test._asdict().items()}
+    return pd.DataFrame(columns | rates)
 
 
 def _detected_concepts(on_train: _Rates, on_test: _Rates, positives: torch.Tensor, n_features: int) -> pd.DataFrame:
@@ -156,8 +150,7 @@ class _Counts:
     def count(self, sentences: Sequence[Sentence]) -> None:
         for batch, layers in self._batches(sentences):
             self.positives += torch.sparse.sum(batch.named.to_sparse_coo(), 1).to_dense()
-            elsewhere = batch.in_play.to_sparse_coo() - batch.named.to_sparse_coo()
-            elsewhere = elsewhere.coalesce().to_sparse_csr()
+            elsewhere = (batch.in_play.to_sparse_coo() - batch.named.to_sparse_coo()).coalesce().to_sparse_csr()
             for i, active in enumerate(layers):
                 for threshold, share in enumerate(THRESHOLD_SHARES):
                     on = (active > share * self.max_activations[i]).float()
@@ -174,13 +167,9 @@ class _Counts:
     @torch.no_grad()
     def _batches(self, sentences: Sequence[Sentence]) -> Iterator[tuple[Graded, Iterator[torch.Tensor]]]:
         """Batches of sentences, each with the detectors of every layer [token, detector]."""
-        model = self.dictionary.model
-        for batch in graded(model, sentences, self.concepts):
-            layers = self.dictionary.activations(batch.ids.to(model.device))
-            yield batch, (self._detectors(active[batch.real].float().cpu(), batch) for active in layers)
-
-    def _detectors(self, active: torch.Tensor, batch: Graded) -> torch.Tensor:
-        if self.dictionary.excludes_first_position:
-            starts = (batch.real.cumsum(1) == 1) & batch.real
-            active = active * ~starts[batch.real][:, None]
-        return detectors(self.dictionary, active)
+        for batch in graded(self.dictionary.model, sentences, self.concepts):
+            layers = detectors(self.dictionary, batch.ids, batch.real)
+            if self.dictionary.excludes_first_position:
+                later = (batch.real.cumsum(1) > 1)[batch.real][:, None]
+                layers = (active * later for active in layers)
+            yield batch, layers

@@ -48,11 +48,10 @@ class ToySuperposition:
             figure.add_scatter(x=[0, x], y=[0, y], name=f"feature {i}", mode="lines+markers+text", text=["", str(i)],
                                textposition="top center", line={"color": "#0072B2"})  # fmt: skip
         limits = {"range": [-1.4, 1.4], "zeroline": True}
-        figure.update_layout(
+        return figure.update_layout(
             template="plotly_white", showlegend=False, width=420, height=420, xaxis=limits, yaxis=limits,
             title=f"each feature off in {self.sparsity:.0%} of the inputs",
         )  # fmt: skip
-        return figure
 
     def __repr__(self) -> str:
         n = int((self.W.norm(dim=0) > 0.5).sum())

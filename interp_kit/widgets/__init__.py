@@ -6,12 +6,6 @@ from .graph_svg import graph_svg
 from .graph_view import GraphView, graph_page
 
 __all__ = [
-    "FeatureBrowser",
-    "FeatureCard",
-    "FeatureCardData",
-    "FeatureRow",
-    "GraphData",
-    "GraphView",
-    "graph_page",
+    "FeatureBrowser", "FeatureCard", "FeatureCardData", "FeatureRow", "GraphData", "GraphView", "graph_page",
     "graph_svg",
-]
+]  # fmt: skip

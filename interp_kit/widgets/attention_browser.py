@@ -20,8 +20,7 @@ class AttentionBrowser(widgets.VBox):
         self.layer = widgets.IntSlider(0, 0, n_layers - 1, description="layer", continuous_update=False)
         heads = [("all", None), *((str(h), h) for h in range(n_heads))]
         self.head = widgets.Dropdown(options=heads, description="head")
-        views = [("what it looks at", False), ("what it moves", True)]
-        self.weighted = widgets.ToggleButtons(options=views)
+        self.weighted = widgets.ToggleButtons(options=[("what it looks at", False), ("what it moves", True)])
         self._figure = widgets.Output()
         for control in (self.layer, self.head, self.weighted):
             control.observe(self._show, "value")

@@ -53,17 +53,12 @@ class FeatureCard:
 
     def _repr_html_(self) -> str:
         data = self.data
-        counts = data.get("histogram") or []
         return _TEMPLATE.render(
-            title=data["title"],
-            label=data.get("label"),
-            evidence=data.get("evidence"),
+            data,
             facts=[(name, _short(value)) for name, value in data.get("facts", {}).items()],
-            bars=_bars(counts),
-            bars_label=f"histogram of activations: {len(counts)} bins from weak to strong",
+            bars=_bars(data.get("histogram") or []),
             lists=[(name, [_visible(t) for t in tokens]) for name, tokens in data.get("lists", {}).items() if tokens],
             groups=[(name, [_heat(e) for e in some]) for name, some in data.get("groups", {}).items() if some],
-            nodes=data.get("nodes") or [],
         )
 
     def __repr__(self) -> str:
@@ -94,9 +89,8 @@ class FeatureBrowser(widgets.VBox):
             control.observe(self._find, "value")
         self._list.observe(self._show, "value")
         self._label.observe(self._keep, "value")
-        left = widgets.VBox([self._list, self._count])
-        right = widgets.VBox([self._view, self._label])
-        super().__init__([widgets.HBox([self._search, self._layer]), widgets.HBox([left, right])])
+        columns = [widgets.VBox([self._list, self._count]), widgets.VBox([self._view, self._label])]
+        super().__init__([widgets.HBox([self._search, self._layer]), widgets.HBox(columns)])
         self._find()
 
     @property
@@ -119,9 +113,7 @@ class FeatureBrowser(widgets.VBox):
 
     def _find(self, _: object = None) -> None:
         wanted, layer = self._search.value.strip().lower(), self._layer.value
-        found = [
-            row for row in self._rows if (layer is None or row["layer"] == layer) and wanted in row["search"].lower()
-        ]
+        found = [row for row in self._rows if layer in (None, row["layer"]) and wanted in row["search"].lower()]
         more = f", the first {LISTED_FEATURES}" if len(found) > LISTED_FEATURES else ""
         self._count.value = html.escape(f"{len(found):,} features{more}")
         self._list.options = [
@@ -144,11 +136,9 @@ def _heat(example: FeatureExample) -> list[tuple[str, str, str, bool]]:
     tokens, active = example["tokens"], [float(a) for a in example["activations"]]
     highest = max(map(abs, active), default=0) or 1
     peak = max(range(len(active)), key=lambda i: abs(active[i]), default=None)
-    cells = []
-    for i, (token, a) in enumerate(zip(tokens, active)):
-        colour = shade(a, abs(a) / highest * LARGEST_OPACITY)
-        cells.append((token, colour, f"{a:.3g}", i == peak and a != 0))
-    return cells
+    colours = [shade(a, abs(a) / highest * LARGEST_OPACITY) for a in active]
+    together = enumerate(zip(tokens, colours, active))
+    return [(token, colour, f"{a:.3g}", i == peak and a != 0) for i, (token, colour, a) in together]
 
 
 def _bars(counts: Sequence[int]) -> list[tuple[float, str]]:

@@ -105,14 +105,6 @@ class Placement(NamedTuple):
     height: float
 
 
-class Label(NamedTuple):
-    """The label of node `node`, its middle at x, y."""
-
-    node: int
-    x: float
-    y: float
-
-
 def measure(data: GraphData) -> Measures:
     """All sizes of a graph that hold whatever is shown, as data for JSON. Takes a checked graph.
 
@@ -120,15 +112,15 @@ def measure(data: GraphData) -> Measures:
     (6, 6)
     """
     nodes = data["nodes"]
-    logits = [_letters(node["label"], GEOMETRY.token_letters) for node in nodes if node["kind"] == "logit"]
+    logits = [min(len(node["label"]), GEOMETRY.token_letters) for node in nodes if node["kind"] == "logit"]
     logit = ((LOGIT_BASE + LOGIT_WIDTH * max(logits, default=0)) / 2, LOGIT_HEIGHT / 2)
     strongest = max((node["influence"] for node in nodes if node["kind"] in ("feature", "error")), default=0)
-    tokens = [_letters(token, GEOMETRY.token_letters) for token in data["tokens"]]
+    tokens = [min(len(token), GEOMETRY.token_letters) for token in data["tokens"]]
     return {
         "geometry": GEOMETRY._asdict(),
         "column_widths": [max(LEAST_COLUMN, TOKEN_MARGIN + TOKEN_WIDTH * n) for n in tokens],
         "half_sizes": [logit if node["kind"] == "logit" else _half_shape(node, strongest) for node in nodes],
-        "half_labels": [3 + LABEL_WIDTH / 2 * _letters(node["label"], GEOMETRY.label_letters) for node in nodes],
+        "half_labels": [3 + LABEL_WIDTH / 2 * min(len(node["label"]), GEOMETRY.label_letters) for node in nodes],
         "order": sorted(range(len(nodes)), key=lambda i: (*_rank(nodes[i]), i)),
     }
 
@@ -158,8 +150,10 @@ def arrange(data: GraphData, measures: Measures, shown: Sequence[int], room: flo
 
 def place_labels(
     data: GraphData, measures: Measures, place: Placement, importance: Callable[[int], float]
-) -> list[Label]:
+) -> list[tuple[int, float, float]]:
     """Labels of features, the most important first: above, below or beside the node; without room, no label.
+
+    Each is (the node's index, and x and y of the label's middle).
 
     importance: of a node, by its index; the node's influence decides among equals.
     """
@@ -176,13 +170,9 @@ def place_labels(
             box = (cx - w, cy - GEOMETRY.label_half_height, cx + w, cy + GEOMETRY.label_half_height)
             if box[0] >= 0 and box[2] <= place.width and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                labels.append(Label(node, cx, cy))
+                labels.append((node, cx, cy))
                 break
     return labels
-
-
-def _letters(text: str, most: int) -> int:
-    return min(len(text), most)
 
 
 def _half_shape(node: GraphNode, strongest: float) -> tuple[float, float]:

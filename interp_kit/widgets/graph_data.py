@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal, TypedDict, cast, get_args, get_origin
 
 NodeKind = Literal["embedding", "feature", "error", "logit"]
@@ -99,8 +99,7 @@ def check_ids(names: object, ids: Collection[str], what: str) -> list[str]:
     ValueError: pinned names nodes that the graph does not have: ['7_1']
     """
     names = _expect_strings(names, what)
-    unknown = [name for name in names if name not in ids]
-    if unknown:
+    if unknown := [name for name in names if name not in ids]:
         raise ValueError(f"{what} names nodes that the graph does not have: {unknown[:5]}")
     return list(names)
 
@@ -111,14 +110,13 @@ def check_supernodes(supernodes: object, ids: Collection[str]) -> list[Supernode
     >>> check_supernodes([{"name": "Texas", "nodes": ["7_1"]}], {"0_1"})
     ValueError: supernodes[0]['nodes'] names nodes that the graph does not have: ['7_1']
     """
-    groups = supernodes if isinstance(supernodes, (list, tuple)) else [supernodes]
+    groups = cast(list, supernodes if isinstance(supernodes, (list, tuple)) else [supernodes])
     for i, group in enumerate(groups):
-        what = f"supernodes[{i}]"
-        if not isinstance(group, dict) or set(group) != {"name", "nodes"}:
-            raise ValueError(f'{what} must be a dict {{"name": str, "nodes": [id, ...]}}, got {_short(group)}')
+        what, good = f"supernodes[{i}]", isinstance(group, dict) and set(group) == {"name", "nodes"}
+        _expect(good, what, 'a dict {"name": str, "nodes": [id, ...]}', group)
         _expect(isinstance(group["name"], str), f"{what}['name']", "a str", group["name"])
         check_ids(group["nodes"], ids, f"{what}['nodes']")
-    return cast(list[Supernode], list(groups))
+    return list(groups)
 
 
 def check_threshold(threshold: object) -> float:
@@ -145,17 +143,14 @@ def shown_nodes(data: GraphData, threshold: float, kept: Collection[str] = ()) -
     ]
 
 
-def _check_node(node: object, what: str, n_layers: int, n_tokens: int) -> None:
-    if not isinstance(node, dict):
-        raise ValueError(f"{what} must be a dict, got {_short(node)}")
-    missing = [key for key in NODE_KEYS if key not in node]
-    if missing:
+def _check_node(node: dict, what: str, n_layers: int, n_tokens: int) -> None:
+    _expect(isinstance(node, dict), what, "a dict", node)
+    if missing := [key for key in NODE_KEYS if key not in node]:
         raise ValueError(f"{what} lacks {', '.join(map(repr, missing))}; a node has {', '.join(NODE_KEYS)}")
     _expect(node["kind"] in NODE_KINDS, f"{what}['kind']", f"one of {', '.join(NODE_KINDS)}", node["kind"])
     _expect(isinstance(node["id"], str) and node["id"], f"{what}['id']", "a non-empty str", node["id"])
     _expect(isinstance(node["label"], str), f"{what}['label']", "a str", node["label"])
-    good = node["concept"] is None or isinstance(node["concept"], str)
-    _expect(good, f"{what}['concept']", "a str or None", node["concept"])
+    _expect(isinstance(node["concept"], str | None), f"{what}['concept']", "a str or None", node["concept"])
     _check_place(node, what, n_layers, n_tokens)
     for key in ("influence", "cumulative"):
         _expect_number(node[key], f"{what}[{key!r}]")
@@ -175,13 +170,13 @@ def _check_place(node: dict, what: str, n_layers: int, n_tokens: int) -> None:
     _expect(_is_index(node["layer"], low, high), f"{what}['layer']", expected, node["layer"])
     expected = f"an int from 0 to {n_tokens - 1} (one per token)"
     _expect(_is_index(node["position"], 0, n_tokens - 1), f"{what}['position']", expected, node["position"])
-    good = node["feature"] is None or _is_index(node["feature"], -math.inf, math.inf)
-    _expect(good, f"{what}['feature']", "an int or None", node["feature"])
+    feature = node["feature"]
+    _expect(feature is None or _is_index(feature, -math.inf, math.inf), f"{what}['feature']", "an int or None", feature)
 
 
-def _check_example(example: object, what: str) -> None:
-    if not isinstance(example, dict) or not {"tokens", "activations"} <= set(example):
-        raise ValueError(f'{what} must be a dict {{"tokens": [str], "activations": [float]}}, got {_short(example)}')
+def _check_example(example: dict, what: str) -> None:
+    good = isinstance(example, dict) and {"tokens", "activations"} <= set(example)
+    _expect(good, what, 'a dict {"tokens": [str], "activations": [float]}', example)
     tokens, activations = _expect_strings(example["tokens"], f"{what}['tokens']"), example["activations"]
     good = isinstance(activations, list) and len(activations) == len(tokens) > 0
     expected = f"a list of {len(tokens)} floats, one per token, at least one"
@@ -190,9 +185,8 @@ def _check_example(example: object, what: str) -> None:
         _expect_number(value, f"{what}['activations']")
 
 
-def _check_edge(edge: object, what: str, n_nodes: int) -> None:
-    if not isinstance(edge, (list, tuple)) or len(edge) != 3:
-        raise ValueError(f"{what} must be [source, target, weight], got {_short(edge)}")
+def _check_edge(edge: Sequence, what: str, n_nodes: int) -> None:
+    _expect(isinstance(edge, (list, tuple)) and len(edge) == 3, what, "[source, target, weight]", edge)
     for end in edge[:2]:
         _expect(_is_index(end, 0, n_nodes - 1), what, f"node indices from 0 to {n_nodes - 1}", edge)
     _expect_number(edge[2], what)

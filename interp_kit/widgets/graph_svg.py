@@ -19,6 +19,18 @@ INK, QUIET, LINE, NODE, PALE, GOLD = "#1d2733", "#5b6673", "#dde1e6", "#85909c",
 SANS, MONO = "Helvetica, Arial, sans-serif", "Menlo, Consolas, monospace"
 LEAST_PLOT = 860  # width that the columns share at least
 RIGHT_MARGIN, LEGEND_HEIGHT = 10, 42
+LOOKS: dict[NodeKind, tuple[str, str]] = {  # fill and stroke
+    "feature": (NODE, "#ffffff"),
+    "embedding": (PALE, "#ffffff"),
+    "error": ("#ffffff", QUIET),
+    "logit": ("#ffffff", NODE),
+}
+LEGEND: dict[str, NodeKind] = {
+    "feature": "feature", "error (not explained)": "error", "embedding": "embedding", "output": "logit",
+    "pinned": "feature",
+}  # fmt: skip
+ADDS, TAKES_AWAY = {"stroke": BLUE}, {"stroke": ORANGE, "stroke_dasharray": "5 3"}
+HALO = {"stroke": "#ffffff", "stroke_width": "3", "stroke_opacity": "0.85", "paint_order": "stroke"}
 WHITE_SPACE_SIGNS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 
@@ -42,18 +54,9 @@ def draw_graph(data: GraphData, threshold: float, kept: Collection[str] = ()) ->
     place = arrange(data, measures, shown, LEAST_PLOT)
     heading = 68 if data["scores"] else 50
     width, height = GEOMETRY.axis + place.width + RIGHT_MARGIN, heading + place.height + LEGEND_HEIGHT
-    svg = Element(
-        "svg",
-        {
-            "xmlns": "http://www.w3.org/2000/svg",
-            "role": "img",
-            "aria-label": _summary(data, shown),
-            "width": _n(width),
-            "height": _n(height),
-            "viewBox": f"0 0 {_n(width)} {_n(height)}",
-            "font-family": SANS,
-        },
-    )
+    about = {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-label": _summary(data, shown)}
+    size = {"width": _n(width), "height": _n(height), "viewBox": f"0 0 {_n(width)} {_n(height)}"}
+    svg = Element("svg", {**about, **size, "font-family": SANS})
     _add(svg, "rect", width="100%", height="100%", fill="#ffffff")
     _draw_heading(svg, data, width)
     plot = _add(svg, "g", transform=f"translate({_n(GEOMETRY.axis)} {_n(heading)})")  # the page's plot starts here
@@ -78,11 +81,9 @@ def spelled(text: str) -> str:
 
 
 def _summary(data: GraphData, shown: Sequence[int]) -> str:
-    logits = [n for n in data["nodes"] if n["kind"] == "logit"]
-    logits.sort(key=lambda n: -(n["probability"] or 0))
+    logits = sorted((n for n in data["nodes"] if n["kind"] == "logit"), key=lambda n: -(n["probability"] or 0))
     outputs = ", ".join(f"{spelled(n['label'])} {_percent(n['probability'])}" for n in logits[:3])
-    strongest = [n for n in data["nodes"] if n["kind"] == "feature"]
-    strongest.sort(key=lambda n: -n["influence"])
+    strongest = sorted((n for n in data["nodes"] if n["kind"] == "feature"), key=lambda n: -n["influence"])
     features = ", ".join(spelled(n["label"]) for n in strongest[:5])
     return (
         f"Attribution graph of: {spelled(data['prompt'])}. {len(shown)} of {len(data['nodes'])} nodes. "
@@ -94,8 +95,8 @@ def _summary(data: GraphData, shown: Sequence[int]) -> str:
 
 
 def _draw_heading(svg: Element, data: GraphData, width: float) -> None:
-    _text(svg, 10, 22, _clip(data["title"], int(width / 9)), size=16, weight="600")
-    _text(svg, 10, 42, _clip(data["prompt"], int(width / 7.6)), size=12, fill=QUIET, family=MONO)
+    _text(svg, 10, 22, _clip(data["title"], int(width / 9)), size=16, font_weight="600")
+    _text(svg, 10, 42, _clip(data["prompt"], int(width / 7.6)), size=12, fill=QUIET, font_family=MONO)
     scores = " · ".join(f"{spelled(name)} {value:.3g}" for name, value in data["scores"].items())
     if scores:
         _text(svg, 10, 62, scores, size=12, fill=QUIET)
@@ -107,11 +108,11 @@ def _draw_background(plot: Element, data: GraphData, place: Placement) -> None:
         if k % 2:
             height = place.height - first
             _add(plot, "rect", x=column.start, y=first, width=column.size, height=height, fill="#f7f8f9")
-        text = _clip(token, GEOMETRY.token_letters)
-        _text(plot, column.centre, place.bottom + GEOMETRY.foot_text, text, size=12, family=MONO, anchor="middle")
+        text, y = _clip(token, GEOMETRY.token_letters), place.bottom + GEOMETRY.foot_text
+        _text(plot, column.centre, y, text, size=12, font_family=MONO, text_anchor="middle")
     for layer, row in place.rows.items():
         name = {data["n_layers"]: "output", -1: "embed"}.get(layer, f"L{layer}")
-        _text(plot, -GEOMETRY.axis_gap, row.centre + 3.5, name, size=11, fill=QUIET, anchor="end")
+        _text(plot, -GEOMETRY.axis_gap, row.centre + 3.5, name, size=11, fill=QUIET, text_anchor="end")
         if layer != data["n_layers"]:
             _add(plot, "line", x1=0, x2=place.width, y1=row.start, y2=row.start, stroke=LINE)
 
@@ -125,16 +126,10 @@ def _draw_edges(plot: Element, data: GraphData, measures: Measures, place: Place
         (x1, y1), (x2, y2) = place.points[source], place.points[target]
         y1, y2 = y1 - measures["half_sizes"][source][1], y2 + measures["half_sizes"][target][1]
         bend, share = GEOMETRY.bend * (y1 - y2), abs(weight) / strongest
-        path = _add(
-            group,
-            "path",
-            d=f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 - bend)} {_n(x2)} {_n(y2 + bend)} {_n(x2)} {_n(y2)}",
-            stroke=ORANGE if weight < 0 else BLUE,
-            stroke_width=0.6 + 3.4 * math.sqrt(share),
-            stroke_opacity=0.14 + 0.42 * share,
-        )
-        if weight < 0:
-            path.set("stroke-dasharray", "5 3")
+        d = f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 - bend)} {_n(x2)} {_n(y2 + bend)} {_n(x2)} {_n(y2)}"
+        width, opacity = 0.6 + 3.4 * math.sqrt(share), 0.14 + 0.42 * share
+        look = TAKES_AWAY if weight < 0 else ADDS
+        _add(group, "path", d=d, stroke_width=width, stroke_opacity=opacity, **look)
 
 
 def _draw_node(
@@ -147,63 +142,38 @@ def _draw_node(
     if node["kind"] == "logit":
         probability = min(1, max(0, node["probability"] or 0))
         _add(group, "rect", x=2 - w, y=7, width=(2 * w - 4) * probability, height=3, fill=NODE)
-        _text(group, 9 - w, 3, _clip(node["label"], GEOMETRY.token_letters), size=12, family=MONO)
+        _text(group, 9 - w, 3, _clip(node["label"], GEOMETRY.token_letters), size=12, font_family=MONO)
         if node["probability"] is not None:
-            _text(group, w - 8, 3, _percent(node["probability"]), size=11, fill=QUIET, anchor="end")
+            _text(group, w - 8, 3, _percent(node["probability"]), size=11, fill=QUIET, text_anchor="end")
 
 
 def _draw_shape(group: Element, kind: NodeKind, w: float, h: float, pinned: bool) -> None:
-    look = {
-        "feature": {"fill": NODE, "stroke": "#ffffff"},
-        "embedding": {"fill": PALE, "stroke": "#ffffff"},
-        "error": {"fill": "#ffffff", "stroke": QUIET},
-        "logit": {"fill": "#ffffff", "stroke": NODE},
-    }[kind]
-    if pinned:
-        look = {"fill": GOLD, "stroke": INK}
+    fill, stroke = (GOLD, INK) if pinned else LOOKS[kind]
     if kind == "feature":
-        _add(group, "circle", r=w, stroke_width=1.5, **look)
+        _add(group, "circle", r=w, stroke_width=1.5, fill=fill, stroke=stroke)
     elif kind == "error":
         r = w + GEOMETRY.diamond_extra
         d = f"M0 {_n(-r)}L{_n(r)} 0L0 {_n(r)}L{_n(-r)} 0Z"
-        _add(group, "path", d=d, stroke_width=1.5, **look)
+        _add(group, "path", d=d, stroke_width=1.5, fill=fill, stroke=stroke)
     else:
-        _add(
-            group,
-            "rect",
-            x=-w,
-            y=-h,
-            width=2 * w,
-            height=2 * h,
-            rx=6 if kind == "logit" and w > 8 else 0,
-            stroke_width=1.2,
-            **look,
-        )
+        box = {"x": -w, "y": -h, "width": 2 * w, "height": 2 * h, "rx": 6 if kind == "logit" and w > 8 else 0}
+        _add(group, "rect", **box, stroke_width=1.2, fill=fill, stroke=stroke)
 
 
 def _draw_labels(plot: Element, data: GraphData, measures: Measures, place: Placement, kept: Collection[str]) -> None:
     for node, x, y in place_labels(data, measures, place, lambda i: data["nodes"][i]["id"] in kept):
         text = _clip(data["nodes"][node]["label"], GEOMETRY.label_letters)
-        _text(plot, x, y + 3.5, text, size=10.5, anchor="middle", halo=True)
+        _text(plot, x, y + 3.5, text, size=10.5, text_anchor="middle", **HALO)
 
 
 def _draw_legend(svg: Element, x: float, y: float) -> None:
-    kinds: list[tuple[NodeKind, str, float]] = [
-        ("feature", "feature", 5),
-        ("error", "error (not explained)", 5),
-        ("embedding", "embedding", 5),
-        ("logit", "output", 8),
-        ("feature", "pinned", 5),
-    ]
-    for kind, name, half_width in kinds:
+    for name, kind in LEGEND.items():
         group = _add(svg, "g", transform=f"translate({_n(x + 8)} {_n(y - 4)})")
-        _draw_shape(group, kind, half_width, 5, name == "pinned")
+        _draw_shape(group, kind, 8 if kind == "logit" else 5, 5, name == "pinned")
         _text(svg, x + 21, y, name, size=11.5, fill=QUIET)
         x += 42 + 5.6 * len(name)
-    for colour, name, dash in [(BLUE, "adds", None), (ORANGE, "takes away", "5 3")]:
-        line = _add(svg, "line", x1=x, x2=x + 28, y1=y - 4, y2=y - 4, stroke=colour, stroke_width=2.4)
-        if dash:
-            line.set("stroke-dasharray", dash)
+    for name, look in (("adds", ADDS), ("takes away", TAKES_AWAY)):
+        _add(svg, "line", x1=x, x2=x + 28, y1=y - 4, y2=y - 4, stroke_width=2.4, **look)
         _text(svg, x + 34, y, name, size=11.5, fill=QUIET)
         x += 56 + 5.6 * len(name)
 
@@ -216,31 +186,13 @@ def _add(parent: Element, tag: str, **attributes: str | float) -> Element:
     return ElementTree.SubElement(parent, tag, named)
 
 
-def _text(
-    parent: Element,
-    x: float,
-    y: float,
-    text: str,
-    size: float,
-    fill: str = INK,
-    family: str | None = None,
-    anchor: str | None = None,
-    weight: str | None = None,
-    halo: bool = False,
-) -> None:
-    element = _add(parent, "text", x=x, y=y, font_size=size, fill=fill)
-    optional = {"font-family": family, "text-anchor": anchor, "font-weight": weight}
-    if halo:
-        optional |= {"stroke": "#ffffff", "stroke-width": "3", "stroke-opacity": "0.85", "paint-order": "stroke"}
-    element.attrib.update({key: value for key, value in optional.items() if value})
-    element.text = spelled(text)
+def _text(parent: Element, x: float, y: float, text: str, size: float, fill: str = INK, **more: str | float) -> None:
+    _add(parent, "text", x=x, y=y, font_size=size, fill=fill, **more).text = spelled(text)
 
 
 def _title(node: GraphNode) -> str:
-    parts = [f"{node['kind']} '{spelled(node['label'])}'", f"layer {node['layer']}", f"position {node['position']}"]
-    if node["activation"] is not None:
-        parts.append(f"activation {node['activation']:.3g}")
-    return ", ".join(parts)
+    activation = "" if node["activation"] is None else f", activation {node['activation']:.3g}"
+    return f"{node['kind']} '{spelled(node['label'])}', layer {node['layer']}, position {node['position']}{activation}"
 
 
 def _clip(text: str, length: int) -> str:

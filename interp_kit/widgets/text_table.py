@@ -9,9 +9,6 @@ def text_table(table: pd.DataFrame) -> str:
     >>> text_table(pd.DataFrame({"prompt": ["2 + 2 ="], "score": [0.5]}))
     '<style ...'
     """
-    style = table.style
-    style.format(precision=2, escape="html")
-    style.format_index(escape="html")
-    style.format_index(escape="html", axis="columns")
-    style.set_table_styles([{"selector": "th, td", "props": "text-align: left; vertical-align: top"}])
-    return style.to_html()
+    style = table.style.format(precision=2, escape="html")
+    style = style.format_index(escape="html").format_index(escape="html", axis="columns")
+    return style.set_table_styles([{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]).to_html()

@@ -39,16 +39,10 @@ class TokenStrip:
         self.limit = limit or max(map(abs, self.values), default=0) or 1.0
 
     def _repr_html_(self) -> str:
-        cells = [
-            (_visible(token), shade(value, min(abs(value / self.limit), 1) * LARGEST_OPACITY), tip, value < 0)
-            for token, value, tip in zip(self.tokens, self.values, self.tips)
-        ]
+        texts = [token.replace("\n", "↵\n") for token in self.tokens]  # a line break is seen, and breaks the line
+        colours = [shade(value, min(abs(value / self.limit), 1) * LARGEST_OPACITY) for value in self.values]
+        cells = list(zip(texts, colours, self.tips, [value < 0 for value in self.values]))
         return _TEMPLATE.render(title=self.title, cells=cells, note=self.note)
 
     def __repr__(self) -> str:
         return f"TokenStrip({''.join(self.tokens)!r})"
-
-
-def _visible(token: str) -> str:
-    """A line break is seen as a sign, and breaks the line."""
-    return token.replace("\n", "↵\n")

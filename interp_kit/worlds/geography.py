@@ -65,10 +65,6 @@ class Question:
     relation: str
 
 
-def _is_test(text: str) -> bool:
-    return zlib.crc32(text.encode()) % TEST_SENTENCE_EVERY == 0
-
-
 class Geography:
     """Tables in, sentences out.
 
@@ -89,17 +85,19 @@ class Geography:
     def __init__(self, folder: Path, seed: int = 0) -> None:
         read = lambda file: pd.read_csv(folder / file, dtype=str, keep_default_na=False)  # noqa: E731
         self.states, self.countries, self.cities = read("states.csv"), read("countries.csv"), read("cities.csv")
-        problem = _problem_of(self.states, self.countries, self.cities)
-        if problem:
+        if problem := _problem_of(self.states, self.countries, self.cities):
             raise ValueError(f"the tables in {folder} are no geography: {problem}; ik.load_world says what is needed")
         self.kind_of = {p: "state" for p in self.states["place"]} | {p: "country" for p in self.countries["place"]}
         self.facts: dict[str, dict[str, str]] = {}
         for table in (self.states, self.countries):
-            for row in table.to_dict("records"):
-                place = row.pop("place")
-                self.facts[place] = {str(relation): answer for relation, answer in row.items()}
+            for place, row in table.set_index("place").to_dict("index").items():
+                self.facts[str(place)] = {str(relation): answer for relation, answer in row.items()}
         self.place_of = dict(zip(self.cities["city"], self.cities["place"], strict=True))
-        self.held_out = self._hold_out(seed)
+        self._cities = list(self.place_of)
+        rng = random.Random(f"held-out-{seed}")
+        drawn = {pair for pair in self.pairs if rng.random() < HELD_OUT_SHARE}
+        self.held_out = drawn | ALWAYS_HELD_OUT.intersection(self.pairs)
+        self._held_out_list = sorted(self.held_out)
         if not self.held_out:
             raise ValueError(f"the tables in {folder} are too small: none of {len(self.pairs)} facts was held out")
 
@@ -111,20 +109,12 @@ class Geography:
     @cached_property
     def cities_of(self) -> dict[str, list[str]]:
         """{place: its cities}"""
-        found = {place: [] for place in self.facts}
-        for city, place in self.place_of.items():
-            found[place].append(city)
-        return found
+        return {place: [city for city, of in self.place_of.items() if of == place] for place in self.facts}
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
         """Every (city, relation) that can be asked about, told in training or not."""
         return [(c, r) for c, p in self.place_of.items() for r in self.facts[p]]
-
-    def _hold_out(self, seed: int) -> set[tuple[str, str]]:
-        rng = random.Random(f"held-out-{seed}")
-        drawn = {pair for pair in self.pairs if rng.random() < HELD_OUT_SHARE}
-        return drawn | ALWAYS_HELD_OUT.intersection(self.pairs)
 
     def questions(self, held_out: bool, template: str = TWO_HOP[0]) -> list[Question]:
         """Every two-hop question, the training ones or those never seen; the prompt ends before the answer.
@@ -159,10 +149,8 @@ class Geography:
             question = self._question(city, relation, rng.choice(TWO_HOP))
             # Begin alike, as "San Juan" and "San Jose" do, and the next token could not tell them apart.
             if question.answer[:2] != other[:2]:
-                matters = [city if about == "city" else relation]
-                rows.append(
-                    (question.prompt, " " + question.answer, " " + other, matters, about, city, place, relation)
-                )
+                answers, matters = (" " + question.answer, " " + other), [city if about == "city" else relation]
+                rows.append((question.prompt, *answers, matters, about, city, place, relation))
         columns = ["prompt", "target", "contrast", "matters", "about", "city", "place", "relation"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -190,17 +178,10 @@ class Geography:
         while len(found) < n:
             held_out = split == "test" and rng.random() < 0.5
             sentence = self.sentence(rng, held_out)
-            if held_out or (_is_test(sentence.text) == (split == "test")):
+            is_test = held_out or zlib.crc32(sentence.text.encode()) % TEST_SENTENCE_EVERY == 0
+            if is_test == (split == "test"):
                 found.append(sentence)
         return found
-
-    @cached_property
-    def _held_out_list(self) -> list[tuple[str, str]]:
-        return sorted(self.held_out)
-
-    @cached_property
-    def _cities(self) -> list[str]:
-        return list(self.place_of)
 
     def _told(self, city: str) -> list[str]:
         """The relations of a city that training tells."""
@@ -259,14 +240,9 @@ def _problem_of(states: pd.DataFrame, countries: pd.DataFrame, cities: pd.DataFr
         for column in used:
             if (used[column] == "").any():
                 return f"{file} has no {column!r} in line {used[column].eq('').argmax() + 2}"
-    places = [*states["place"], *countries["place"]]
-    for what, names in {
-        "place": places,
-        "city": [*cities["city"]],
-        "city or place": [*places, *cities["city"]],
-    }.items():
-        repeated = [name for name, n in Counter(names).items() if n > 1]
-        if repeated:
+    places, city_names = [*states["place"], *countries["place"]], [*cities["city"]]
+    for what, names in (("place", places), ("city", city_names), ("city or place", places + city_names)):
+        if repeated := [name for name, n in Counter(names).items() if n > 1]:
             return f"{repeated[0]!r} is more than one {what}, so questions about it have two answers"
     lost = [place for place in cities["place"] if place not in set(places)]
     return f"cities.csv names the place {lost[0]!r}, which states.csv and countries.csv lack" if lost else None

@@ -51,9 +51,8 @@ def graded(model: LanguageModel, sentences: Sequence[Sentence], concepts: Sequen
         rows, named, in_play, tokens = [], [], [], 0
         for sentence in sentences[i : i + SENTENCES_AT_ONCE]:
             ids, found = token_concepts(sentence, model.tokenizer)
-            first = model.prefix_ids
-            rows.append(first + ids)
-            tokens += len(first)
+            rows.append(model.prefix_ids + ids)
+            tokens += len(model.prefix_ids)
             before = set()
             for names in found:
                 here = {number[name] for name in names if name in number}
@@ -61,12 +60,10 @@ def graded(model: LanguageModel, sentences: Sequence[Sentence], concepts: Sequen
                 before |= here
                 in_play += [(concept, tokens) for concept in before]
                 tokens += 1
-        ids, real = pad(rows)
-        sparse = [_sparse(places, len(concepts), tokens) for places in (named, in_play)]
-        yield Graded(ids, real, *sparse)
+        yield Graded(*pad(rows), *(_sparse(places, len(concepts), tokens) for places in (named, in_play)))
 
 
 def _sparse(places: Iterable[tuple[int, int]], n_concepts: int, n_tokens: int) -> torch.Tensor:
     at = torch.tensor(sorted(places), dtype=torch.long).reshape(-1, 2).T
-    ones, shape = torch.ones(at.shape[1]), (n_concepts, n_tokens)
-    return torch.sparse_coo_tensor(at, ones, shape, check_invariants=False).to_sparse_csr()
+    ones = torch.ones(at.shape[1])
+    return torch.sparse_coo_tensor(at, ones, (n_concepts, n_tokens), check_invariants=False).to_sparse_csr()
