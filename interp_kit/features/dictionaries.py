@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from ..hardware import multiplies_bfloat16
 from ..models import LanguageModel
-from ..models.anatomy import MLP_INPUT, Norm, anatomy, input_embeddings, mlp_activations
+from ..models.families import MLP_INPUT, Norm, anatomy, input_embeddings, mlp_activations
 from ..models.hooks import Hook, hooked
 from ..transcoders import CrossLayerTranscoder
 from ..transcoders.training.config import chosen_layers

@@ -22,7 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models import LanguageModel
-from ..models.anatomy import input_embeddings
+from ..models.families import input_embeddings
 from ..statistics import roc_auc
 from .corpus import Corpus
 from .labels import Rule

@@ -22,10 +22,10 @@ from ..hardware import bytes_of
 from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
+from .deprecation import renamed_keyword
 from .graph import AttributionGraph
 from .influence import influence_so_far
 from .nodes import find_nodes
-from .renamed import renamed_keyword
 from .sweep import Rows, Sweep
 
 FEATURES_PER_RANKING = 512  # with max_features: rows computed between two rankings of the features

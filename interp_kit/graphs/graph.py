@@ -18,8 +18,8 @@ from ..formats.graph_tables import Card, GraphTables, node_rows
 from ..formats.node_id import NodeId
 from ..storage.atomic import atomic_file
 from . import influence as scoring
+from .deprecation import renamed_keyword
 from .paths import strongest_paths
-from .renamed import renamed_keyword
 from .views import drawable, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .anatomy import Block, anatomy
+from .families import Block, anatomy
 from .hooks import Callback, Hook, hooked
 
 Site = Literal["residual", "attention", "MLP", "heads"]
@@ -91,7 +91,7 @@ def head_projection(block: Block) -> nn.Module:
     """The module that takes the heads, side by side, to the stream."""
     if block.projection is None:
         kind = type(block.attention).__name__
-        raise NotImplementedError(f"where {kind} brings its heads together is not known: see models/anatomy.py")
+        raise NotImplementedError(f"where {kind} brings its heads together is not known: see models/families.py")
     return block.projection
 
 

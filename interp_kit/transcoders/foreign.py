@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..models.anatomy import FEATURE_INPUT_HOOKS, MLP_INPUT, NORMALIZED
+from ..models.families import FEATURE_INPUT_HOOKS, MLP_INPUT, NORMALIZED
 from ..storage.shipped import TRANSCODERS
 
 Json = dict[str, Any]

@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from ..models import LanguageModel
-from ..models.anatomy import anatomy
+from ..models.families import anatomy
 
 Activation = Literal["topk", "jumprelu", "relu"]
 FeatureInputHook = Literal["hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in"]  # circuit-tracer's names, explained
-FeatureOutputHook = Literal["hook_mlp_out", "mlp.hook_out"]  # in `models/anatomy.py`
+FeatureOutputHook = Literal["hook_mlp_out", "mlp.hook_out"]  # in `models/families.py`
 CHOICES = {"activation": Activation, "feature_input_hook": FeatureInputHook, "feature_output_hook": FeatureOutputHook}
 
 

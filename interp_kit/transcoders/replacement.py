@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
-from ..models.anatomy import anatomy
+from ..models.families import anatomy
 from ..models.hooks import hooked
 from .module import CrossLayerTranscoder
 

@@ -68,7 +68,7 @@ def test_the_page_holds_all_and_is_escaped():
 def test_a_family_whose_heads_cannot_be_told_apart():
     model = tiny_model("granite")
     found = ik.side_by_side(model, model.encode(PROMPT), "Austin", baseline="city")
-    assert "attention" not in found.results and "anatomy.py" in found.table.loc["attention", "says"]
+    assert "attention" not in found.results and "families.py" in found.table.loc["attention", "says"]
     assert "LIME" in found.results and "capital" in found._repr_html_()
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from interp_kit.models.anatomy import anatomy
 from interp_kit.models.edits import SITES, Edit, Edits, record
+from interp_kit.models.families import anatomy
 from interp_kit.models.hooks import hooked
 
 PROMPT = "the capital of Texas is"

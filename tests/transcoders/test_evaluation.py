@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.models.anatomy import anatomy
+from interp_kit.models.families import anatomy
 from interp_kit.transcoders.replacement import replaced_mlps
 
 TEXTS = ["the capital of Texas is Austin .", "Dallas is a city"] * 4

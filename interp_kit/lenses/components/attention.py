@@ -73,12 +73,12 @@ def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatt
 
         ik.lenses.attention_patterns(model, prompt).strongest(k=6)
 
-    Raises NotImplementedError for a family that is not computed by algebra (`models/anatomy.py`).
+    Raises NotImplementedError for a family that is not computed by algebra (`models/families.py`).
     """
     frozen = FrozenModel(model, prompt)
     if not frozen.parts.layout:
         raise NotImplementedError(
-            f"what the heads of {model.family!r} models move cannot be told: see models/anatomy.py"
+            f"what the heads of {model.family!r} models move cannot be told: see models/families.py"
         )
     moved = [_moved(FrozenAttention.of(frozen, l), frozen.residual_pre[l]) for l in range(frozen.n_layers)]
     return AttentionPatterns(model.tokens(frozen.ids), torch.stack(frozen.patterns), torch.stack(moved))

@@ -121,7 +121,7 @@ def decompose(
         one towards `target`); a contrast is then the same everywhere.
 
     The contributions add up to the logit (before Gemma 2's cap and Granite's scale), up to rounding in `dtype`.
-    Families that are not computed by algebra (`models/anatomy.py`) have one row for a layer's attention in place of
+    Families that are not computed by algebra (`models/families.py`) have one row for a layer's attention in place of
     its heads.
 
         ik.lenses.decompose(model, prompt, target=" Austin", contrast=" Sacramento").show()

@@ -6,8 +6,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ...models.anatomy import anatomy
 from ...models.edits import Edit, Edits, head_projection
+from ...models.families import anatomy
 from ...models.hooks import hooked
 
 AT_ONCE = 64  # versions in one forward

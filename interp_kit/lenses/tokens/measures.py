@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from ...models import LanguageModel
-from ...models.anatomy import anatomy
+from ...models.families import anatomy
 from ...statistics import roc_auc, spearman
 from .masking import MaskedPrompt
 

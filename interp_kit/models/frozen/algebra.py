@@ -15,12 +15,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..anatomy import MLP_INPUT, RESIDUAL, Norm
+from ..families import MLP_INPUT, RESIDUAL, Norm
 from .model import FrozenModel
 
 
 class Algebra:
-    """`LinearMaps` for a family that `anatomy.FAMILIES` lists."""
+    """`LinearMaps` for a family that `families.FAMILIES` lists."""
 
     thread_safe = True
 
@@ -89,11 +89,11 @@ class FrozenAttention:
 
     @classmethod
     def of(cls, frozen: FrozenModel, layer: int) -> "FrozenAttention":
-        """Raises NotImplementedError for a family that `anatomy.FAMILIES` does not list."""
+        """Raises NotImplementedError for a family that `families.FAMILIES` does not list."""
         block, layout, pattern = frozen.parts.blocks[layer], frozen.parts.layout, frozen.patterns[layer]
         if layout is None:
             family = frozen.hf.config.model_type
-            raise NotImplementedError(f"where the heads of {family!r} models are is not known: see models/anatomy.py")
+            raise NotImplementedError(f"where the heads of {family!r} models are is not known: see models/families.py")
         value, value_bias = layout.value(block.attention)
         out, out_bias = layout.out(block.attention)
         t, width = frozen.n_positions, out.shape[1] // len(pattern)

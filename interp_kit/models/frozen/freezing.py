@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, PreTrainedModel
 
-from ..anatomy import anatomy
+from ..families import anatomy
 from ..hooks import replaced_forwards
 from .model import FrozenModel
 

@@ -37,6 +37,6 @@ class LinearMaps(Protocol):
 def linear_maps(frozen: FrozenModel, feature_input_hook: str) -> LinearMaps:
     """Choose the back end that carries gradients one layer down: algebra for known families, else autograd.
 
-    feature_input_hook: what the transcoder's encoder reads, one of `anatomy.FEATURE_INPUT_HOOKS`.
+    feature_input_hook: what the transcoder's encoder reads, one of `families.FEATURE_INPUT_HOOKS`.
     """
     return Algebra(frozen, feature_input_hook) if frozen.parts.layout else Autograd(frozen, feature_input_hook)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..anatomy import MLP_INPUT, RESIDUAL, Norm, anatomy
+from ..families import MLP_INPUT, RESIDUAL, Norm, anatomy
 from ..hooks import Hook, hooked
 from ..language_model import Ids, LanguageModel
 

@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ...models.anatomy import mlp_activations
+from ...models.families import mlp_activations
 from ...text.batches import of_similar_size, pad
 from ...text.rows import NOTHING, TextRows
 from ..module import TranscoderConfig

@@ -6,8 +6,8 @@ from tiny import tiny_model
 import interp_kit as ik
 from interp_kit.lenses.components.ablation import _aligned
 from interp_kit.lenses.components.edits import head_slice
-from interp_kit.models.anatomy import anatomy
 from interp_kit.models.edits import record
+from interp_kit.models.families import anatomy
 from interp_kit.models.hooks import hooked
 
 PROMPT = "the capital of Texas is"
@@ -152,5 +152,5 @@ def test_pocket_cannot_name_the_state_without_its_first_mlps():
 
 def test_an_attention_laid_out_unlike_all_others_is_refused():
     model = tiny_model("gpt_neo", attention_types=[[["global"], 4]])
-    with pytest.raises(NotImplementedError, match="GPTNeoAttention.*anatomy.py"):
+    with pytest.raises(NotImplementedError, match="GPTNeoAttention.*families.py"):
         ik.lenses.ablate(model, PROMPT)

@@ -11,7 +11,7 @@ PROMPT = "the capital of Texas is"
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2", "gpt_neox"])
 def test_moved_is_what_one_key_adds(family):
     """By a change of one weight of the pattern in a frozen run: the write's change has that norm."""
-    from interp_kit.models.anatomy import Norm
+    from interp_kit.models.families import Norm
     from interp_kit.models.frozen.model import FrozenModel
 
     model = tiny_model(family)

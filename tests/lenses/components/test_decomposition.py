@@ -5,8 +5,8 @@ from tiny import tiny_model
 
 import interp_kit as ik
 from interp_kit.lenses.components.edits import head_slice
-from interp_kit.models.anatomy import Norm
 from interp_kit.models.edits import record
+from interp_kit.models.families import Norm
 from interp_kit.models.frozen.model import FrozenModel
 
 PROMPT = "the capital of Texas is"

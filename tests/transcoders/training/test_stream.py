@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_model
 
 import interp_kit.transcoders.training.stream as module
-from interp_kit.models.anatomy import mlp_activations
+from interp_kit.models.families import mlp_activations
 from interp_kit.text.batches import pad
 from interp_kit.text.rows import TextRows, encode_texts
 from interp_kit.transcoders import TranscoderConfig

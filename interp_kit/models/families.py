@@ -220,7 +220,7 @@ def anatomy(hf: PreTrainedModel) -> Anatomy:
     if layout is None:
         raise ValueError(
             f"models of the family {hf.config.model_type!r} are laid out like none that interp_kit knows "
-            f"({', '.join(FAMILIES)}): give it an entry in interp_kit/models/anatomy.py"
+            f"({', '.join(FAMILIES)}): give it an entry in interp_kit/models/families.py"
         )
     parallel = getattr(hf.config, "use_parallel_residual", False)
     blocks = [_block(layer, layout, parallel) for layer in getattr(decoder, layout.blocks)]
