@@ -74,7 +74,7 @@ test: .venv/.test .venv/.smollm2 .venv/.lit chromium
 # What takes minutes and gigabytes; the log of the last run is kept in docs/.
 test-long: .venv/.test
 	@$(PY) -m pytest -m long --verbose --durations=0 >docs/test-long.log 2>&1; status=$$?; \
-	  sed -i 's#$(CURDIR)/##g' docs/test-long.log; cat docs/test-long.log; exit $$status
+	  sed -i 's#$(CURDIR)#.#g' docs/test-long.log; cat docs/test-long.log; exit $$status
 
 docs: .venv/.docs .venv/.smollm2 .venv/.lit
 	@$(PY) docs/lessons.py
