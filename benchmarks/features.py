@@ -22,20 +22,19 @@ from safetensors.torch import save_file
 
 import interp_kit as ik
 from interp_kit.features.collect import collect_features
-from recipes.smollm2 import read_texts
 
 BUILD = Path("build/features")
 # Without its own list of packages, which brings vLLM and CUDA; these are what its cache imports.
 IMPORTED = "transformers safetensors jaxtyping simple_parsing orjson blobfile asyncer faiss-cpu sentence-transformers"
 INSTALLS = [["torch==2.13.0"], ["torch==2.13.0", "psutil", *IMPORTED.split()], ["--no-deps", "eai-delphi==0.1.3"]]
-TEXTS, ROW, THREADS = 120, 256, 2
+TEXTS, WINDOWS, ROW, THREADS = 120, 8, 256, 2
 
 
 def write_inputs():
     """The texts, and for the peer the model, its tokens in rows, and the encoders."""
     model, clt = ik.load_model("smollm2"), ik.load_transcoder("smollm2")
-    texts = [text for some in read_texts().values() for text in some]
-    texts = random.Random(0).sample(texts, TEXTS)
+    windows = random.Random(0).sample(list(map("".join, ik.load_features("smollm2").windows())), TEXTS * WINDOWS)
+    texts = ["\n\n".join(windows[i::TEXTS]) for i in range(TEXTS)]  # what ships beside the transcoder, pieced together
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "texts.json").write_text(json.dumps(texts))
     model.hf.save_pretrained(BUILD / "model")

@@ -1,6 +1,6 @@
 """The README's numbers about the pocket model and its transcoder, measured again from what ships.
 
-python benchmarks/pocket.py         a minute or two on two cores
+python benchmarks/pocket.py         about five minutes on two cores
 """
 
 import random
