@@ -109,7 +109,10 @@ class Geography:
     @cached_property
     def cities_of(self) -> dict[str, list[str]]:
         """{place: its cities}"""
-        return {place: [city for city, of in self.place_of.items() if of == place] for place in self.facts}
+        found = {place: [] for place in self.facts}
+        for city, place in self.place_of.items():
+            found[place].append(city)
+        return found
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
