@@ -13,7 +13,7 @@ circuit-tracer's names:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -22,10 +22,10 @@ import torch
 from transformers import DynamicCache
 
 from ..formats.node_id import NodeId
-from ..models.cache import new_cache, read_on
-from ..models.edits import Edit, Edits
+from ..models.cache import new_cache
+from ..models.edits import Edit, Edits, Place
 from ..models.frozen import FrozenModel, frozen_attention, frozen_norms
-from ..models.hooks import hooked
+from ..models.hooks import Hook
 from ..transcoders import CrossLayerTranscoder
 
 ALL_VERSIONS = slice(None)
@@ -89,6 +89,7 @@ class FeatureEdits:
         Raises ValueError for constrained layers that are none, and for a feature changed twice at one position.
         """
         hf, ids, uncapped = self.frozen.hf, self.frozen.ids.expand(len(versions), -1), []
+        unembedding: Hook = (self.frozen.parts.unembedding, "out", uncapped.append)
         for changes in versions:
             self._check_once(changes)
         constrained = self._constrained(constrained_layers)
@@ -97,10 +98,8 @@ class FeatureEdits:
                 stack.enter_context(frozen_attention(hf, self.frozen.patterns))
             if len(constrained) == self.frozen.n_layers:
                 stack.enter_context(frozen_norms(self.frozen))
-            seen = stack.enter_context(self._hooks(versions, constrained))
-            stack.enter_context(hooked((self.frozen.parts.unembedding, "out", uncapped.append)))
-            logits = hf(input_ids=ids, use_cache=False).logits if cache is None else read_on(hf, ids, cache)
-        return Run(logits, uncapped[0], seen)
+            logits, preactivations = self._forward(ids, versions, constrained, cache, hooks=[unembedding])
+        return Run(logits, uncapped[0], preactivations)
 
     def _check_once(self, changes: Sequence[FeatureEdit]) -> None:
         """Each change goes from the current activation to the wanted one: two of them would overshoot."""
@@ -123,15 +122,15 @@ class FeatureEdits:
     ) -> list[int]:
         """Up to n new tokens, greedily. The prompt is changed in the given mode; on new tokens the open-ended changes
         (of positions from p on) keep acting, and nothing is frozen."""
-        hf, cache = self.frozen.hf, new_cache(self.frozen.hf)
+        cache = new_cache(self.frozen.hf)
         token = int(self.run([changes], constrained_layers, freeze_attention, cache).logits[0, -1].argmax())
         tokens, lasting = [], [change for change in changes if change.positions.stop is None]
         while token not in stops:
             tokens.append(token)
             if len(tokens) == n:
                 break
-            with self._hooks([lasting], set(), new_token=True) if lasting else nullcontext():
-                token = int(read_on(hf, torch.tensor([[token]]), cache)[0, -1].argmax())
+            logits, _ = self._forward(torch.tensor([[token]]), [lasting], set(), cache, new_token=True)
+            token = int(logits[0, -1].argmax())
         return tokens
 
     def _constrained(self, layers: range | None) -> set[int]:
@@ -145,11 +144,17 @@ class FeatureEdits:
 
     # ------------------------------------------------------------------ what happens inside
 
-    @contextmanager
-    def _hooks(
-        self, versions: Sequence[Sequence[FeatureEdit]], constrained: set[int], new_token: bool = False
-    ) -> Iterator[list[torch.Tensor]]:
-        """Hooks on the MLPs; yields the pre-activations as they come."""
+    def _forward(
+        self,
+        ids: torch.Tensor,
+        versions: Sequence[Sequence[FeatureEdit]],
+        constrained: set[int],
+        cache: DynamicCache | None,
+        new_token: bool = False,
+        hooks: Sequence[Hook] = (),
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The logits of ids [version, position] with the changes made, and the pre-activations of every transcoded
+        layer, [version, position, feature] each."""
         transcoder, blocks = self.transcoder, self.frozen.parts.blocks
         changed = [(version, change) for version, changes in enumerate(versions) for change in changes]
         edits, seen = Edits(), []
@@ -167,15 +172,15 @@ class FeatureEdits:
                     for edit in self._edits(change, pre[version], bool(constrained), new_token):
                         edits.put(version, edit)
 
-        name, reads = transcoder.config.feature_input_hook, []
         # With all layers constrained norms are frozen: also the one that a "normalized" transcoder reads behind.
         fixed = self.frozen.norms if len(constrained) == self.frozen.n_layers else {}
+        reads = []
         for i, block in enumerate(blocks[layer] for layer in transcoder.layers):
-            reads.append(block.feature_input_hook(name, partial(read, i), fixed.get(block.mlp_norm)))
+            norm = fixed.get(block.mlp_norm)
+            reads.append(block.feature_input_hook(transcoder.config.feature_input_hook, partial(read, i), norm))
         # In constrained layers alone the changes act: what is put in for others is not made.
-        writes = edits.hooks(blocks, [("MLP", layer) for layer in constrained or transcoder.layers])
-        with hooked(*reads, *writes):
-            yield seen
+        writes: list[Place] = [("MLP", layer) for layer in constrained or transcoder.layers]
+        return edits.run(self.frozen.hf, ids, [*reads, *hooks], writes, cache), seen
 
     def _through_skip(self, index: int, x: torch.Tensor, skip: torch.Tensor) -> Edit:
         """What a constrained MLP still writes, because x [version, position, d_model] moved: skip paths stay open."""

@@ -14,9 +14,9 @@ def new_cache(hf: PreTrainedModel) -> DynamicCache:
     return DynamicCache(config=hf.config)
 
 
-def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache, **options: object) -> torch.Tensor:
+def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache | None, **options: object) -> torch.Tensor:
     """The logits [batch, position, vocabulary] of ids [batch, position] that follow on what `cache` holds. What they
-    add to it is kept there.
+    add to it is kept there. cache=None: of ids alone, and nothing is kept.
 
         cache = new_cache(model.hf)
         read_on(model.hf, model.encode("The capital of")[None], cache)
@@ -24,4 +24,6 @@ def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache, **optio
 
     options: further arguments of the model's forward.
     """
+    if cache is None:
+        return hf(input_ids=ids, use_cache=False, **options).logits
     return hf(input_ids=ids, use_cache=True, **{CACHE_ARGUMENT: cache}, **options).logits

@@ -1,8 +1,7 @@
 """Run a model with what its parts hold replaced or added to: several versions of one prompt at once.
 
     edits = Edits([[Edit("MLP", 3, zeros)], [Edit("MLP", 4, zeros)]])       # two versions, each without one MLP
-    with hooked(*edits.hooks(blocks, edits.places)):
-        hf(input_ids=ids.expand(2, -1))
+    logits = edits.run(model.hf, ids.expand(2, -1))                         # [version, position, vocabulary]
 
 Four sites: "residual", the stream before a layer [d_model]; "attention" and "MLP", what they write [d_model]; "heads",
 what the heads bring before it is projected to the stream, side by side [heads * width].
@@ -15,8 +14,9 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
+from .cache import read_on
 from .families import Block, anatomy
 from .hooks import Callback, Hook, hooked
 
@@ -68,9 +68,25 @@ class Edits:
             x[place] = x[place] + edit.values if edit.add else edit.values
         return x
 
-    def hooks(self, blocks: Sequence[Block], places: Sequence[Place]) -> list[Hook]:
-        """For `hooked`: the hooks that make the edits at these places, with those put in by then."""
-        return [site_hook(blocks[layer], site, partial(self.make, site, layer)) for site, layer in places]
+    @torch.no_grad()
+    def run(
+        self,
+        hf: PreTrainedModel,
+        ids: torch.Tensor,
+        hooks: Sequence[Hook] = (),
+        places: Sequence[Place] | None = None,
+        cache: DynamicCache | None = None,
+        **options: object,
+    ) -> torch.Tensor:
+        """The logits [version, position, vocabulary] of ids [version, position] with the edits made.
+
+        hooks: further ones. They may put in edits while the model runs, for the sites that `places` names.
+        cache, options: as in `read_on`.
+        """
+        blocks, places = anatomy(hf).blocks, self.places if places is None else places
+        makers = [site_hook(blocks[layer], site, partial(self.make, site, layer)) for site, layer in places]
+        with hooked(*hooks, *makers):
+            return read_on(hf, ids, cache, **options)
 
 
 def site_hook(block: Block, site: Site, callback: Callback) -> Hook:

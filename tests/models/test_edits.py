@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from interp_kit.models.edits import SITES, Edit, Edits, record
+from interp_kit.models.edits import SITES, Edit, Edits, record, site_hook
 from interp_kit.models.families import anatomy
 from interp_kit.models.hooks import hooked
 
@@ -12,8 +12,7 @@ FAMILIES = ["llama", "gemma2", "gpt2", "gpt_neox", "granite"]
 
 def logits_with(model, edits, n=1):
     ids = model.encode(PROMPT).expand(n, -1)
-    with hooked(*edits.hooks(anatomy(model.hf).blocks, edits.places)), torch.no_grad():
-        return model.hf(input_ids=ids).logits
+    return edits.run(model.hf, ids)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -51,11 +50,9 @@ def test_edits_of_a_site_are_made_in_their_order_and_may_come_while_the_model_ru
     def put_more(x):
         edits.put(0, Edit("MLP", 1, ones, add=True))
 
-    seen = []
-    with hooked((blocks[0].mlp, "in", put_more), *edits.hooks(blocks, [("MLP", 1), ("MLP", 2)])):
-        with hooked((blocks[1].writer, "out", seen.append)):
-            model.logits(PROMPT)
-    assert (seen[0] == 3).all()
+    found = edits.run(model.hf, model.encode(PROMPT)[None], [(blocks[0].mlp, "in", put_more)], [("MLP", 1), ("MLP", 2)])
+    torch.testing.assert_close(found, logits_with(model, Edits([[Edit("MLP", 1, 3 * ones)]])))
+    assert (found[0] - model.logits(PROMPT)).abs().max() > 1e-3
 
 
 def test_a_model_is_left_as_it_was():
@@ -70,4 +67,4 @@ def test_a_projection_that_is_not_known_is_refused():
     block = anatomy(model.hf).blocks[0]
     object.__setattr__(block, "projection", None)
     with pytest.raises(NotImplementedError, match="LlamaAttention"):
-        Edits([[Edit("heads", 0, torch.zeros(1))]]).hooks([block], [("heads", 0)])
+        site_hook(block, "heads", print)

@@ -8,7 +8,6 @@ from transformers import PreTrainedModel
 
 from ...models.edits import Edit, Edits, head_projection
 from ...models.families import anatomy
-from ...models.hooks import hooked
 
 AT_ONCE = 64  # versions in one forward
 
@@ -26,7 +25,6 @@ def head_slice(hf: PreTrainedModel, head: int) -> slice:
     return slice(head * width, (head + 1) * width)
 
 
-@torch.no_grad()
 def run(
     hf: PreTrainedModel,
     ids: torch.Tensor,
@@ -38,13 +36,11 @@ def run(
 
     desc: beside the progress bar.
     """
-    blocks, measured = anatomy(hf).blocks, []
+    measured = []
     with tqdm(total=len(versions), desc=desc, leave=False) as bar:
         for first in range(0, len(versions), AT_ONCE):
             some = versions[first : first + AT_ONCE]
-            edits = Edits(some)
-            with hooked(*edits.hooks(blocks, edits.places)):
-                logits = hf(input_ids=ids.expand(len(some), -1), use_cache=False, logits_to_keep=1).logits
+            logits = Edits(some).run(hf, ids.expand(len(some), -1), logits_to_keep=1)
             measured.append(measure(logits[:, -1].float()))
             bar.update(len(some))
     return torch.cat(measured)
