@@ -27,7 +27,7 @@ from interp_kit.features import (
 )
 from interp_kit.graphs import attribute
 from interp_kit.models import LanguageModel, load_model
-from interp_kit.storage.atomic import atomic_file
+from interp_kit.storage.atomic import always, atomic_file
 from interp_kit.storage.shipped import data_folder
 from interp_kit.studies.recovery import Recovery, recover_concepts
 from interp_kit.studies.two_hop import two_hop_accuracy
@@ -114,7 +114,7 @@ def picture(model: LanguageModel, transcoder: CrossLayerTranscoder, store: Featu
 
 def write(path: Path, text: str) -> None:
     """All of the file, or none."""
-    with atomic_file(path) as temporary:
+    with atomic_file(path, always) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

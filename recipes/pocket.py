@@ -23,8 +23,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from interp_kit.storage.atomic import atomic_folder
 from interp_kit.storage.checkpoint import load_checkpoint, save_checkpoint
+from interp_kit.storage.folders import saved_folder
 from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds import Geography, Sentence, load_world, token_concepts
 
@@ -195,9 +195,9 @@ def train_pocket(world: Geography, folder: Path, recipe: Recipe, checkpoint: Pat
             bar.set_postfix(loss=f"{loss.item():.3f}", lookup=f"{missed.item():.3f}")
         if (step + 1) % every == 0:
             save_checkpoint(checkpoint, both, optimizer, step + 1)
-    with atomic_folder(folder) as temporary:
-        model.half().save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+    with saved_folder(folder) as stage:
+        model.half().save_pretrained(stage)
+        tokenizer.save_pretrained(stage)
 
 
 def learn_names(

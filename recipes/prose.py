@@ -22,7 +22,7 @@ import torch
 
 from interp_kit.models import LanguageModel, load_model
 from interp_kit.models.cache import CACHE_ARGUMENT, new_cache, read_on
-from interp_kit.storage.atomic import atomic_file, atomic_folder
+from interp_kit.storage.atomic import always, atomic_file, cache_entry
 from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds import load_world
 
@@ -83,7 +83,7 @@ def write_samples(
     path, prompts = Path(path), Prompts()
     lines = re.findall(".*\n", path.read_text(encoding="utf-8")) if path.exists() else []
     lines = lines[: len(lines) // batch * batch]
-    with atomic_file(path) as temporary:
+    with atomic_file(path, always) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     written, done = sum(json.loads(line)["tokens"] for line in lines), len(lines) // batch
     while written < n_tokens:
@@ -166,7 +166,7 @@ def collect_prose(path: str | Path, packages: str | Path) -> pd.Series:
     `packages`, nothing is installed. Of each source a fixed random choice of pieces, up to its share.
     """
     sources = pd.read_csv(data_folder() / "worlds" / "prose" / "sources.csv", keep_default_na=False)
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_file(path, always) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in sources[list(Source._fields)].itertuples(index=False):
             source = Source(*row)
             left, texts = source.megabytes * 1e6, set(read_package(source, Path(packages)))
@@ -183,7 +183,7 @@ def read_package(source: Source, folder: Path) -> list[str]:
     if not unpacked.exists():
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["apt-get", "download", f"{source.package}={source.version}"], cwd=folder, check=True)
-        with atomic_folder(unpacked) as temporary:
+        with cache_entry(unpacked) as temporary:
             subprocess.run(["dpkg-deb", "-x", next(folder.glob(f"{unpacked.name}_*.deb")), temporary], check=True)
     reader = READERS.get(source.reader, lambda text: quoted(source.reader, text))
     files = sorted(

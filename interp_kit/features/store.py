@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..formats.feature_json import ExampleRow, example_rows, read_features, write_features
 from ..formats.graph_tables import Card, Example
-from ..storage.atomic import atomic_folder
+from ..storage.folders import opened_folder, saved_folder
 from ..storage.shipped import FEATURES, shipped_folder
 from .examples import TEST_GROUPS, Examples
 
@@ -170,11 +170,11 @@ class FeatureStore:
 
     def save(self, folder: str | Path, labels: pd.DataFrame | None = None) -> None:
         """Writes parquet files to `folder`: features, windows, the examples of each layer, and labels where given."""
-        with atomic_folder(folder) as temporary:
-            self.features.to_parquet(temporary / "features.parquet", index=False, compression="zstd")
+        with saved_folder(folder) as stage:
+            self.features.to_parquet(stage / "features.parquet", index=False, compression="zstd")
             if labels is not None:
-                labels.to_parquet(temporary / "labels.parquet", index=False, compression="zstd")
-            self._examples.save(temporary)
+                labels.to_parquet(stage / "labels.parquet", index=False, compression="zstd")
+            self._examples.save(stage)
 
     def save_json(self, folder: str | Path, only: Pairs | None = None) -> None:
         """One JSON file a feature, as the public graph viewer and Neuronpedia read them; `load_feature_json` reads them
@@ -205,8 +205,9 @@ def load_features(name: str | Path) -> FeatureStore:
     """
     folder = _folder(name, "features.parquet", "store.save(folder)")
     try:
-        features = pd.read_parquet(folder / "features.parquet").rename(columns=OLD_COLUMNS)
-        return FeatureStore(features, Examples.load(folder))
+        with opened_folder(folder):
+            features = pd.read_parquet(folder / "features.parquet").rename(columns=OLD_COLUMNS)
+            return FeatureStore(features, Examples.load(folder))
     except (OSError, ValueError) as error:
         raise ValueError(f"the feature store in {folder} is damaged ({error}); copy it again or rebuild it") from error
 

@@ -14,8 +14,8 @@ import pandas as pd
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from ..storage.atomic import atomic_folder
-from .json import cantor, read_json, uncantor, write_json
+from ..storage.folders import saved_folder
+from .json import cantor, json_text, read_json, uncantor
 from .validation import Number, WholeNumber, check_type, need
 
 # By group; others keep their name, and those in which the feature does not fire are not written.
@@ -65,17 +65,14 @@ def example_rows(examples: pd.DataFrame) -> Iterator[ExampleRow]:
 
 
 def write_features(features: Iterable[tuple[Mapping, pd.DataFrame]], folder: str | Path) -> None:
-    """One JSON file for each of `features`: its row of a store's table, and its examples. The folder is replaced as a
-    whole.
+    """One JSON file for each of `features`: its row of a store's table, and its examples; those of an earlier save go.
 
-    Raises ValueError for a folder that holds other files.
+    Raises FileExistsError for a folder with files that are not ours, or were changed since.
     """
-    if others := [path.name for path in Path(folder).glob("*") if not _is_ours(path)]:
-        raise ValueError(f"{folder} holds other files, such as {min(others)!r}: name a new folder, or one of features")
-    with atomic_folder(folder) as temporary:
+    with saved_folder(folder) as stage:
         for row, examples in features:
             content = _public(row, examples)
-            write_json(content, temporary / f"{content['index']}.json")
+            (stage / f"{content['index']}.json").write_text(json_text(content), encoding="utf-8")
 
 
 def _is_ours(path: Path) -> bool:

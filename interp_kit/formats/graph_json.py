@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from typing_extensions import TypedDict
 
+from ..storage.atomic import always
+from ..storage.locking import locked
 from . import graph_schema as schema
 from .graph_schema import GraphFile, Link, Node, kind_of, layer_of
 from .graph_tables import GraphTables
@@ -43,9 +45,19 @@ def write_graph(graph: GraphTables, path: Path, scan: str | None = None, listed:
     origin = graph.origin.get("content")
     metadata = _metadata(graph, origin) | {"slug": slug_of(path)} | ({"scan": scan} if scan else {})
     state, nodes, links = _q_params(graph, origin), _nodes(graph, origin), _links(graph, origin)
-    write_json({**(origin or {}), "metadata": metadata, "qParams": state, "nodes": nodes, "links": links}, path)
+    content = {**(origin or {}), "metadata": metadata, "qParams": state, "nodes": nodes, "links": links}
+    write_json(content, path, replaces=is_graph_file)
     if listed:
         _enter_in_list(metadata, path.parent / LIST_OF_GRAPHS)
+
+
+def is_graph_file(path: Path) -> bool:
+    """Whether a file holds a graph, ours or another tool's, which saving one to its place may replace."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"metadata", "nodes", "links"} <= set(content)
 
 
 def slug_of(path: Path) -> str:
@@ -55,13 +67,14 @@ def slug_of(path: Path) -> str:
 
 def _enter_in_list(metadata: Mapping[str, object], path: Path) -> None:
     """The public viewer shows the graphs that this file lists."""
-    content = read_json(path) if path.exists() else {"graphs": []}
-    try:
-        content = check_type(ListOfGraphs, content)
-    except ValueError as error:
-        raise ValueError(f"{path} is not the viewer's list of graphs: {error}") from None
-    others = [graph for graph in content["graphs"] if graph["slug"] != metadata["slug"]]
-    write_json({**content, "graphs": [*others, metadata]}, path)
+    with locked(path.parent):  # another process may enter a graph of its own
+        content = read_json(path) if path.exists() else {"graphs": []}
+        try:
+            content = check_type(ListOfGraphs, content)
+        except ValueError as error:
+            raise ValueError(f"{path} is not the viewer's list of graphs: {error}") from None
+        others = [graph for graph in content["graphs"] if graph["slug"] != metadata["slug"]]
+        write_json({**content, "graphs": [*others, metadata]}, path, replaces=always)
 
 
 def _metadata(graph: GraphTables, origin: GraphFile | None) -> dict[str, object]:

@@ -12,17 +12,23 @@ from collections import Counter
 from pathlib import Path
 
 from ..hardware import check_memory
-from ..storage.atomic import atomic_file
+from ..storage.atomic import Test, atomic_file
+from ..storage.reading import file_size, read_text
 
 MAX_DEPTH = 50  # levels of lists and objects in a file; the public schemas have five
 BYTES_PER_BYTE = 10  # bytes of memory that a byte of JSON may take while it is read; half of that in a usual file
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
-def write_json(content: object, path: Path) -> None:
-    """Writes the file whole or not at all. Raises ValueError for a number that is not finite."""
-    text = json.dumps(content, allow_nan=False)
-    with atomic_file(path) as temporary:
+def json_text(content: object) -> str:
+    """Raises ValueError for a number that is not finite."""
+    return json.dumps(content, allow_nan=False)
+
+
+def write_json(content: object, path: Path, replaces: Test) -> None:
+    """Writes the file whole or not at all, see `atomic_file`. Raises ValueError for a number that is not finite."""
+    text = json_text(content)
+    with atomic_file(path, replaces) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -31,9 +37,9 @@ def read_json(path: Path) -> object:
 
     Raises FileNotFoundError, MemoryError (before reading) and ValueError.
     """
-    check_memory(path.stat().st_size * BYTES_PER_BYTE, f"reading {path}")
+    check_memory(file_size(path) * BYTES_PER_BYTE, f"reading {path}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
+        content = json.loads(read_text(path), object_pairs_hook=_object)
     except RecursionError:
         raise ValueError(f"{path}: lists or objects are nested more than {MAX_DEPTH} levels deep") from None
     except ValueError as error:

@@ -221,11 +221,14 @@ class AttributionGraph(GraphTables):
         return GraphView(drawable(self).view_data(), threshold=threshold)
 
     def to_html(self, path: str | Path, threshold: float = 0.8) -> None:
-        """Writes the interactive view as one self-contained HTML file: no server, no network."""
-        from ..widgets import graph_page
+        """Writes the interactive view as one self-contained HTML file: no server, no network.
+
+        Raises FileExistsError where a file is in the way that is no page of interp_kit.
+        """
+        from ..widgets import graph_page, is_page
 
         page = graph_page(drawable(self).view_data(), threshold=threshold)
-        with atomic_file(path) as temporary:
+        with atomic_file(path, replaces=is_page) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
     def __repr__(self) -> str:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..formats.graph_json import read_graph, slug_of, write_graph
+from ..formats.graph_json import is_graph_file, read_graph, slug_of, write_graph
 from ..formats.graph_tables import node_rows
+from ..storage.atomic import check_replaceable, resolved
 from . import influence
 from .graph import AttributionGraph, plain_label
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:  # of a room above
 
 def save_graph(graph: AttributionGraph, path: str | Path, features: "FeatureStore | None", listed: bool) -> None:
     """See `AttributionGraph.save`."""
-    path, scan = Path(path), None
+    path, scan = resolved(path), None
+    check_replaceable(path, is_graph_file)  # before the features are written beside it
     if features is not None:
         mine = graph.features[["layer", "feature"]].itertuples(index=False, name=None)
         features.save_json(path.parent / "features" / slug_of(path), set(mine))

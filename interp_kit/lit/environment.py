@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from ..storage.atomic import atomic_folder
+from ..storage.atomic import cache_entry
 
 LIT = "lit-nlp==1.3.1"
 COMMAND = "python -m interp_kit lit"
@@ -57,7 +57,7 @@ def make_lit_environment() -> Path:
         try:
             return lit_python()
         except FileNotFoundError:
-            with atomic_folder(folder) as temporary:
+            with cache_entry(folder) as temporary:
                 _fill(temporary)
     return lit_python()
 

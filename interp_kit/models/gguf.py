@@ -7,7 +7,6 @@ entry is written to a temporary folder beside it and renamed, so an entry that e
 import hashlib
 import json
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..storage import shipped
-from ..storage.atomic import atomic_file, atomic_folder
+from ..storage.atomic import always, atomic_file, cache_entry
 from .checks import check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
@@ -66,7 +65,7 @@ def converted_folder(path: Path) -> Path:
     with FileLock(cache / f"{entry.name}.lock"):
         if not _is_whole(entry):
             _convert(path, entry, digest)
-    with suppress(OSError), atomic_file(note) as temporary:  # a note that cannot be written only costs a hash next time
+    with suppress(OSError), atomic_file(note, always) as temporary:  # without a note the next load hashes again
         temporary.write_text(json.dumps({"source": str(path), "state": state, "entry": entry.name}), encoding="utf-8")
     return entry
 
@@ -87,12 +86,8 @@ def _is_whole(entry: Path) -> bool:
 
 def _convert(path: Path, entry: Path, digest: str) -> None:
     """Write the entry; the caller holds its lock."""
-    for left in entry.parent.iterdir():
-        # Nobody else converts while the lock is held: these are from conversions that were killed.
-        if left.name.startswith(f".{entry.name}-"):
-            shutil.rmtree(left, ignore_errors=True)
     try:
-        with atomic_folder(entry) as folder:
+        with cache_entry(entry) as folder:
             _write_model(path, folder)
             files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
             about = {"gguf": path.name, "sha256": digest, "files": files}

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .atomic import atomic_file
+from .atomic import always, atomic_file
 
 NAME = "checkpoint.safetensors"
 
@@ -34,7 +34,7 @@ def save_checkpoint(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     tensors = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
-    with atomic_file(Path(folder) / NAME) as temporary:
+    with atomic_file(Path(folder) / NAME, always) as temporary:
         save_file(tensors, temporary, metadata={"step": str(step), "notes": json.dumps(notes)})
 
 

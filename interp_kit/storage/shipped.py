@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .atomic import atomic_folder
+from .atomic import cache_entry
 
 # The folders of data/ by the name that a reader loads them with: `load_transcoder("pocket")`.
 TRANSCODERS = {"pocket": "pocket-transcoder", "smollm2": "smollm2-transcoder"}
@@ -93,7 +93,7 @@ def _unpacked(file, name, archive):
     if not entries:
         raise ValueError(f"{archive} has no folder data/{name}: give an archive of the whole repository")
     folder = cache_folder() / "data" / name
-    with atomic_folder(folder) as temporary:
+    with cache_entry(folder) as stage:
         for filename, entry in entries.items():
-            (temporary / filename).write_bytes(file.read(entry))
+            (stage / filename).write_bytes(file.read(entry))
     return folder

@@ -30,7 +30,7 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import DryRunError
 from safetensors.torch import save_file
 
-from ..storage.atomic import atomic_folder
+from ..storage.folders import opened_folder, saved_folder
 from ..storage.shipped import TRANSCODERS, shipped_folder
 from .foreign import Json, Layer, hooks, named_model, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
@@ -57,7 +57,7 @@ HUB_FILES = [
 
 
 def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-    """Writes `clt` to `folder` (made, or replaced as a whole once everything is written).
+    """Writes `clt` to `folder`, whole or not at all; what else is in it stays. See `saved_folder` for what is refused.
 
     `dtype` stores the decoders and encoders in fewer bits: float16, or int8 with one scale a row (a quarter of float32;
     an error of about 1 % of each row). Thresholds and biases stay float32.
@@ -68,11 +68,11 @@ def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.
     about |= hooks(config.feature_input_hook, config.feature_output_hook)
     if config.activation == "topk":
         about |= {"activation": "topk", "k": config.k}
-    with atomic_folder(folder) as temporary:
+    with saved_folder(folder) as stage:
         for name, tensors in _files(clt, dtype or clt.W_enc.dtype):
-            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, temporary / name)
-        (temporary / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False))
-        (temporary / "interp_kit.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, stage / name)
+        (stage / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+        (stage / "interp_kit.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
 
 
 def _files(clt: CrossLayerTranscoder, dtype: torch.dtype) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
@@ -136,6 +136,13 @@ def load_transcoder(
     if not isinstance(name, str | Path):
         return _assemble(read_layers([path for each in name for path in weight_files(_find(each))]), dtype)
     place = _find(name)
+    if not place.is_dir():  # one weight file
+        return _assemble(read_layers(weight_files(place)), dtype)
+    with opened_folder(place):
+        return _from_folder(place, dtype)
+
+
+def _from_folder(place: Path, dtype: torch.dtype) -> CrossLayerTranscoder:
     if (place / "interp_kit.json").exists():
         config = _read_config(place)
         layers = [_read_layer(place, number, config.span == 1) for number in config.layers]

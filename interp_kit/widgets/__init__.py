@@ -3,9 +3,9 @@
 from .feature_card import FeatureBrowser, FeatureCard, FeatureCardData, FeatureRow
 from .graph_data import GraphData
 from .graph_svg import graph_svg
-from .graph_view import GraphView, graph_page
+from .graph_view import GraphView, graph_page, is_page
 
 __all__ = [
     "FeatureBrowser", "FeatureCard", "FeatureCardData", "FeatureRow", "GraphData", "GraphView", "graph_page",
-    "graph_svg",
+    "graph_svg", "is_page",
 ]  # fmt: skip

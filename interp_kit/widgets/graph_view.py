@@ -17,6 +17,7 @@ from .graph_data import GraphData, check_graph, check_ids, check_supernodes, che
 from .graph_svg import draw_graph
 
 HERE = Path(__file__).parent
+GENERATOR = b'<meta name="generator" content="interp_kit">'
 T = TypeVar("T")
 
 
@@ -102,6 +103,12 @@ def graph_page(data: GraphData, threshold: float = 0.8) -> str:
         state=_embedded_json({"data": _for_page(data), **traits}),
         twin=draw_graph(data, threshold),
     )
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that `graph_page` made, which another one may replace."""
+    with open(path, "rb") as file:
+        return GENERATOR in file.read(1000)
 
 
 def _for_page(data: GraphData) -> dict:

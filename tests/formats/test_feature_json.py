@@ -137,7 +137,7 @@ def test_a_feature_that_the_store_does_not_have(store, tmp_path):
 
 def test_a_folder_of_something_else_stays(store, tmp_path):
     (tmp_path / "thesis.txt").write_text("")
-    with pytest.raises(ValueError, match="holds other files, such as 'thesis.txt'"):
+    with pytest.raises(FileExistsError, match="holds 'thesis.txt' and was not saved by interp_kit"):
         store.save_json(tmp_path, only=[(1, 4)])
     assert (tmp_path / "thesis.txt").exists()
 

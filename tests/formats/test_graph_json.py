@@ -153,7 +153,7 @@ def test_features_are_written_where_the_viewer_looks(tmp_path):
     content = json.loads((tmp_path / "g.json").read_text())
     folder = tmp_path / content["metadata"]["scan"].removeprefix("./data/")  # the viewer's ./data is the graphs' folder
     wanted = {n["feature"] for n in content["nodes"] if n["feature_type"] == "cross layer transcoder"}
-    assert {int(path.stem) for path in folder.iterdir()} == wanted
+    assert {int(path.stem) for path in folder.glob("[0-9]*.json")} == wanted
     assert ik.load_graph(tmp_path / "g.json").about["model"] == model.name
 
 

@@ -557,7 +557,7 @@ def test_the_hidden_folder_of_a_killed_process_is_cleared_away(tiny_gguf, tmp_pa
 
     with monkeypatch.context() as patch:  # as SIGKILL would have it: no clean-up either
         patch.setattr(gguf_module, "_write_model", killed)
-        patch.setattr(gguf_module.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             ik.load_model(tiny_gguf)
     assert [name[0] for name in entries(tmp_path)] == ["."]
