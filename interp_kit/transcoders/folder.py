@@ -30,8 +30,11 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import DryRunError
 from safetensors.torch import save_file
 
+from ..formats.provenance import insisted
+from ..models import LanguageModel
 from ..storage.folders import opened_folder, saved_folder
 from ..storage.shipped import TRANSCODERS, shipped_folder
+from .fingerprint import fingerprint, layer_digest
 from .foreign import Json, Layer, hooks, named_model, one_per_layer, read_layers, read_tensors, weight_files
 from .module import CrossLayerTranscoder, TranscoderConfig
 
@@ -116,7 +119,7 @@ def _unscaled(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tenso
 
 
 def load_transcoder(
-    name: str | Path | Sequence[str | Path], dtype: torch.dtype = torch.float32
+    name: str | Path | Sequence[str | Path], dtype: torch.dtype = torch.float32, belongs_to: LanguageModel | None = None
 ) -> CrossLayerTranscoder:
     """A transcoder, by one of
 
@@ -127,12 +130,22 @@ def load_transcoder(
     - what lies on the Hugging Face Hub, as "owner/repository", "owner/repository/folder", either with "@revision".
 
     What it is made of is float, of type `dtype`; only decoders of 256 MB and more stay in the file's type and on the
-    disk, from where they are read row by row when they are used. Raises FileNotFoundError for a folder that is not
+    disk, from where they are read row by row when they are used. `belongs_to` insists that it is a transcoder of that
+    model, whose weights may differ in the last digits from those that it was trained on (a GGUF, and a copy from the
+    Hub). Raises FileNotFoundError for a folder that is not
     there; ValueError for a file that is missing, cut short, of the wrong shape or not finite, and for what the
     package cannot represent; OSError when the Hub does not hand it over. The message names the file and what to do.
 
         clt = ik.load_transcoder("pocket")
     """
+    clt = _loaded(name, dtype)
+    if belongs_to is not None:
+        about = insisted(clt.about, belongs_to)
+        clt.config.model = {"name": about.get("model", ""), "fingerprint": about.get("fingerprint", "")}
+    return clt
+
+
+def _loaded(name: str | Path | Sequence[str | Path], dtype: torch.dtype) -> CrossLayerTranscoder:
     if not isinstance(name, str | Path):
         return _assemble(read_layers([path for each in name for path in weight_files(_find(each))]), dtype)
     place = _find(name)
@@ -238,13 +251,16 @@ def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig 
     shapes = {name: tensor.shape for name, tensor in clt.state_dict().items() if not name.startswith("W_dec")}
     stacked = {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
     large = sum(layer.tensors["W_dec"].nbytes for layer in layers if "W_dec" in layer.tensors) >= STAY_ON_DISK_BYTES
-    decoders = {}
+    decoders, digests = {}, []
     for i, layer in enumerate(layers):
+        as_stored = dict(layer.tensors)
         for name, whole in stacked.items():
             if name != "threshold" or config.activation == "jumprelu":
                 whole[i] = _taken(layer, name, whole[i].shape, dtype)
         decoders[f"W_dec.{i}"] = _taken(layer, "W_dec", clt.W_dec[i].shape, None if large else dtype)
+        digests.append(layer_digest({name: as_stored[name] for name in clt.layer_tensors}))
     clt.load_state_dict(stacked | decoders, assign=True)
+    clt.fingerprint = fingerprint(config, digests)  # of what is stored, whatever `dtype` is
     return clt.eval()
 
 
