@@ -4,7 +4,7 @@ import json
 import re
 
 VERDICTS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
-WORD = r"[\W_]{0,3}\b(1|0|yes|no|true|false)\b(?![.:)=]\s*\w)"  # what "2: 0" begins with is a number, no verdict
+WORD = r"\W{0,3}\b(yes|no|true|false|[10](?![.:)=][ \t]*\w))\b"  # what "1: 0" begins with is a number, no verdict
 AFTER_NUMBER = r"(?:\s*[:)=]|\s+[\u2013\u2014-]\s|\.(?=\s))"
 NUMBERED = re.compile(rf"(?<![\w.])(\d{{1,3}}){AFTER_NUMBER}{WORD}")  # "1. yes", "text 2: 0"
 AT_BEGINNING = re.compile(WORD)
@@ -22,7 +22,7 @@ def read_verdicts(said: str, n: int) -> Verdicts:
     """
     if (content := _json(said)) is not None:
         return _of_json(content, n)
-    said = said.lower()
+    said = re.sub(r"[*_`]", "", said).lower()  # without Markdown
     if re.fullmatch(r"[01\s,;]+", said):
         return _if_all([VERDICTS[c] for c in said if c in "01"], n)
     if numbered := NUMBERED.findall(said):
