@@ -1,4 +1,4 @@
-"""One of everything that draws at random or adds up numbers, in a process of its own: python repeated.py FOLDER THREADS.
+"""One of everything that draws at random or adds up numbers, in a process of its own: repeated.py FOLDER THREADS.
 
 Writes to FOLDER what came out, as arrays (results.npz) and files; test_determinism.py compares two such folders.
 """
