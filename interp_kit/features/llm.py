@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..formats.feature_json import example_rows
 from ..formats.json import write_json
+from ..storage.atomic import always
 from .examples import LABEL_GROUPS
 from .store import FeatureStore
 
@@ -73,7 +74,7 @@ class LLM:
             model=self.model, messages=cast("list", messages), max_completion_tokens=max_tokens, temperature=0
         )
         answer = (response.choices[0].message.content or "").strip()
-        write_json({"model": self.model, "messages": messages, "answer": answer}, path)
+        write_json({"model": self.model, "messages": messages, "answer": answer}, path, always)
         return answer
 
     def estimate(self, questions: Sequence[Messages], max_tokens: int) -> pd.Series:
