@@ -1,10 +1,13 @@
 """Jobs that write to a folder, each in a process that may be killed at any moment: see test_kills.py.
 
-As a program it reads lines "job folder", runs each job in a process forked for it, and prints that process' number and,
-when it ended, how. So a job starts in milliseconds: the libraries are loaded once.
+As a program it reads lines "job largest-file folder", runs each job in a process forked for it, and prints that process'
+number and, when it ended, how. So a job starts in milliseconds: the libraries are loaded once. No file may grow over
+the largest size (-1: any), as on a disk that is full.
 """
 
 import os
+import resource
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -72,9 +75,11 @@ JOBS = {job.__name__: job for job in (train, collect, save, convert, build, scor
 def main() -> None:
     torch.set_num_threads(1)
     for line in sys.stdin:
-        job, folder = line.rstrip("\n").split(" ", 1)
+        job, largest, folder = line.rstrip("\n").split(" ", 2)
         child = os.fork()
         if child == 0:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest), int(largest)))
             try:
                 JOBS[job](Path(folder))
             except BaseException:

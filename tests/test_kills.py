@@ -35,10 +35,10 @@ class Runner:
         self.said = []
         threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
 
-    def run(self, job, folder, kill_after=None):
+    def run(self, job, folder, kill_after=None, largest=-1):
         """Seconds that the job took, and how it ended (0: well)."""
         folder.mkdir(exist_ok=True)
-        self.process.stdin.write(f"{job} {folder}\n")
+        self.process.stdin.write(f"{job} {largest} {folder}\n")
         child, start = int(self.process.stdout.readline()), time.monotonic()
         if kill_after is not None:
             time.sleep(kill_after)
@@ -90,6 +90,24 @@ def check_kills(runner, job, tmp_path, moments):
         assert result(folder) == expected
         assert not leftovers(folder) and (folder / "notes.md").read_text() == "mine"
     assert killed > moments / 3  # the others were done before
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_full_disk_is_named_and_leaves_nothing(runner, job, tmp_path):
+    whole = tmp_path / "whole"
+    assert runner.run(job, whole)[1] == 0
+    expected, sizes = result(whole), sorted(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    folder = tmp_path / "full"
+    folder.mkdir()
+    (folder / "notes.md").write_text("mine")
+    for largest in {0, sizes[-1] // 3, sizes[-1] - 1}:
+        runner.said.clear()
+        assert runner.run(job, folder, largest=largest)[1] == 256
+        time.sleep(0.2)  # what it said comes by another way
+        assert "could not be saved" in runner.said[-1] and "was there is unchanged" in runner.said[-1], runner.said
+        assert not leftovers(folder) and (folder / "notes.md").read_text() == "mine"
+        assert result(folder) in ({}, expected)
+    assert runner.run(job, folder)[1] == 0 and result(folder) == expected
 
 
 @pytest.mark.parametrize("job", JOBS)
