@@ -105,7 +105,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises FileNotFoundError; ValueError for a file that is damaged, cut short, or only points at one.
     """
     check_tensors(path)
-    return load_file(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, OSError) as error:  # odd types
+        raise ValueError(f"{path} has a tensor that cannot be read ({error}); {AGAIN}") from error
 
 
 def check_tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
