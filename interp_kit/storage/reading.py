@@ -123,7 +123,7 @@ def check_tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, file.metadata() or {}
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(
-            f"{path} ({size:,} bytes) is damaged, cut short or no safetensors file ({error}); {AGAIN}"
+            f"{path} ({size:,} bytes) is damaged or cut short, or no safetensors file ({error}); {AGAIN}"
         ) from error
 
 
