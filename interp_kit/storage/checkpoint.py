@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from .atomic import atomic_file
+from .atomic import atomic_file, resolved
 from .reading import check_tensors, read_tensors
 
 NAME = "checkpoint.safetensors"
@@ -61,9 +61,9 @@ def load_checkpoint(
     last: the run's last step. check_notes: raises ValueError for a step and notes that are not this run's.
 
     Raises ValueError for a file that is damaged, changed since it was written, or not of such a run, and
-    NotADirectoryError where `folder` is a file. Then nothing was restored.
+    NotADirectoryError where `folder` is a file, OSError where a link leads nowhere. Then nothing was restored.
     """
-    path = Path(folder) / NAME
+    path = resolved(Path(folder) / NAME)
     if Path(folder).exists() and not Path(folder).is_dir():
         raise NotADirectoryError(f"{str(folder)!r} is a file, expected the folder of a checkpoint: give another name")
     if not path.exists():

@@ -1,7 +1,7 @@
 """How good a transcoder is: what it leaves unexplained, how sparse it is, and what becomes of the model's answers."""
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import pandas as pd
 import torch
@@ -95,18 +95,19 @@ def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]])
 
 
 class _Sums:
-    """Running totals, in float64, over tokens."""
+    """Running totals, in float64, over tokens; on the processor."""
 
     def __init__(self, clt: CrossLayerTranscoder, baselines: bool):
         self.clt, n = clt, len(clt.layers)
         names = (TRANSCODER, AFFINE_MAP, MEAN_OUTPUT) if baselines else (TRANSCODER,)
-        self.errors = {name: torch.zeros(n, dtype=torch.float64) for name in names}
+        zeros = partial(torch.zeros, dtype=torch.float64, device="cpu")
+        self.errors = {name: zeros(n) for name in names}
         self.scores = pd.DataFrame(0.0, index=list(names), columns=["top-1", "KL", "loss"])
         self.tokens = self.positions = 0
         self.loss = 0.0
-        self.square = torch.zeros(n, dtype=torch.float64)
-        self.total = torch.zeros(n, clt.config.d_model, dtype=torch.float64)
-        self.fired = torch.zeros(n, clt.n_features, dtype=torch.float64)
+        self.square = zeros(n)
+        self.total = zeros(n, clt.config.d_model)
+        self.fired = zeros(n, clt.n_features)
 
     def add(self, features: Tensor, y: Tensor, own: Tensor, following: Tensor) -> None:
         """Features, what they should rebuild, and the model's log-probabilities of what follows."""

@@ -33,7 +33,7 @@ from pydantic import Field
 from safetensors.torch import save_file
 from typing_extensions import TypedDict
 
-from ..formats.validation import check_type
+from ..formats.validation import check_type, need
 from ..hardware import check_memory
 from ..storage.folders import opened_folder, saved_folder
 from ..storage.reading import read_yaml
@@ -169,11 +169,12 @@ def load_transcoder(
     - what lies on the Hugging Face Hub, as "owner/repository", "owner/repository/folder", either with "@revision".
 
     What it is made of is float, of type `dtype`; only decoders of 256 MB and more stay in the file's type and on the
-    disk, from where they are read row by row when they are used. Raises FileNotFoundError for a folder that is not
-    there; ValueError for a file that is missing, cut short, of the wrong shape or not finite, for one
-    that its description denies, and for what the package cannot represent; MemoryError, before it is read, where it
-    does not fit; OSError when the Hub does not hand it over; TypeError for what is no name and a dtype that is none.
-    The message names the file and what to do.
+    disk, from where they are read row by row when they are used.
+
+    Raises FileNotFoundError for a folder that is not there; ValueError for a file that is missing, cut short, of the
+    wrong shape or not finite, for one that its description denies, and for what the package cannot represent;
+    MemoryError, before it is read, where it does not fit; OSError when the Hub does not hand it over; TypeError for
+    what is no name and a dtype that is none. The message names the file and what to do.
 
         clt = ik.load_transcoder("pocket")
     """
@@ -264,12 +265,11 @@ def _circuit_tracer(folder: Path) -> list[Layer]:
         kind, activation = about["model_kind"], about.get("activation")
         facts = hooks(about["feature_input_hook"], about["feature_output_hook"]) | named_model(about)
         if activation == "topk":
-            facts |= {"activation": "topk", "k": about["k"]}
-    except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} should have model_kind, feature_input_hook, feature_output_hook (and k for activation: topk): "
-            f"{type(error).__name__} {error}"
-        ) from error
+            need(about.get("k") is not None, "k", "how many features are on", None)
+            facts |= {"activation": "topk", "k": about.get("k")}
+    except ValueError as error:
+        wanted = "model_kind, feature_input_hook, feature_output_hook (and k for activation: topk)"
+        raise ValueError(f"{path} should have {wanted}: {error}") from error
     if kind not in ("transcoder_set", "cross_layer_transcoder"):
         raise ValueError(f"{path}: model_kind {kind!r} is neither transcoder_set nor cross_layer_transcoder")
     if activation not in (None, "relu", "jump_relu", "topk"):
@@ -299,9 +299,8 @@ def _listed(folder: Path, entries: list[str]) -> list[Layer]:
             layers += read_layers([path])
             in_order = layers[-1].number == number
         if not in_order:
-            raise ValueError(
-                f"{folder / 'config.yaml'}: {entry!r} stands for layer {number}; list them by layer, from 0"
-            )
+            said = f"{folder / 'config.yaml'}: {entry!r} stands for layer {number}"
+            raise ValueError(f"{said}; list the files by layer, from 0 on")
     return layers
 
 
@@ -339,7 +338,7 @@ def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig 
     with torch.device("meta"):  # shapes without memory: random weights, drawn to be overwritten, would fill it
         clt = CrossLayerTranscoder(config).requires_grad_(False)
     shapes = {name: tensor.shape for name, tensor in clt.state_dict().items() if not name.startswith("W_dec")}
-    stacked = {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
+    stacked = {name: torch.zeros(shape, dtype=dtype, device="cpu") for name, shape in shapes.items()}
     decoders = {}
     for i, layer in enumerate(layers):
         for name, whole in stacked.items():

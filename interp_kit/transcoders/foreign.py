@@ -15,6 +15,7 @@ Whether their sizes fit each other is checked by `fit`, for all formats alike, b
 """
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -117,7 +118,9 @@ def weight_files(place: Path) -> list[Path]:
     """
     if place.is_file():
         return [place]
-    found = sorted(path.relative_to(place) for pattern in READERS for path in place.rglob(pattern))
+    # Not by `glob`, which passes over links that lead nowhere: a file that the Hub's cache lost should be missed.
+    names = (Path(at).relative_to(place) / name for at, folders, files in os.walk(place) for name in folders + files)
+    found = sorted(path for path in names if any(fnmatch(path.name, pattern) for pattern in READERS))
     if not found:
         raise FileNotFoundError(
             f"no transcoder at {str(place)!r}: expected one of {', '.join(TRANSCODERS)}; a folder with "
@@ -170,7 +173,7 @@ def sparsify(path: Path) -> Layer:
     _require(cfg.get("transcode"), path, "cfg.json says transcode: true (this is a sparse autoencoder)")
     topk = (cfg.get("activation") or "topk") == "topk" and not cfg.get("signed")
     _require(topk, path, "cfg.json says activation: topk")
-    _require("k" in cfg, path, "cfg.json says k, how many features are on")
+    k = _require(cfg.get("k"), path, "cfg.json says k, how many features are on")
     _require(not cfg.get("topk_coalesced"), path, "topk_coalesced: false (the k largest of each layer)")
     run = path.parent.parent / "config.json"
     inputs = run.exists() and about_of(run, SparsifyRun).get("hookpoints_in")
@@ -201,7 +204,7 @@ def sparsify(path: Path) -> Layer:
             tensors["W_from"] = decoder.expand(n_sources, -1, -1)
     else:
         tensors["W_dec"] = tensors["W_dec"][:, None]
-    facts = {"activation": "topk", "k": cfg["k"]} | hooks(MLP_INPUT, "mlp.hook_out")
+    facts = {"activation": "topk", "k": k} | hooks(MLP_INPUT, "mlp.hook_out")
     return Layer(path, int(number[1]), tensors, facts)
 
 
@@ -231,7 +234,8 @@ def saelens(path: Path) -> Layer:
     _require("transcoder" in kind, path, "cfg.json says architecture: transcoder, with skip_ or jumprelu_ or both")
     _require((about.get("activation_fn") or "relu") == "relu", path, "cfg.json says activation_fn: relu")
     _require(not about.get("apply_b_dec_to_input"), path, "apply_b_dec_to_input is false")
-    _require((raw.get("scaling_factor", torch.ones(1)) == 1).all(), path, "scaling_factor is 1 (no fine-tuning)")
+    tuned = "scaling_factor" in raw and (raw["scaling_factor"] != 1).any()
+    _require(not tuned, path, "scaling_factor is 1 (no fine-tuning)")
 
     number, feature_input_hook = _hook(about.get("hook_name"), path)
     if feature_input_hook == "hook_mlp_in":
@@ -251,7 +255,7 @@ def saelens(path: Path) -> Layer:
     if normalise in (True, "expected_average_only_in"):  # the average is a constant, saved beside the training run
         scaler = path.with_name("activation_scaler.json")
         _require(scaler.exists(), path, "activation_scaler.json beside it, with the scale to fold into the weights")
-        scale = about_of(scaler, Scaler)["scaling_factor"]
+        scale = float(about_of(scaler, Scaler)["scaling_factor"])
         tensors = _scaled(tensors, W_enc=scale, W_dec=1 / scale, b_dec=1 / scale)
     else:  # the others divide by something of each input: no weights do that
         _require(normalise == "none", path, "normalize_activations is none or expected_average_only_in")
@@ -377,9 +381,7 @@ def check_floats(tensors: dict[str, torch.Tensor], path: Path) -> None:
         if tensor.dtype not in FLOATS:
             dtype = str(tensor.dtype).removeprefix("torch.")
             remedy = " (int8 has its scale beside it)" if dtype == "int8" else ""
-            raise ValueError(
-                f"{path}: {name} should be of floating-point numbers, found {dtype}{remedy}; copy it again"
-            )
+            raise ValueError(f"{path}: {name} should be floating-point numbers, found {dtype}{remedy}; copy it again")
 
 
 def _of_dimensions(name: str, tensor: torch.Tensor, path: Path) -> torch.Tensor:

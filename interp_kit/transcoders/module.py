@@ -87,7 +87,8 @@ class TranscoderConfig:
 @cache
 def _fields() -> Any:
     """The types of a TranscoderConfig's fields, for `check_type`."""
-    return TypedDict("TranscoderFields", get_type_hints(TranscoderConfig, include_extras=True))
+    hints = get_type_hints(TranscoderConfig, include_extras=True)
+    return TypedDict("TranscoderFields", hints)  # pyright: ignore[reportArgumentType] - made from the class, not written
 
 
 class CrossLayerTranscoder(nn.Module):

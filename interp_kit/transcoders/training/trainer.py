@@ -67,7 +67,7 @@ class Trainer:
         self.scales = Scales(n, d, device)
         self.last_fired = torch.zeros(n, self.weights.n_features, device=device)  # the step
         self.state = {"last_fired": self.last_fired, **vars(self.scales)}  # beside weights and optimizer; kept in place
-        self.history: list[HistoryLine] = []
+        self.history: list[dict[str, float]] = []
         self.texts = ""  # their fingerprint, where there is a checkpoint
 
         in_bfloat16 = multiplies_bfloat16(device)
@@ -241,7 +241,7 @@ class Trainer:
         processes.sum_over_tokens(penalty, l0, nmse)
         line = {"loss": nmse + penalty / n, "NMSE": nmse, "L0": l0, "dead": dead}
         line = {name: value.item() for name, value in line.items()}
-        self.history.append(HistoryLine(step=step + 1, tokens=(step + 1) * self.config.batch, **line))
+        self.history.append({"step": step + 1, "tokens": (step + 1) * self.config.batch} | line)
 
     # ---------------------------------------------------------------- checkpoints
 
