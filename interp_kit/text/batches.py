@@ -22,6 +22,6 @@ def of_similar_size(rows: list[list[int]]) -> Iterator[list[list[int]]]:
 def pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids [row, position], right-padded with 0, and which of them are real. Causal attention never looks right."""
     width = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device="cpu")
+    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows], device="cpu")
     return ids, real

@@ -115,8 +115,8 @@ class ActivationStream:
     def _shuffled(self, block: Rows, number: int, step: int) -> Iterator[Batch]:
         """The batches of the `number`-th block, of which the first is that of `step`."""
         buffer = self._read(block)
-        generator = torch.Generator().manual_seed(number)
-        order = torch.randperm(len(buffer.places), generator=generator).to(buffer.places.device)
+        generator = torch.Generator("cpu").manual_seed(number)  # the same order on every device
+        order = torch.randperm(len(buffer.places), generator=generator, device="cpu").to(buffer.places.device)
         for i in range(len(order) // self.batch):
             here = buffer.places[order[i * self.batch : (i + 1) * self.batch]]
             mine = (here >= 0).nonzero()[:, 0]
@@ -129,10 +129,10 @@ class ActivationStream:
             self.buffer = None  # lets go of the last block before the next one is read
             which, n = self.share
             x, y = read_activations(self.hf, rows[which::n], self.config)
-            mine = torch.arange(len(rows)) % n == which
-            mine = mine.repeat_interleave(torch.tensor([_count([row], self.config) for row in rows]))
+            mine = torch.arange(len(rows), device=x.device) % n == which
+            mine = mine.repeat_interleave(torch.tensor([_count([row], self.config) for row in rows], device=x.device))
             places = torch.where(mine, mine.cumsum(0) - 1, -1)
-            self.buffer = Buffer(rows, x, y, places.to(x.device))
+            self.buffer = Buffer(rows, x, y, places)
         return self.buffer
 
 
