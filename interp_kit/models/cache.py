@@ -13,9 +13,22 @@ from transformers import DynamicCache, PreTrainedModel
 NAMES = ("cache", "past_key_values")
 
 
-def new_cache(hf: PreTrainedModel) -> DynamicCache | None:
-    """An empty cache, of the kind that this model needs; None for the few families that keep none."""
-    return DynamicCache(config=hf.config) if _argument(type(hf)) else None
+def keeps_cache(hf: PreTrainedModel) -> bool:
+    """Whether the model keeps keys and values at all; a few old families do not."""
+    return _argument(type(hf)) is not None
+
+
+def new_cache(hf: PreTrainedModel) -> DynamicCache:
+    """An empty cache, of the kind that this model needs.
+
+    Raises NotImplementedError for a family that keeps none, which would read a further token as if it were the first.
+    """
+    if not keeps_cache(hf):
+        raise NotImplementedError(
+            f"{hf.config.model_type!r} models keep no keys and values in transformers, which this needs: take a model "
+            "of another family, such as Llama, Qwen, Gemma or GPT-2"
+        )
+    return DynamicCache(config=hf.config)
 
 
 def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache | None, **options: object) -> torch.Tensor:
@@ -33,15 +46,13 @@ def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache | None, 
     return hf(input_ids=ids, use_cache=True, **_given(hf, cache), **options).logits
 
 
-def read_into(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache | None) -> None:
+def read_into(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache) -> None:
     """Keeps what ids [batch, position] add to `cache`, without the work of their logits."""
-    if cache is not None:
-        hf.base_model(input_ids=ids, use_cache=True, **_given(hf, cache))
+    hf.base_model(input_ids=ids, use_cache=True, **_given(hf, cache))
 
 
 def _given(hf: PreTrainedModel, cache: DynamicCache) -> dict[str, DynamicCache]:
-    name = _argument(type(hf))
-    return {} if name is None else {name: cache}
+    return {_argument(type(hf)) or NAMES[0]: cache}
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .cache import new_cache, read_on
+from .cache import keeps_cache, new_cache, read_on
 from .vocabulary import Vocabulary
 
 # The facts that go into a fingerprint. Floats (norm epsilon, RoPE base) stay out: a round trip through
@@ -232,7 +232,7 @@ class LanguageModel:
         """Yield up to `most` likeliest next ids after ids `[position]`, one forward pass each, keys and values kept
         where the family keeps them."""
         room = most if self.context_length is None else min(most, self.context_length - len(ids) + 1)
-        step, cache = ids[None], new_cache(self.hf)
+        step, cache = ids[None], new_cache(self.hf) if keeps_cache(self.hf) else None
         for _ in range(room):
             new = read_on(self.hf, step, cache)[:, -1:].argmax(-1)
             token = int(new)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..models import LanguageModel
+from ..models.precision import at_least_float32
 from ..text.rows import Texts, encode_texts
 from .baselines import LeastSquares, featureless
 from .module import CrossLayerTranscoder
@@ -69,6 +70,7 @@ def evaluate_transcoder(
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
         for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating"):
             own, following = _next_tokens(model, ids, real)
+            x, y = x.to(clt.W_enc), y.to(clt.W_enc)  # of the transcoder's precision, and where it lies
             sums.add(clt.encode_tokens(x), y, own, following)
             for name, stand_in in stand_ins.items():
                 rebuilt = stand_in.decode(stand_in.encode_tokens(x), x)
@@ -143,4 +145,4 @@ class _Sums:
 def _next_tokens(model: LanguageModel, ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities [position, vocabulary] wherever the next token is real, and that token [position, 1]."""
     logits, here = model.hf(input_ids=ids, use_cache=False).logits, real[:, 1:]
-    return logits[:, :-1][here].log_softmax(-1), ids[:, 1:][here][:, None]
+    return at_least_float32(logits[:, :-1][here]).log_softmax(-1), ids[:, 1:][here][:, None]

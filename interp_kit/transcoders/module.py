@@ -109,8 +109,11 @@ class CrossLayerTranscoder(nn.Module):
         return min(self.config.span, len(self.config.layers) - source)
 
     def preactivations(self, x: torch.Tensor) -> torch.Tensor:
-        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`."""
-        return torch.baddbmm(self.b_enc[:, None], x, self.W_enc.mT)
+        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`.
+
+        Here and below x may be of any precision and on any device: what comes out is of the transcoder's own.
+        """
+        return torch.baddbmm(self.b_enc[:, None], x.to(self.W_enc), self.W_enc.mT)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Feature activations [layer, position, feature] of x [layer, position, d_model] (whole prompts, from 0).
@@ -131,7 +134,7 @@ class CrossLayerTranscoder(nn.Module):
 
     def encode_layer(self, index: int, x: torch.Tensor) -> torch.Tensor:
         """Features [..., feature] of the index-th transcoded layer alone, x [..., d_model]; position 0 too."""
-        pre = x @ self.W_enc[index].T + self.b_enc[index]
+        pre = x.to(self.W_enc) @ self.W_enc[index].T + self.b_enc[index]
         return self.activate(pre, self.threshold[index])
 
     def activate(self, pre: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
@@ -153,7 +156,7 @@ class CrossLayerTranscoder(nn.Module):
         if self.W_skip is not None:
             if x is None:
                 raise ValueError("this transcoder has skip connections: give x, the encoder's input, too")
-            out += x @ self.W_skip.mT
+            out += x.to(self.W_skip) @ self.W_skip.mT
         for source in range(n):
             wide = features[source] @ self.W_dec[source].flatten(1).to(features.dtype)  # every target at once
             reach = self.n_targets(source)
