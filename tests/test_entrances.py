@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.models import Target
-from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 ROOMS = ("features", "graphs", "lenses", "lit", "models", "studies", "transcoders", "worlds")
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
