@@ -212,7 +212,7 @@ class _Tokens:
     def best(self, directions: torch.Tensor, n: int, signs: Sequence[int]) -> list[torch.Tensor]:
         """For each sign, and each direction [feature, d_model] times it, the indices of the n tokens with the largest
         products: [feature, n]."""
-        parts = [self._best(some, n, signs) for some in directions.to(self.rows.dtype).split(FEATURES_AT_ONCE)]
+        parts = [self._best(some, n, signs) for some in directions.to(self.rows).split(FEATURES_AT_ONCE)]
         return [torch.cat(of_sign) for of_sign in zip(*parts)]
 
     def _best(self, directions: torch.Tensor, n: int, signs: Sequence[int]) -> list[torch.Tensor]:

@@ -161,7 +161,7 @@ METHODS: dict[Method, Callable[..., MethodResult]] = {
 
 def _whole(masked: MaskedPrompt) -> torch.Tensor:
     """All tokens present: [version, token]."""
-    return torch.ones(1, len(masked.positions))
+    return torch.ones(1, len(masked.positions), device=masked.model.device)
 
 
 @torch.no_grad()
