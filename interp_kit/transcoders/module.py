@@ -133,7 +133,10 @@ class CrossLayerTranscoder(nn.Module):
         return min(self.config.span, len(self.config.layers) - source)
 
     def preactivations(self, x: torch.Tensor) -> torch.Tensor:
-        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`."""
+        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`.
+
+        Here and below x may be of any precision and on any device: what comes out is of the transcoder's own.
+        """
         return torch.baddbmm(self.b_enc[:, None], x.to(self.W_enc), self.W_enc.mT)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -177,7 +180,7 @@ class CrossLayerTranscoder(nn.Module):
         if self.W_skip is not None:
             if x is None:
                 raise ValueError("this transcoder has skip connections: give x, the encoder's input, too")
-            out += x.to(out) @ self.W_skip.mT
+            out += x.to(self.W_skip) @ self.W_skip.mT
         for source in range(n):
             out[source : source + self.n_targets(source)] += self.written(source, features[source]).transpose(0, 1)
         return out

@@ -81,7 +81,7 @@ def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatt
             f"what the heads of {model.family!r} models move cannot be told: see models/families.py"
         )
     moved = [_moved(FrozenAttention.of(frozen, l), frozen.residual_pre[l]) for l in range(frozen.n_layers)]
-    return AttentionPatterns(model.tokens(frozen.ids), torch.stack(frozen.patterns), torch.stack(moved))
+    return AttentionPatterns(model.tokens(frozen.ids), torch.stack(frozen.patterns).cpu(), torch.stack(moved).cpu())
 
 
 def _moved(attention: FrozenAttention, stream: torch.Tensor) -> torch.Tensor:

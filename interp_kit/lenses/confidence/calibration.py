@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.precision import as_numpy
 from ...text.batches import pad
 from ...widgets.colours import BLUE
 
@@ -91,14 +92,14 @@ def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> C
     found = []
     at_once = max(1, int(VALUES_AT_ONCE / (max(map(len, rows)) * model.vocab_size)))
     for first in tqdm(range(0, len(rows), at_once), desc="calibration", leave=False):
-        ids, real = pad(rows[first : first + at_once])
+        ids, real = pad(rows[first : first + at_once], model.device)
         confidence, prediction = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
         text, position = real[:, 1:].nonzero(as_tuple=True)
         came, prediction = ids[:, 1:][text, position], prediction[text, position]
         columns = {
-            "text": (text + first).numpy(), "position": (position + 1).numpy(), "token": model.tokens(came),
-            "prediction": model.tokens(prediction), "confidence": confidence[text, position].numpy(),
-            "correct": (came == prediction).numpy(),
+            "text": text + first, "position": position + 1, "token": model.tokens(came),
+            "prediction": model.tokens(prediction), "confidence": confidence[text, position],
+            "correct": came == prediction,
         }  # fmt: skip
-        found.append(pd.DataFrame(columns))
+        found.append(pd.DataFrame({name: as_numpy(column) for name, column in columns.items()}))
     return Calibration(pd.concat(found, ignore_index=True), bins)
