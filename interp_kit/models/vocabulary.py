@@ -29,6 +29,10 @@ class Vocabulary:
         """The ids of a text alone: nothing is put before or after it."""
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []
 
+    def ids_of_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`ids` of many texts, by all cores."""
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
     @cached_property
     def prefix_ids(self) -> list[int]:
         """What goes before a text: the beginning-of-text token, else the end-of-text token, else nothing.

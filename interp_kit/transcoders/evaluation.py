@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import LanguageModel
+from ..models.precision import at_least_float32
 from ..text.rows import Texts, encode_texts
 from .baselines import LeastSquares, featureless
 from .module import CrossLayerTranscoder
@@ -72,7 +73,7 @@ def evaluate_transcoder(
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
         for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating"):
             own, following = _next_tokens(model, ids, real)
-            x, y = x.to(clt.W_enc), y.to(clt.W_enc)
+            x, y = x.to(clt.W_enc), y.to(clt.W_enc)  # of the transcoder's precision, and where it lies
             sums.add(clt.encode_tokens(x), y, own, following)
             for name, stand_in in stand_ins.items():
                 rebuilt = stand_in.decode(stand_in.encode_tokens(x), x)
@@ -152,7 +153,5 @@ class _Sums:
 
 def _next_tokens(model: LanguageModel, ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities [position, vocabulary] wherever the next token is real, and that token [position, 1]."""
-    logits = model.hf(input_ids=ids, use_cache=False).logits
-    here, ids = real[:, 1:].to(logits.device), ids.to(logits.device)
-    logits = logits[:, :-1][here]
-    return logits.to(_widest(logits.dtype)).log_softmax(-1), ids[:, 1:][here][:, None]
+    logits, here = model.hf(input_ids=ids, use_cache=False).logits, real[:, 1:]
+    return at_least_float32(logits[:, :-1][here]).log_softmax(-1), ids[:, 1:][here][:, None]

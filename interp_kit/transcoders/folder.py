@@ -33,11 +33,14 @@ from pydantic import Field
 from safetensors.torch import save_file
 from typing_extensions import TypedDict
 
+from ..formats.provenance import insisted
 from ..formats.validation import check_type, need
 from ..hardware import check_memory
+from ..models import LanguageModel
 from ..storage.folders import opened_folder, saved_folder
 from ..storage.reading import read_yaml
 from ..storage.shipped import TRANSCODERS, shipped_folder
+from .fingerprint import fingerprint, layer_digest
 from .foreign import (
     READERS,
     Json,
@@ -158,7 +161,7 @@ def _unscaled(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tenso
 
 
 def load_transcoder(
-    name: str | Path | Sequence[str | Path], dtype: torch.dtype = torch.float32
+    name: str | Path | Sequence[str | Path], dtype: torch.dtype = torch.float32, belongs_to: LanguageModel | None = None
 ) -> CrossLayerTranscoder:
     """A transcoder, by one of
 
@@ -171,6 +174,9 @@ def load_transcoder(
     What it is made of is float, of type `dtype`; only decoders of 256 MB and more stay in the file's type and on the
     disk, from where they are read row by row when they are used.
 
+    belongs_to: insists that it is a transcoder of that model, whose weights may differ in the last digits from those
+        that it was trained on (a GGUF, and a copy from the Hub).
+
     Raises FileNotFoundError for a folder that is not there; ValueError for a file that is missing, cut short, of the
     wrong shape or not finite, for one that its description denies, and for what the package cannot represent;
     MemoryError, before it is read, where it does not fit; OSError when the Hub does not hand it over; TypeError for
@@ -180,6 +186,14 @@ def load_transcoder(
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"dtype should be a floating-point type such as torch.float32, got {dtype!r}")
+    clt = _loaded(name, dtype)
+    if belongs_to is not None:
+        about = insisted(clt.about, belongs_to)
+        clt.config.model = {"name": about.get("model", ""), "fingerprint": about.get("fingerprint", "")}
+    return clt
+
+
+def _loaded(name: str | Path | Sequence[str | Path], dtype: torch.dtype) -> CrossLayerTranscoder:
     if isinstance(name, str | Path):
         place = _find(name)
         if place.is_dir():
@@ -339,14 +353,17 @@ def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig 
         clt = CrossLayerTranscoder(config).requires_grad_(False)
     shapes = {name: tensor.shape for name, tensor in clt.state_dict().items() if not name.startswith("W_dec")}
     stacked = {name: torch.zeros(shape, dtype=dtype, device="cpu") for name, shape in shapes.items()}
-    decoders = {}
+    decoders, digests = {}, []
     for i, layer in enumerate(layers):
+        as_stored = dict(layer.tensors)
         for name, whole in stacked.items():
             if name in layer.tensors:
                 whole[i] = _taken(layer, name, dtype)
         decoders[f"W_dec.{i}"] = layer.tensors.pop("W_dec") if large else _taken(layer, "W_dec", dtype)
+        digests.append(layer_digest({name: as_stored[name] for name in clt.layer_tensors}))
     clt.load_state_dict(stacked | decoders, assign=True)
     clt.on_disk = str(layers[0].path.parent) if large else None
+    clt.fingerprint = fingerprint(config, digests)  # of what is stored, whatever `dtype` is
     return clt.eval()
 
 

@@ -12,7 +12,7 @@ A per-layer transcoder is the same thing with span 1; a skip transcoder adds `W_
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from html import escape
 from itertools import pairwise
 from numbers import Integral
@@ -24,9 +24,11 @@ from pydantic import Field
 from torch import nn
 from typing_extensions import TypedDict
 
+from ..formats.provenance import About, check_belongs
 from ..formats.validation import check_type, need
 from ..models import LanguageModel
 from ..models.families import anatomy
+from .fingerprint import fingerprint, layer_digest
 
 Activation = Literal["topk", "jumprelu", "relu"]
 FeatureInputHook = Literal["hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in"]  # circuit-tracer's names, explained
@@ -143,7 +145,10 @@ class CrossLayerTranscoder(nn.Module):
         return min(self.config.span, len(self.config.layers) - source)
 
     def preactivations(self, x: torch.Tensor) -> torch.Tensor:
-        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`."""
+        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`.
+
+        Here and below x may be of any precision and on any device: what comes out is of the transcoder's own.
+        """
         return torch.baddbmm(self.b_enc[:, None], x.to(self.W_enc), self.W_enc.mT)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -187,7 +192,7 @@ class CrossLayerTranscoder(nn.Module):
         if self.W_skip is not None:
             if x is None:
                 raise ValueError("this transcoder has skip connections: give x, the encoder's input, too")
-            out += x.to(out) @ self.W_skip.mT
+            out += x.to(self.W_skip) @ self.W_skip.mT
         for source in range(n):
             out[source : source + self.n_targets(source)] += self.written(source, features[source]).transpose(0, 1)
         return out
@@ -255,21 +260,42 @@ class CrossLayerTranscoder(nn.Module):
             smaller.W_skip = nn.Parameter(self.W_skip.clone())
         return smaller.eval().requires_grad_(False)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that tell whether a feature of another transcoder is the same one: see `fingerprint.py`.
+
+        Computed once: weights that are changed by hand afterwards keep it.
+        """
+        return fingerprint(self.config, [self._digest(i) for i in range(len(self.layers))])
+
+    def _digest(self, i: int) -> bytes:
+        return layer_digest({name: getattr(self, name)[i] for name in self.layer_tensors})
+
+    @property
+    def layer_tensors(self) -> list[str]:
+        """The names of what each layer has."""
+        thresholds = ["threshold"] if self.config.activation == "jumprelu" else []
+        return ["W_enc", "b_enc", "b_dec", "W_dec", *thresholds, *(["W_skip"] if self.config.skip else [])]
+
+    @property
+    def about(self) -> About:
+        """The model that it was trained on, as far as is known, and its own fingerprint."""
+        about, model = About(transcoder=self.fingerprint), self.config.model
+        for key, value in (("model", model.get("name")), ("fingerprint", model.get("fingerprint"))):
+            if value:
+                about[key] = value
+        return about
+
     def check_model(self, model: LanguageModel) -> None:
         """Raises ValueError when this transcoder was made for another model, or rebuilds what this one has not."""
-        theirs = self.config.model.get("fingerprint")
         if self.config.d_model != model.d_model or self.layers[-1] >= model.n_layers:
             raise ValueError(
                 f"this transcoder fits a model with d_model {self.config.d_model} and at least {self.layers[-1] + 1} "
                 f"layers; {model.name!r} has d_model {model.d_model} and {model.n_layers}. Load the transcoder that "
                 "was trained on this model, or train one with ik.train_transcoder"
             )
-        if theirs and theirs != model.fingerprint:
-            raise ValueError(
-                f"this transcoder was trained on {self.config.model.get('name', 'another model')!r} (fingerprint "
-                f"{theirs}), and {model.name!r} has other weights ({model.fingerprint}): its features would mean "
-                "nothing here. Load the transcoder of this model, or train one with ik.train_transcoder"
-            )
+        if self.config.model.get("fingerprint"):  # those of other projects say nothing
+            check_belongs(self, "transcoder", model, "model", keys=["fingerprint"])
         before_norm = self.config.feature_output_hook == "mlp.hook_out"
         if before_norm and any(block.writer is not block.mlp for block in anatomy(model.hf).blocks):
             raise ValueError(

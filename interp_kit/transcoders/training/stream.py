@@ -154,7 +154,7 @@ def activations(
     """For a few rows at a time ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
     d_model] of these tokens, but for position 0 where the transcoder leaves it out. A bar shows `what`, if given."""
     for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False, disable=what is None):
-        ids, real = (t.to(hf.device) for t in pad(some))
+        ids, real = pad(some, hf.device)
         kept = real.clone()
         kept[:, 0] &= not config.excludes_first_position
         x, y = mlp_activations(hf, ids, config.feature_input_hook, config.layers)
