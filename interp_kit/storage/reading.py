@@ -77,7 +77,7 @@ def _save_as_utf8() -> str:
 class _PlainLoader(yaml.SafeLoader):
     """Refuses aliases: nested ones unfold to more than any memory holds."""
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias (*name), which is not read")
         return super().compose_node(parent, index)

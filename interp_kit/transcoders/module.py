@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from html import escape
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -74,6 +75,8 @@ class TranscoderConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(get_args(choices))}")
+        for name, value in vars(self).items():
+            setattr(self, name, plain(value))
         check_type(_fields(), vars(self))
         ascending = bool(self.layers) and all(a < b for a, b in pairwise(self.layers))
         need(ascending, "layers", "the numbers of some layers, ascending", self.layers)
@@ -84,6 +87,13 @@ class TranscoderConfig:
         counts = self.n_features_per_layer
         good = counts is None or len(counts) == len(self.layers) and max(counts) <= self.n_features
         need(good, "n_features_per_layer", f"for each layer a number from 0 to {self.n_features}", counts)
+
+
+def plain(value: Any) -> Any:
+    """A whole number of numpy as Python's, a range or a tuple of such as a list; anything else as it is."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple | range) else value
 
 
 @cache

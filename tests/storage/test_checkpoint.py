@@ -186,6 +186,12 @@ def test_a_folder_or_a_file_in_the_way(tmp_path):
         load_checkpoint(tmp_path / "file", *run())
 
 
+def test_a_link_that_leads_to_itself_is_refused_before_a_run_begins(tmp_path):
+    (tmp_path / NAME).symlink_to(tmp_path / NAME)
+    with pytest.raises(OSError, match="leads nowhere"):
+        load_checkpoint(tmp_path, *run())
+
+
 def test_the_next_checkpoint_replaces_the_last(saved):
     model, optimizer, extra = run(8)
     save_checkpoint(saved, model, optimizer, 8, extra)

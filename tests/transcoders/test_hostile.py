@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from hostile import mutate_bytes, mutate_json, mutate_tensors, outcome, parts_of, trial
+from hostile import REFUSALS, mutate_bytes, mutate_json, mutate_tensors, outcome, parts_of, trial
 from hostile_transcoders import READERS, D, F
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,10 +49,11 @@ def test_an_accident_is_refused_or_does_no_harm(name, seed):
 
 
 def said(reader, folder):
-    """What `reader` says of `folder`, which it has to refuse."""
-    found = outcome(reader, folder, "")
-    assert found.kind == "refused", found
-    return str(found.error)
+    """What `reader` says of `folder`, which it has to refuse, naming the folder or a file."""
+    with pytest.raises((*REFUSALS, OSError)) as error:
+        reader.use(folder)
+    assert outcome(reader, folder, "").kind == "refused"
+    return str(error.value)
 
 
 @QUICK
