@@ -57,4 +57,4 @@ def steering_scores(
 def _tokens(model: LanguageModel, label: str) -> set[int]:
     """The first token of each word that a label promises, as it stands within a text."""
     words = label.removeprefix("say ").replace(" / ", " … ").split(" … ")
-    return {model.vocabulary.ids(" " + word)[0] for word in words if word.strip()}
+    return {ids[0] for word in words if word.strip() and (ids := model.vocabulary.ids(" " + word))}
