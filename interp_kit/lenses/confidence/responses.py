@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from reprlib import repr as shortened
+from typing import TypeGuard
 
 from .answers import Dumpable, plain
 from .logprobs import UNLISTED, Alternative, Logprobs, TokenLogprob
@@ -51,14 +52,10 @@ def read_logprobs(source: Dumpable | Iterable[object] | str | bytes | Path | Log
     if isinstance(source, Logprobs):
         return source
     content = plain(source)
-    if (
-        isinstance(content, list)
-        and content
-        and all(isinstance(part, dict) and "token" not in part for part in content)
-    ):
-        records = _of_stream(content, int(choice))
-    else:
-        records = _records(content, int(choice))
+    try:
+        records = _of_stream(content, int(choice)) if _is_in_parts(content) else _records(content, int(choice))
+    except RecursionError:
+        raise ValueError("the response is nested without end: a form within a form within a form") from None
     return Logprobs([_token_record(record, f"token {i}") for i, record in enumerate(records)])
 
 
@@ -93,6 +90,13 @@ def _of_stream(parts: list[object], choice: int) -> list[object]:
     if not records:
         raise ValueError(f"the stream carries no log-probabilities: {HELP['chat']}, or {HELP['responses']}")
     return records
+
+
+def _is_in_parts(content: object) -> TypeGuard[list[object]]:
+    """A list, of anything but records of tokens."""
+    return (
+        isinstance(content, list) and bool(content) and all(isinstance(p, dict) and "token" not in p for p in content)
+    )
 
 
 def _is_part_of_stream(part: object) -> bool:

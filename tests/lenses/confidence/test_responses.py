@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_openai import local_openai
 from openai import OpenAI
@@ -263,6 +263,14 @@ def test_numbers_of_numpy_and_of_any_size():
     assert ik.lenses.read_logprobs(found) is found
 
 
+def test_forms_within_forms_without_end():
+    answer = {"choices": []}
+    for _ in range(5000):
+        answer = {"custom_id": "1", "response": {"body": answer}}
+    with pytest.raises(ValueError, match="nested without end"):
+        ik.lenses.read_logprobs(answer)
+
+
 def test_a_choice_is_a_whole_number(local):
     for choice in ("0", 0.0, None, True):
         with pytest.raises(TypeError, match="choice should be a whole number"):
@@ -277,7 +285,7 @@ def test_a_choice_is_a_whole_number(local):
 GOOD = [
     {"choices": [{"index": 0, "logprobs": {"content": RECORDS, "refusal": None}}]},
     {"output": [{"content": [{"type": "output_text", "logprobs": RECORDS}]}]},
-    {"choices": [{"logprobs": {"tokens": ["a", "b"], "token_logprobs": [None, -1.0], "top_logprobs": [None, {"c": -2}]}}]},
+    {"choices": [{"logprobs": {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"c": -2}]}}]},
     OLLAMA | {"logprobs": RECORDS},
     {"completion_probabilities": LLAMA_CPP},
     {"custom_id": "1", "response": {"body": {"choices": [{"logprobs": {"content": RECORDS}}]}}},
@@ -309,6 +317,7 @@ def changed(value, at, new):
     return copy
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_changed_answer_is_refused_with_words_or_read_and_finite(data):
     answer = data.draw(st.sampled_from(GOOD))
@@ -326,6 +335,7 @@ def test_a_changed_answer_is_refused_with_words_or_read_and_finite(data):
     assert isinstance(found.text, str) and found._repr_html_()
 
 
+@settings(deadline=None)
 @given(st.sampled_from(GOOD), st.data())
 def test_cut_or_damaged_text_is_refused_with_words(answer, data):
     raw = bytearray(json.dumps(answer).encode())
