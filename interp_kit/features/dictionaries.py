@@ -110,14 +110,14 @@ class RandomDirections:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         draw = torch.Generator().manual_seed(seed)
         directions = torch.randn(len(self.layers), n, model.d_model, generator=draw)
-        self._directions = normalize(directions, dim=-1).to(model.dtype)
+        self._directions = normalize(directions, dim=-1).to(model.device, model.dtype)
         self.n_features_per_layer = [n] * len(self.layers)
         self.fingerprint = f"{n} random directions (seed {seed})"
 
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each layer [row, position, direction], of ids [row, position]."""
         x, _ = mlp_activations(self.model.hf, ids, MLP_INPUT, self.layers)
-        yield from (layer @ directions.T for layer, directions in zip(x, self._directions.to(x.device), strict=True))
+        yield from (layer @ directions.T for layer, directions in zip(x, self._directions, strict=True))
 
     def encoder_directions(self, i: int) -> torch.Tensor:
         """The directions of the i-th layer: [direction, d_model]."""

@@ -189,9 +189,8 @@ def _ask_model(model: LanguageModel, label: pd.Series, texts: TokenLists, marks:
 
 def _gain(model: LanguageModel, name: list[int], tokens: Sequence[str], marks: Sequence[int] | None) -> float:
     """By how much the tokens' mean log-probability rises with the label in front."""
-    encoded = model.tokenizer("".join(tokens), add_special_tokens=False, return_offsets_mapping=True)
-    ids = encoded["input_ids"]
-    chosen = list(range(len(ids))) if marks is None else _at(tokens, marks, encoded["offset_mapping"])
+    ids, spans = model.vocabulary.offsets("".join(tokens))
+    chosen = list(range(len(ids))) if marks is None else _at(tokens, marks, spans)
     with_it, without = (_logprobs(model, model.prefix_ids + begin + ids)[-len(ids) :] for begin in (name, []))
     return float((with_it - without)[chosen].mean()) if chosen else 0.0
 

@@ -70,5 +70,4 @@ def steering_scores(
 def _tokens(model: LanguageModel, label: str) -> set[int]:
     """The first token of each word that a label promises, as it stands within a text."""
     words = label.removeprefix("say ").replace(" / ", " … ").split(" … ")
-    ids = [model.vocabulary.ids(" " + word) for word in words if word.strip()]
-    return {first for first, *_ in filter(None, ids)}
+    return {ids[0] for word in words if word.strip() and (ids := model.vocabulary.ids(" " + word))}

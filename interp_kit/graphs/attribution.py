@@ -9,7 +9,6 @@ The nodes are found in `nodes.py`, and `sweep.py` does the arithmetic. Here: how
 stay in a capped graph, and the graph that comes out.
 """
 
-import copy
 from collections.abc import Iterable
 from numbers import Integral
 
@@ -20,7 +19,7 @@ import torch
 from ..formats.provenance import About, insisted
 from ..hardware import bytes_of
 from ..models import LanguageModel
-from ..models.frozen import FrozenModel
+from ..models.frozen import FrozenModel, copied
 from ..transcoders import CrossLayerTranscoder
 from .deprecation import renamed_keyword
 from .graph import AttributionGraph
@@ -84,10 +83,10 @@ def attribute(
 
 
 def in_same_dtype(transcoder: CrossLayerTranscoder, dtype: torch.dtype) -> CrossLayerTranscoder:
-    """The transcoder itself, or a copy in `dtype`."""
-    if transcoder.W_enc.dtype == dtype:
+    """The transcoder itself, or a copy in `dtype`, on the CPU, where the frozen model is."""
+    if transcoder.W_enc.dtype == dtype and transcoder.W_enc.device.type == "cpu":
         return transcoder
-    return copy.deepcopy(transcoder).to(dtype).requires_grad_(False)
+    return copied(transcoder, dtype)
 
 
 def check_memory(sweep: Sweep, n_kept: int, budget: float) -> None:

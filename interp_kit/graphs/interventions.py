@@ -25,7 +25,7 @@ from .feature_edits import RULES, FeatureEdit, FeatureEdits, Rule, Run
 from .graph import AttributionGraph
 
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
-    import plotly.graph_objects as go
+    from ..widgets.chart import Chart
 
 Ids = str | NodeId | Sequence[str | NodeId]  # one node or several
 
@@ -193,13 +193,13 @@ class Intervention:
         table["change"] = table["after"] - table["before"]
         return table.sort_values("change", key=abs, ascending=False, ignore_index=True)
 
-    def show(self) -> "go.Figure":
+    def show(self) -> "Chart":
         """A plotly bar chart of the next token's probabilities before and after."""
-        import plotly.graph_objects as go
+        from ..widgets.chart import Chart
 
         table = self.table.iloc[::-1]
         bars = (("before", "#0072B2", ""), ("after", "#D55E00", "/"))  # hatched: readable without colour too
-        figure = go.Figure()
+        figure = Chart()
         for name, colour, shape in bars:
             marker = {"color": colour, "pattern": {"shape": shape}}
             figure.add_bar(name=name, y=table["token"], x=table[name], orientation="h", marker=marker)

@@ -23,7 +23,7 @@ from .graph import AttributionGraph
 from .interventions import Ids, Steer, as_list
 
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
-    import plotly.graph_objects as go
+    from ..widgets.chart import Chart
 
 MAX_EFFECTS = 1_000_000  # rows of the table
 MAX_VERSIONS = 32  # prompts with one node off that run at once
@@ -72,16 +72,16 @@ class Validation:
         claims["off_by"] = (claims["measured"] - claims["predicted"]).abs()
         return claims[claims["why"] != ""].sort_values("off_by", ascending=False, ignore_index=True)
 
-    def show(self) -> "go.Figure":
+    def show(self) -> "Chart":
         """A plotly scatter of measured over predicted effects; on the line the graph is right."""
-        import plotly.graph_objects as go
+        from ..widgets.chart import Chart
 
         table = self.effects
         reach = float(np.abs(table[["predicted", "measured"]].to_numpy()).max() or 1)
         ends, line = [-reach, reach], {"color": "#999999", "dash": "dash"}
         marker = {"size": 5, "opacity": 0.6, "color": table["distance"], "colorscale": "Cividis"}
-        marker["colorbar"] = {"title": "layers<br>apart"}
-        figure = go.Figure().add_scatter(x=ends, y=ends, mode="lines", name="measured = predicted", line=line)
+        marker["colorbar"] = {"title": "layers apart"}
+        figure = Chart().add_scatter(x=ends, y=ends, mode="lines", name="measured = predicted", line=line)
         figure.add_scatter(
             x=table["predicted"], y=table["measured"], mode="markers", name="source → target", marker=marker,
             text=table["source"] + " → " + table["target"],

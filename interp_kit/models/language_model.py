@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..formats.provenance import About
-from .cache import new_cache, read_on
+from .cache import keeps_cache, new_cache, read_on
 from .vocabulary import Vocabulary
 
 # The facts that go into a fingerprint. Floats (norm epsilon, RoPE base) stay out: a round trip through
@@ -235,15 +235,17 @@ class LanguageModel:
 
     @torch.no_grad()
     def greedy(self, ids: torch.Tensor, most: int) -> Iterator[int]:
-        """Yield up to `most` likeliest next ids after ids `[position]`, one forward pass each, keys and values kept."""
+        """Yield up to `most` likeliest next ids after ids `[position]`, one forward pass each, keys and values kept
+        where the family keeps them."""
         room = most if self.context_length is None else min(most, self.context_length - len(ids) + 1)
-        step, cache = ids[None], new_cache(self.hf)
+        step, cache = ids[None], new_cache(self.hf) if keeps_cache(self.hf) else None
         for _ in range(room):
-            step = read_on(self.hf, step, cache)[:, -1:].argmax(-1)
-            token = int(step)
+            new = read_on(self.hf, step, cache)[:, -1:].argmax(-1)
+            token = int(new)
             if token in self.end_ids:
                 return
             yield token
+            step = torch.cat([step, new], 1) if cache is None else new
 
     def continuation(self, prompt_ids: torch.Tensor, new: list[int]) -> str:
         """The text of new ids (a list) after a prompt's `LongTensor [position]`.

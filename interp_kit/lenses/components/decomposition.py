@@ -12,15 +12,16 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids, LanguageModel
+from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
+from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
-from ...widgets.heat_map import heat_map, places, plain
+from ...widgets.heat_map import heat_map, places
 
 # What one part of the model wrote towards the target: component, kind, layer and head (None where a part has none), and
 # the values [place, source position].
@@ -60,16 +61,16 @@ class Decomposition:
         sums = of_layers.pivot_table("contribution", index="layer", columns="kind", aggfunc="sum", fill_value=0.0)
         return sums / np.size(self.total)
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly figure: what each layer's MLP and attention wrote."""
-        figure = go.Figure()
+        figure = Chart()
         for kind, colour in (("attention", ORANGE), ("MLP", BLUE)):
             if kind in self.layers:
                 figure.add_bar(x=self.layers.index, y=self.layers[kind], name=kind, marker_color=colour)
-        figure.update_layout(title=plain(f"written towards {self.question}"), template="plotly_white", height=360)
+        figure.update_layout(title=f"written towards {self.question}", template="plotly_white", height=360)
         return figure.update_xaxes(title="layer").update_yaxes(title="contribution to the logit")
 
-    def show_sources(self, top: int = 15) -> go.Figure:
+    def show_sources(self, top: int = 15) -> Chart:
         """A plotly heat map: the `top` largest parts, by the position that they brought it from.
 
         Raises ValueError for a decomposition of several positions.
@@ -144,18 +145,18 @@ def decompose(
     table = table.astype({"layer": "Int64", "head": "Int64"})
     if len(places) == 1:
         by_source = torch.cat([written for *_, written in parts])
-        sources = pd.DataFrame(by_source.numpy(), index=list(table["component"]), columns=tokens)
-        table = table.assign(contribution=values[:, 0].numpy())
+        sources = pd.DataFrame(as_numpy(by_source), index=list(table["component"]), columns=tokens)
+        table = table.assign(contribution=as_numpy(values[:, 0]))
         return Decomposition(asked.name, table, sources, float(values.sum()), float(logit))
     tables = [
         table.assign(
-            contribution=values[:, i].numpy(), position=p, token=tokens[p],
+            contribution=as_numpy(values[:, i]), position=p, token=tokens[p],
             target=" / ".join(model.tokens(list(targets[i].ids))),
         )
         for i, p in enumerate(places)
     ]  # fmt: skip
     table = pd.concat(tables, ignore_index=True)
-    return Decomposition("the token that follows", table, None, values.sum(0).numpy(), logit.numpy())
+    return Decomposition("the token that follows", table, None, as_numpy(values.sum(0)), as_numpy(logit))
 
 
 def _places(position: int | Literal["all"], n: int) -> list[int]:
@@ -208,7 +209,7 @@ def _parts(frozen: FrozenModel, places: list[int], gradients: torch.Tensor, cons
 
 def _on_places(values: torch.Tensor, places: list[int], n_positions: int) -> torch.Tensor:
     """values [place] -> [place, source position], each at its own place."""
-    found = torch.zeros(len(places), n_positions, dtype=values.dtype)
+    found = values.new_zeros(len(places), n_positions)
     found[range(len(places)), places] = values
     return found
 

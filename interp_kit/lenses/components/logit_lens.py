@@ -5,14 +5,15 @@ means little."""
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from transformers import PretrainedConfig
 
 from ...models.frozen import FrozenModel
 from ...models.language_model import Ids, LanguageModel
+from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
-from ...widgets.heat_map import heat_map, places, plain
+from ...widgets.chart import Chart
+from ...widgets.heat_map import heat_map, places
 
 
 @dataclass(repr=False)
@@ -38,13 +39,12 @@ class LogitLens:
         first = [bool(self.rank.iloc[i:, -1].eq(1).all()) for i in range(len(self.rank))]
         return self.rank.index[first.index(True)] if any(first) else None
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly heat map: the likeliest token of every layer and position, coloured by its probability."""
-        words = [[plain(word) for word in row] for row in self.tokens.to_numpy()]
         hover = "%{text}: %{z:.3f}<br>target: %{customdata:.3f}<extra>layer %{y}</extra>"
         return heat_map(
             self.probability, places(self.tokens.columns), self.tokens.index.astype(str),
-            "the likeliest next token after each layer", colours="Blues", zmin=0, zmax=1, text=words,
+            "the likeliest next token after each layer", colours="Blues", zmin=0, zmax=1, text=self.tokens.to_numpy(),
             texttemplate="%{text}", customdata=self.target.to_numpy(), hovertemplate=hover,
         )  # fmt: skip
 
@@ -80,7 +80,7 @@ def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = 
         highest, ids = p.max(-1)
         of_target = p[:, list(asked.ids)]
         rank = 1 + (p > of_target.amax(-1, keepdim=True)).sum(-1)
-        rows.append((model.tokens(ids), highest.numpy(), of_target.sum(-1).numpy(), rank.numpy()))
+        rows.append((model.tokens(ids), *map(as_numpy, (highest, of_target.sum(-1), rank))))
     index = pd.Index(["embedding", *range(model.n_layers)], name="after layer")
     columns = model.tokens(frozen.ids)
     return LogitLens(asked.name, *(pd.DataFrame(list(values), index, columns) for values in zip(*rows)))

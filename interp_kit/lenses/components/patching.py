@@ -6,11 +6,12 @@ import html
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from ...models.edits import SITES, Edit, Site, record
 from ...models.language_model import Ids, LanguageModel
+from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
+from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
 from .edits import head_slice, n_heads, run
 
@@ -32,7 +33,7 @@ class ActivationPatching:
     clean: float
     corrupted: float
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly heat map."""
         title = f"{self.what}: share of {self.question} that one replacement restores"
         columns = self.table.columns if self.what == "heads" else places(self.table.columns)
@@ -93,5 +94,5 @@ def patch_activations(
         versions = [[Edit(what, l, values[l, place], place)] for l in rows for place in spots]
     restored = (run(model.hf, other_ids, versions, asked.score, f"patching {what}") - worst) / (best - worst)
     index = pd.RangeIndex(model.n_layers, name="layer")
-    table = pd.DataFrame(restored.view(len(index), -1).double().numpy(), index, columns)
+    table = pd.DataFrame(as_numpy(restored.view(len(index), -1).double()), index, columns)
     return ActivationPatching(asked.name, what, table, best, worst)

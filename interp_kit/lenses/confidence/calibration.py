@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.precision import as_numpy
 from ...text.batches import pad
+from ...widgets.chart import Chart
 from ...widgets.colours import BLUE
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
@@ -45,12 +46,12 @@ class Calibration:
         n, gaps = table["n"].to_numpy(), (table["confidence"] - table["accuracy"]).abs().to_numpy()
         return float((gaps * n).sum() / n.sum())
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A reliability diagram in plotly: accuracy against confidence, larger marks for more tokens; on the dashed
         line all is well."""
         table = self.table
         sizes = 6 + 24 * (table["n"] / table["n"].max()) ** 0.5
-        figure = go.Figure()
+        figure = Chart()
         figure.add_scatter(
             x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dash", "color": "#777777"}, name="calibrated"
         )
@@ -91,14 +92,14 @@ def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> C
     found = []
     at_once = max(1, int(VALUES_AT_ONCE / (max(map(len, rows)) * model.vocab_size)))
     for first in tqdm(range(0, len(rows), at_once), desc="calibration", leave=False):
-        ids, real = pad(rows[first : first + at_once])
+        ids, real = pad(rows[first : first + at_once], model.device)
         confidence, prediction = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
         text, position = real[:, 1:].nonzero(as_tuple=True)
         came, prediction = ids[:, 1:][text, position], prediction[text, position]
         columns = {
-            "text": (text + first).numpy(), "position": (position + 1).numpy(), "token": model.tokens(came),
-            "prediction": model.tokens(prediction), "confidence": confidence[text, position].numpy(),
-            "correct": (came == prediction).numpy(),
+            "text": text + first, "position": position + 1, "token": model.tokens(came),
+            "prediction": model.tokens(prediction), "confidence": confidence[text, position],
+            "correct": came == prediction,
         }  # fmt: skip
-        found.append(pd.DataFrame(columns))
+        found.append(pd.DataFrame({name: as_numpy(column) for name, column in columns.items()}))
     return Calibration(pd.concat(found, ignore_index=True), bins)

@@ -131,7 +131,7 @@ def logprobs(
     else:
         start = model.input_ids(prompt)
         new = list(model.greedy(start, max_new_tokens)) if text is None else model.vocabulary.ids(text)
-        ids, n = torch.cat([start, torch.tensor(new, dtype=torch.long)]), len(start)
+        ids, n = torch.cat([start, start.new_tensor(new)]), len(start)
     scores = model.logits(ids)[n - 1 : -1].float().log_softmax(-1)
     entropies = -(scores.exp() * scores.clamp(min=-1e4)).sum(-1)
     best, alternatives = scores.topk(min(top_logprobs, scores.shape[1]), -1)
