@@ -21,8 +21,8 @@ def npz_names(path: Path) -> list[str]:
     """
     file_size(path)
     check_no_pointer(path)
-    with _in_words(path), zipfile.ZipFile(path) as file:
-        names = [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
+    with _in_words(path), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         if len(set(names)) < len(names):
             raise ValueError("it has two arrays of one name")
         return names
@@ -33,24 +33,24 @@ def npz_shapes(path: Path, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
 
     Raises ValueError for an array that is not of floats, or not as large as its header says.
     """
-    with _in_words(path), zipfile.ZipFile(path) as file:
-        return {name: _shape(file, name) for name in names}
+    with _in_words(path), zipfile.ZipFile(path) as archive:
+        return {name: _shape(archive, name) for name in names}
 
 
 def read_npz(path: Path, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
     """The arrays of these names, which `npz_shapes` gave, in the processor's byte order."""
-    with _in_words(path), zipfile.ZipFile(path) as file:
+    with _in_words(path), zipfile.ZipFile(path) as archive:
         for name in names:
-            with file.open(f"{name}.npy") as member:
+            with archive.open(f"{name}.npy") as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
                 if member.read(1):  # to the end, so that the checksum is looked at
                     raise ValueError(f"{name} is longer than its header says")
             yield name, array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _shape(file: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    entry = file.getinfo(f"{name}.npy")
-    with file.open(entry) as member:
+def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as member:
         shape, dtype = _header(member)
         size = entry.file_size - member.tell()
     if dtype.kind != "f":
