@@ -11,10 +11,19 @@ import torch
 from torch.nn.functional import pad as pad_zeros
 from tqdm.auto import tqdm
 
+from ..formats.provenance import About, insisted
 from ..models import LanguageModel
 from ..text.batches import of_similar_size, pad
 from ..text.rows import NOTHING, TextRows, Texts
-from .dictionaries import SIGNED_SILENCE, AnyDictionary, Dictionary, Neurons, as_dictionary, top_tokens
+from .dictionaries import (
+    SIGNED_SILENCE,
+    AnyDictionary,
+    Dictionary,
+    Neurons,
+    as_dictionary,
+    dictionary_name,
+    top_tokens,
+)
 from .examples import LABEL_GROUPS, TEST_GROUPS, Examples, ListColumn
 from .store import FeatureStore
 
@@ -153,7 +162,9 @@ class _Reader:
                 table[name] = [[names[token] for token in line] for line in ids.tolist()]
             features.append(table.assign(log_histogram=layer.histogram.tolist()))
             examples[number] = layer.examples(order, lengths)
-        return FeatureStore(pd.concat(features, ignore_index=True), Examples.from_columns(windows, examples))
+        table = pd.concat(features, ignore_index=True)
+        table.attrs["about"] = insisted(About(transcoder=dictionary_name(self.dictionary)), model)
+        return FeatureStore(table, Examples.from_columns(windows, examples))
 
 
 def _cut(t: torch.Tensor, width: int) -> torch.Tensor:

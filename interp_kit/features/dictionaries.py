@@ -68,6 +68,7 @@ class Neurons:
 
     is_signed = True
     excludes_first_position = False
+    fingerprint = "neurons"
 
     def __init__(self, model: LanguageModel, layers: Sequence[int] | None = None) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
@@ -111,6 +112,7 @@ class RandomDirections:
         directions = torch.randn(len(self.layers), n, model.d_model, generator=draw)
         self._directions = normalize(directions, dim=-1).to(model.device, model.dtype)
         self.n_features_per_layer = [n] * len(self.layers)
+        self.fingerprint = f"{n} random directions (seed {seed})"
 
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each layer [row, position, direction], of ids [row, position]."""
@@ -136,13 +138,14 @@ class TranscoderFeatures:
         self.model, self.transcoder = model, transcoder
         self.layers, self.n_features_per_layer = transcoder.layers, transcoder.n_features_per_layer
         self.excludes_first_position = transcoder.config.excludes_first_position
+        self.fingerprint = transcoder.fingerprint
 
     @torch.no_grad()
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each layer [row, position, feature], of ids [row, position]; position 0 too."""
         x, _ = mlp_activations(self.model.hf, ids, self.transcoder.config.feature_input_hook, self.layers)
         for i, count in enumerate(self.n_features_per_layer):
-            yield self.transcoder.encode_layer(i, x[i])[..., :count]
+            yield self.transcoder.encode_layer(i, x[i].to(self.transcoder.W_enc))[..., :count]
 
     def encoder_directions(self, i: int) -> torch.Tensor:
         """The encoder rows of the i-th layer: [feature, d_model]."""
@@ -169,6 +172,11 @@ def as_dictionary(model: LanguageModel, dictionary: AnyDictionary) -> Dictionary
     if dictionary.model is not model:
         raise ValueError(f"this {kind} belongs to {dictionary.model.name!r}: make one of the model you look at")
     return dictionary
+
+
+def dictionary_name(dictionary: Dictionary) -> str:
+    """What a store of its features says they are of: a transcoder's fingerprint, or a name such as "neurons"."""
+    return str(getattr(dictionary, "fingerprint", type(dictionary).__name__))
 
 
 def detectors(dictionary: Dictionary, ids: torch.Tensor, used: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -6,6 +6,8 @@ import torch
 from tqdm.auto import tqdm
 
 from ..formats.feature_json import example_rows
+from ..formats.label_table import checked_labels
+from ..formats.provenance import about_of, check_belongs
 from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
 from ..transcoders import CrossLayerTranscoder
@@ -31,27 +33,38 @@ def steering_scores(
 
     only: the (layer, feature) pairs to score, by default all.
 
-    Features without a held-out example get NaN. Raises ValueError for a transcoder of another model. After the
-    "intervention score" of Paulo et al. (2024).
+    Features without a held-out example, and those without a label, get NaN. Raises TypeError for what is no store or no
+    table of labels; ValueError for a store or labels of another model or transcoder. After the "intervention score" of
+    Paulo et al. (2024).
 
     >>> ik.features.steering_scores(model, transcoder, store, labels, only=[(1, 4)])[["label", "steering", "KL"]]
     """
+    if not isinstance(store, FeatureStore):
+        raise TypeError(f"expected a FeatureStore as the third argument, got {type(store).__name__}")
+    labels = checked_labels(labels)
+    transcoder.check_model(model)
+    check_belongs(store, "features", model, "model", keys=["fingerprint"])
+    check_belongs(store, "features", transcoder, "transcoder", keys=["transcoder"])
+    check_belongs(labels, "labels", store, "features")
     promised = {label: _tokens(model, label) for label in labels["label"]}
-    everyone = torch.tensor(sorted(set().union(*promised.values())))
+    everyone = torch.tensor(sorted(set().union(*promised.values())), dtype=torch.long)
     rows = []
     for row in tqdm(rows_of(labels, only), desc="steering", leave=False):
         at, tokens = (row["layer"], row["feature"]), list(promised[row["label"]])
         examples, found = store.examples_of(*at), []
-        steer = Steer(NodeId(*at), value=STEERING_FACTOR * store.row(*at)["max_activation"], positions=-1)
-        for e in example_rows(examples[examples["group"] == "held_out"].head(MAX_TEXTS)):
+        held_out = examples[examples["group"] == "held_out"].head(MAX_TEXTS if tokens else 0)
+        for e in example_rows(held_out):
+            steer = Steer(NodeId(*at), value=STEERING_FACTOR * store.row(*at)["max_activation"], positions=-1)
             result = intervene(model, transcoder, "".join(e.tokens[: e.peak + 1]), steer)
             before, after = (run.logits[-1].log_softmax(-1) for run in (result.before, result.after))
             rise = after - before
-            below = (rise[everyone] < rise[tokens].max()).float().mean()
+            below = (rise[everyone.to(rise.device)] < rise[tokens].max()).float().mean()
             found.append((float(below), float((before.exp() * (before - after)).sum())))
         steering, kl = np.mean(found, 0) if found else (np.nan, np.nan)
         rows.append(row | {"steering": steering, "KL": kl})
-    return pd.DataFrame(rows)
+    scored = pd.DataFrame(rows, columns=None if rows else [*labels.columns, "steering", "KL"])
+    scored.attrs["about"] = about_of(labels)
+    return scored
 
 
 def _tokens(model: LanguageModel, label: str) -> set[int]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..formats.graph_schema import About
+from ..formats.provenance import About, insisted
 from ..hardware import bytes_of
 from ..models import LanguageModel
 from ..models.frozen import FrozenModel, copied
@@ -68,6 +68,7 @@ def attribute(
     if not isinstance(prompt, str):
         raise TypeError(f"a prompt should be a string, got {type(prompt).__name__}")
     transcoder.check_model(model)
+    about = insisted(transcoder.about, model)
     transcoder = in_same_dtype(transcoder, dtype)
     frozen = FrozenModel(model, prompt, dtype)  # runs the model; attention and norms stay as they are in this run
     nodes = find_nodes(frozen, transcoder, zero_first_position)
@@ -78,7 +79,7 @@ def attribute(
         kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets))
     else:
         kept, rows = most_influential(sweep, n_kept)
-    return assemble(model, prompt, sweep, kept, rows)
+    return assemble(model, prompt, about, sweep, kept, rows)
 
 
 def in_same_dtype(transcoder: CrossLayerTranscoder, dtype: torch.dtype) -> CrossLayerTranscoder:
@@ -141,13 +142,12 @@ def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]
 
 
 def assemble(
-    model: LanguageModel, prompt: str, sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]
+    model: LanguageModel, prompt: str, about: About, sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]
 ) -> AttributionGraph:
     """The graph of the features `kept` [feature node], from their rows and those of the logits."""
     tokens = model.tokens(sweep.frozen.ids)
     adjacency, per_node = in_graph_order(sweep, kept, rows)
     nodes = _node_table(model, sweep, kept, tokens).assign(**per_node)
-    about = About(model=model.name, fingerprint=model.fingerprint)
     return AttributionGraph(prompt, tokens, sweep.nodes.n_layers, nodes, adjacency, about)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from ..formats.graph_tables import node_rows
+from ..formats.provenance import check_belongs
 from ..models import LanguageModel
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
@@ -22,7 +23,7 @@ from .graph import AttributionGraph
 from .interventions import Ids, Steer, as_list
 
 if TYPE_CHECKING:  # heavy, and imported where something is drawn
-    import plotly.graph_objects as go
+    from ..widgets.chart import Chart
 
 MAX_EFFECTS = 1_000_000  # rows of the table
 MAX_VERSIONS = 32  # prompts with one node off that run at once
@@ -71,16 +72,16 @@ class Validation:
         claims["off_by"] = (claims["measured"] - claims["predicted"]).abs()
         return claims[claims["why"] != ""].sort_values("off_by", ascending=False, ignore_index=True)
 
-    def show(self) -> "go.Figure":
+    def show(self) -> "Chart":
         """A plotly scatter of measured over predicted effects; on the line the graph is right."""
-        import plotly.graph_objects as go
+        from ..widgets.chart import Chart
 
         table = self.effects
         reach = float(np.abs(table[["predicted", "measured"]].to_numpy()).max() or 1)
         ends, line = [-reach, reach], {"color": "#999999", "dash": "dash"}
         marker = {"size": 5, "opacity": 0.6, "color": table["distance"], "colorscale": "Cividis"}
-        marker["colorbar"] = {"title": "layers<br>apart"}
-        figure = go.Figure().add_scatter(x=ends, y=ends, mode="lines", name="measured = predicted", line=line)
+        marker["colorbar"] = {"title": "layers apart"}
+        figure = Chart().add_scatter(x=ends, y=ends, mode="lines", name="measured = predicted", line=line)
         figure.add_scatter(
             x=table["predicted"], y=table["measured"], mode="markers", name="source → target", marker=marker,
             text=table["source"] + " → " + table["target"],
@@ -124,14 +125,13 @@ def validate(
     pruned graph, `ik.validate(graph.prune(), ...)`, to test what is drawn: predictions use the edges that are there.
     The modes are those of `ik.intervene`; constrained to all layers, a measured effect is the graph's edge exactly.
 
-    Raises ValueError for a graph of another model, or a node that is no feature of the graph.
+    Raises ValueError for a graph of another model or transcoder, or a node that is no feature of the graph.
 
     >>> ik.validate(graph.prune(), model, transcoder).by_distance
     """
     transcoder.check_model(model)
-    theirs = graph.about.get("fingerprint", model.fingerprint)
-    if theirs != model.fingerprint:
-        raise ValueError(f"this graph was made with another model (fingerprint {theirs}, not {model.fingerprint})")
+    check_belongs(graph, "graph", model, "model", keys=["fingerprint"])
+    check_belongs(graph, "graph", transcoder, "transcoder", keys=["transcoder"])
     sources = targets = _steps(graph)
     if nodes is not None:
         sources = {str(name): _members(graph, str(name)) for name in as_list(nodes)}

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from ..formats.json import write_json
 from ..models import LanguageModel
 from ..models.targets import Token, token_ids
+from ..storage.atomic import always
 from .environment import lit_python
 
 CONFIG, STATUS, LOG, WEIGHTS = "config.json", "status.json", "lit.log", "model"  # in a server's folder
@@ -132,7 +133,7 @@ def open_lit(
     process = None
     try:
         config["model"] = str(_weights(model, folder / WEIGHTS))
-        write_json(config, folder / CONFIG)
+        write_json(config, folder / CONFIG, always)
         process = _start(python, folder)
         port, first = _wait_until_up(process, folder, time.monotonic() + timeout)
     except BaseException:

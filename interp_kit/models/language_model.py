@@ -13,6 +13,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..formats.provenance import About
 from .cache import keeps_cache, new_cache, read_on
 from .vocabulary import Vocabulary
 
@@ -85,6 +86,11 @@ class LanguageModel:
             sample = flat[::stride][:FINGERPRINT_SAMPLES].cpu().to(torch.float16)
             digest.update(f"{name}{tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def about(self) -> About:
+        """Its name and fingerprint, which what is made with it keeps."""
+        return About(model=self.name, fingerprint=self.fingerprint)
 
     # ---------------------------------------------------------------- text and tokens
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from tqdm.auto import tqdm
 
 from ..graphs.attribution import attribute
@@ -17,6 +15,7 @@ from ..text.rows import Texts
 from ..transcoders.evaluation import AFFINE_MAP, MEAN_OUTPUT, evaluate_transcoder
 from ..transcoders.training.config import TRANSCODER_KINDS, Kind, TrainingActivation
 from ..transcoders.training.train import TrainingRun, train_transcoder
+from ..widgets.chart import Chart, panels
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}
 TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
@@ -37,9 +36,9 @@ class Frontier:
     baselines: pd.DataFrame
     runs: dict[tuple[str, float], TrainingRun]
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """L0 against NMSE, with the baselines as dashed lines, and against the replacement score."""
-        figure = make_subplots(rows=1, cols=2, subplot_titles=list(PANELS.values()), horizontal_spacing=0.12)
+        figure = panels(1, 2, list(PANELS.values()), horizontal_spacing=0.12)
         ends, setting = [self.table["L0"].min(), self.table["L0"].max()], self.table.columns[1]
         for (name, nmse), dash in zip(self.baselines["NMSE"].items(), ("dash", "dot")):
             line = {"color": "#777777", "dash": dash}

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -23,6 +22,7 @@ from tqdm.auto import tqdm
 from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
 from ..text.batches import of_similar_size, pad
+from ..widgets.chart import Chart
 from ..worlds.sentences import Sentence, token_concepts
 
 NAMES = ("city", "name", "relation", "kind", "answer")  # kinds of concepts that say what a token is, and
@@ -53,9 +53,9 @@ class Polysemanticity:
             concepts=("concepts", "median"),
         )
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """The distribution of `explained`, one line a dictionary."""
-        figure, edges = go.Figure(), np.linspace(0, 1, 21)
+        figure, edges = Chart(), np.linspace(0, 1, 21)
         for colour, (name, part) in zip(COLOURS, self.table.groupby("dictionary", sort=False)):
             x, y = (edges[:-1] + edges[1:]) / 2, np.histogram(part["explained"], edges)[0] / len(part)
             figure.add_scatter(x=x, y=y, name=name, mode="lines+markers", line={"color": colour})

@@ -9,8 +9,9 @@ not at right angles: more fit in, at the price that each disturbs some others a 
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
+
+from ..widgets.chart import Chart
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 2000, 512, 1e-2
 
@@ -38,12 +39,12 @@ class ToySuperposition:
         interference = (unit.T @ self.W).pow(2).sum(1) - length.pow(2)
         return pd.DataFrame({"length": length.tolist(), "interference": interference.tolist()})
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """The directions as arrows, for two dimensions; else how much each dimension (row) holds of each feature."""
         if len(self.W) != 2:
-            figure = go.Figure(go.Heatmap(z=self.W.numpy(), colorscale=["#D55E00", "#FFFFFF", "#0072B2"], zmid=0))
+            figure = Chart().add_heatmap(z=self.W.numpy(), colorscale=["#D55E00", "#FFFFFF", "#0072B2"], zmid=0)
             return figure.update_layout(xaxis_title="feature", yaxis_title="dimension")
-        figure = go.Figure()
+        figure = Chart()
         for i, (x, y) in enumerate(self.W.T.tolist()):
             figure.add_scatter(x=[0, x], y=[0, y], name=f"feature {i}", mode="lines+markers+text", text=["", str(i)],
                                textposition="top center", line={"color": "#0072B2"})  # fmt: skip

@@ -1,6 +1,7 @@
 """How good a transcoder is: what it leaves unexplained, how sparse it is, and what becomes of the model's answers."""
 
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import pandas as pd
 import torch
@@ -54,11 +55,13 @@ def evaluate_transcoder(
     transcoder's place on the same tokens: an affine map from each MLP's input to its output, and its mean output. They
     are fitted on the half of the texts that they are not measured on; of little text an affine map learns little.
     `baselines=False` leaves them out, where they are known. Position 0 is left out where the transcoder leaves it out.
+    Numbers are computed in float32 or, where model or transcoder has it, float64, on the model's device.
     Raises ValueError for a transcoder of another model, and for texts without a token.
 
         ik.evaluate_transcoder(model, clt, texts).summary["NMSE"]
     """
     clt.check_model(model)
+    clt = clt.in_dtype(_widest(model.dtype, clt.W_enc.dtype), model.device)
     rows = sorted(encode_texts(model, texts), key=len)
     halves = [rows[0::2], rows[1::2] or rows]
     fits = [_fit(model, clt, half) for half in halves] if baselines else []
@@ -80,6 +83,11 @@ def evaluate_transcoder(
     return sums.result()
 
 
+def _widest(*dtypes: torch.dtype) -> torch.dtype:
+    """The widest of these and float32."""
+    return reduce(torch.promote_types, dtypes, torch.float32)
+
+
 def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]]) -> LeastSquares:
     sums = LeastSquares(len(clt.layers), clt.config.d_model)
     for _, _, x, y in activations(model.hf, rows, clt.config, "fitting the baselines"):
@@ -88,18 +96,19 @@ def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]])
 
 
 class _Sums:
-    """Running totals, in float64, over tokens."""
+    """Running totals, in float64, over tokens; on the processor."""
 
     def __init__(self, clt: CrossLayerTranscoder, baselines: bool):
         self.clt, n = clt, len(clt.layers)
         names = (TRANSCODER, AFFINE_MAP, MEAN_OUTPUT) if baselines else (TRANSCODER,)
-        self.errors = {name: torch.zeros(n, dtype=torch.float64) for name in names}
+        zeros = partial(torch.zeros, dtype=torch.float64, device="cpu")
+        self.errors = {name: zeros(n) for name in names}
         self.scores = pd.DataFrame(0.0, index=list(names), columns=["top-1", "KL", "loss"])
         self.tokens = self.positions = 0
         self.loss = 0.0
-        self.square = torch.zeros(n, dtype=torch.float64)
-        self.total = torch.zeros(n, clt.config.d_model, dtype=torch.float64)
-        self.fired = torch.zeros(n, clt.n_features, dtype=torch.float64)
+        self.square = zeros(n)
+        self.total = zeros(n, clt.config.d_model)
+        self.fired = zeros(n, clt.n_features)
 
     def add(self, features: Tensor, y: Tensor, own: Tensor, following: Tensor) -> None:
         """Features, what they should rebuild, and the model's log-probabilities of what follows."""

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
+
+from .chart import Chart
+from .live import Live
+from .picture import Picture
 
 
-class AttentionBrowser(widgets.VBox):
+class AttentionBrowser(Live, widgets.VBox):
     """Controls for layer, head and view above a figure.
 
     draw: called as `draw(layer, head, weighted)`, returns the figure; head is None for all heads together. weighted: by
@@ -15,7 +18,7 @@ class AttentionBrowser(widgets.VBox):
     >>> AttentionBrowser(patterns.show, n_layers=6, n_heads=4)
     """
 
-    def __init__(self, draw: Callable[[int, int | None, bool], go.Figure], n_layers: int, n_heads: int) -> None:
+    def __init__(self, draw: Callable[[int, int | None, bool], Chart], n_layers: int, n_heads: int) -> None:
         self._draw = draw
         self.layer = widgets.IntSlider(0, 0, n_layers - 1, description="layer", continuous_update=False)
         heads = [("all", None), *((str(h), h) for h in range(n_heads))]
@@ -27,6 +30,13 @@ class AttentionBrowser(widgets.VBox):
         super().__init__([widgets.HBox([self.layer, self.head, self.weighted]), self._figure])
         self._show()
 
+    def picture(self) -> Picture:
+        """The figure that is shown."""
+        return self._drawn().picture()
+
+    def _drawn(self) -> Chart:
+        return self._draw(self.layer.value, self.head.value, bool(self.weighted.value))
+
     def _show(self, _: object = None) -> None:
-        figure = self._draw(self.layer.value, self.head.value, bool(self.weighted.value))
-        self._figure.outputs = ({"output_type": "display_data", "data": figure._repr_mimebundle_(), "metadata": {}},)
+        data, metadata = self._drawn()._repr_mimebundle_()
+        self._figure.outputs = ({"output_type": "display_data", "data": data, "metadata": metadata},)

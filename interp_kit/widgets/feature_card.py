@@ -11,12 +11,17 @@ import traitlets
 
 from .colours import shade
 from .graph_data import FeatureExample
+from .live import Live
+from .picture import Picture
+from .sheet import Run, Sheet, quiet
+from .svg import spelled
 
 _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
     (Path(__file__).parent / "feature_card.html").read_text(encoding="utf-8")
 )
 LARGEST_OPACITY = 0.6  # of the colour of the largest activation
 LISTED_FEATURES = 200  # at once, in the browser
+PICTURED_FEATURES = 12  # of them, in its picture
 
 
 class FeatureCardData(TypedDict):
@@ -61,11 +66,21 @@ class FeatureCard:
             groups=[(name, [_heat(e) for e in some]) for name, some in data.get("groups", {}).items() if some],
         )
 
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        picture, metadata = self.picture().bundle()
+        return {"text/html": self._repr_html_(), "text/plain": repr(self), **picture}, metadata
+
+    def picture(self) -> Picture:
+        """The card, drawn."""
+        sheet = Sheet(repr(self))
+        _draw_card(sheet, self.data)
+        return Picture(sheet.finished(), repr(self))
+
     def __repr__(self) -> str:
-        return f"FeatureCard({self.data['title']}, {self.data.get('label') or 'no label'})"
+        return spelled(f"FeatureCard({self.data['title']}, {self.data.get('label') or 'no label'})")
 
 
-class FeatureBrowser(widgets.VBox):
+class FeatureBrowser(Live, widgets.VBox):
     """All features of a store: search them, look at one, name it.
 
     card: called as `card(layer, feature)`, returns the data of a `FeatureCard`. What the reader types into "your label"
@@ -111,11 +126,25 @@ class FeatureBrowser(widgets.VBox):
             self._list.options = [(f"{at[0]}/{at[1]}", at), *self._list.options]
         self._list.value = at
 
+    def picture(self) -> Picture:
+        """The first features found, and the card that is open."""
+        at = self._list.value
+        sheet = Sheet(f"{self._found} features" + (f", feature {at[0]}/{at[1]} open" if at else ""))
+        sheet.flow([Run(f"{self._found} features", bold=True)])
+        for name, _ in self._list.options[:PICTURED_FEATURES]:
+            sheet.flow([Run(name)])
+        sheet.gap()
+        if at:
+            sheet.rule()
+            _draw_card(sheet, self._card(*at))
+        return Picture(sheet.finished(), sheet.about)
+
     def _find(self, _: object = None) -> None:
         wanted, layer = self._search.value.strip().lower(), self._layer.value
         found = [row for row in self._rows if layer in (None, row["layer"]) and wanted in row["search"].lower()]
         more = f", the first {LISTED_FEATURES}" if len(found) > LISTED_FEATURES else ""
-        self._count.value = html.escape(f"{len(found):,} features{more}")
+        self._found = f"{len(found):,}"
+        self._count.value = html.escape(f"{self._found} features{more}")
         self._list.options = [
             (f"{row['layer']}/{row['feature']}  {row['label']}", (row["layer"], row["feature"]))
             for row in found[:LISTED_FEATURES]
@@ -129,6 +158,31 @@ class FeatureBrowser(widgets.VBox):
     def _keep(self, change: traitlets.Bunch) -> None:
         if self._list.value and change.new.strip():
             self.labels[self._list.value] = change.new.strip()
+
+
+def _draw_card(sheet: Sheet, data: FeatureCardData) -> None:
+    """The card as in feature_card.html."""
+    label, evidence = data.get("label"), data.get("evidence")
+    named = [Run("  "), Run(f" {label} ", ground=shade(1, 0.2))] if label else []
+    sheet.flow([Run(data["title"], bold=True), *named])
+    if evidence:
+        sheet.flow([quiet(evidence)])
+    facts = [(quiet(f"{name} "), Run(f"{_short(value)}   ")) for name, value in data.get("facts", {}).items()]
+    sheet.flow([run for pair in facts for run in pair])
+    if bars := _bars(data.get("histogram") or []):
+        sheet.bars(height for height, _ in bars)
+    for name, tokens in data.get("lists", {}).items():
+        if tokens:
+            sheet.flow([quiet(f"{name} "), *(Run(f"{_visible(token)} ") for token in tokens)])
+    for name, examples in data.get("groups", {}).items():
+        sheet.gap()
+        sheet.flow([quiet(name)])
+        for example in examples:
+            sheet.flow([Run(token, ground, bold=peak) for token, ground, _, peak in _heat(example)])
+            sheet.rule()
+    if data.get("nodes"):
+        sheet.gap()
+        sheet.flow([quiet("in the graph: "), *(Run(f"{node} ") for node in data.get("nodes", ()))])
 
 
 def _heat(example: FeatureExample) -> list[tuple[str, str, str, bool]]:

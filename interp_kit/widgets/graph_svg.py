@@ -1,22 +1,19 @@
 """The static twin of the attribution-graph view: one SVG string, no script, for GitHub, nbconvert and print.
 
-Built as an element tree, so that labels from strangers are escaped by construction. Colours and sizes are
-presentation attributes: they survive where style sheets are stripped, and a content policy allows them.
+`svg.py` escapes what stands in it.
 """
 
 import math
-import re
 from collections.abc import Collection, Sequence
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from .colours import BLUE, ORANGE
 from .geometry import GEOMETRY, Measures, Placement, arrange, measure, place_labels
 from .graph_data import GraphData, GraphNode, NodeKind, check_graph, check_ids, check_threshold, shown_nodes
+from .picture import Picture
+from .svg import INK, LINE, MONO, QUIET, add, drawing, finished, number, spelled, write
 
-# As in graph_view.css, which has a dark set as well.
-INK, QUIET, LINE, NODE, PALE, GOLD = "#1d2733", "#5b6673", "#dde1e6", "#85909c", "#bcc3ca", "#F2C14E"
-SANS, MONO = "Helvetica, Arial, sans-serif", "Menlo, Consolas, monospace"
+NODE, PALE, GOLD = "#85909c", "#bcc3ca", "#F2C14E"  # as in graph_view.css
 LEAST_PLOT = 860  # width that the columns share at least
 RIGHT_MARGIN, LEGEND_HEIGHT = 10, 42
 LOOKS: dict[NodeKind, tuple[str, str]] = {  # fill and stroke
@@ -31,7 +28,6 @@ LEGEND: dict[str, NodeKind] = {
 }  # fmt: skip
 ADDS, TAKES_AWAY = {"stroke": BLUE}, {"stroke": ORANGE, "stroke_dasharray": "5 3"}
 HALO = {"stroke": "#ffffff", "stroke_width": "3", "stroke_opacity": "0.85", "paint_order": "stroke"}
-WHITE_SPACE_SIGNS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 
 def graph_svg(data: GraphData, threshold: float = 0.8, kept: Collection[str] = ()) -> str:
@@ -45,21 +41,19 @@ def graph_svg(data: GraphData, threshold: float = 0.8, kept: Collection[str] = (
     """
     data, threshold = check_graph(data), check_threshold(threshold)
     kept = check_ids(list(kept), {node["id"] for node in data["nodes"]}, "kept")
-    return draw_graph(data, threshold, kept)
+    return draw_graph(data, threshold, kept).svg
 
 
-def draw_graph(data: GraphData, threshold: float, kept: Collection[str] = ()) -> str:
+def draw_graph(data: GraphData, threshold: float, kept: Collection[str] = ()) -> Picture:
     """As `graph_svg`, for arguments that are known to be right."""
     shown, measures = shown_nodes(data, threshold, kept), measure(data)
     place = arrange(data, measures, shown, LEAST_PLOT)
     heading = 68 if data["scores"] else 50
     width, height = GEOMETRY.axis + place.width + RIGHT_MARGIN, heading + place.height + LEGEND_HEIGHT
-    about = {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-label": _summary(data, shown)}
-    size = {"width": _n(width), "height": _n(height), "viewBox": f"0 0 {_n(width)} {_n(height)}"}
-    svg = Element("svg", {**about, **size, "font-family": SANS})
-    _add(svg, "rect", width="100%", height="100%", fill="#ffffff")
+    summary = _summary(data, shown)
+    svg = drawing(width, height, summary)
     _draw_heading(svg, data, width)
-    plot = _add(svg, "g", transform=f"translate({_n(GEOMETRY.axis)} {_n(heading)})")  # the page's plot starts here
+    plot = add(svg, "g", transform=_moved(GEOMETRY.axis, heading))  # the page's plot starts here
     _draw_background(plot, data, place)
     _draw_edges(plot, data, measures, place)
     for i in shown:
@@ -67,17 +61,7 @@ def draw_graph(data: GraphData, threshold: float, kept: Collection[str] = ()) ->
         _draw_node(plot, node, place.points[i], measures["half_sizes"][i], node["id"] in kept)
     _draw_labels(plot, data, measures, place, kept)
     _draw_legend(svg, GEOMETRY.axis, height - 20)
-    return ElementTree.tostring(svg, encoding="unicode")
-
-
-def spelled(text: str) -> str:
-    """`text` with the white space that a tokenizer cares about made visible, on one line.
-
-    >>> spelled(" Dallas\\n")
-    '␣Dallas⏎'
-    """
-    text = re.sub(r"^ +| +\Z|[\n\r\t]+", lambda match: "".join(WHITE_SPACE_SIGNS[c] for c in match[0]), text)
-    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "�", text)
+    return Picture(finished(svg), summary)
 
 
 def _summary(data: GraphData, shown: Sequence[int]) -> str:
@@ -95,11 +79,11 @@ def _summary(data: GraphData, shown: Sequence[int]) -> str:
 
 
 def _draw_heading(svg: Element, data: GraphData, width: float) -> None:
-    _text(svg, 10, 22, _clip(data["title"], int(width / 9)), size=16, font_weight="600")
-    _text(svg, 10, 42, _clip(data["prompt"], int(width / 7.6)), size=12, fill=QUIET, font_family=MONO)
+    write(svg, 10, 22, _clip(data["title"], int(width / 9)), size=16, font_weight="600")
+    write(svg, 10, 42, _clip(data["prompt"], int(width / 7.6)), size=12, fill=QUIET, font_family=MONO)
     scores = " · ".join(f"{spelled(name)} {value:.3g}" for name, value in data["scores"].items())
     if scores:
-        _text(svg, 10, 62, scores, size=12, fill=QUIET)
+        write(svg, 10, 62, scores, size=12, fill=QUIET)
 
 
 def _draw_background(plot: Element, data: GraphData, place: Placement) -> None:
@@ -107,87 +91,79 @@ def _draw_background(plot: Element, data: GraphData, place: Placement) -> None:
     for k, (token, column) in enumerate(zip(data["tokens"], place.columns)):
         if k % 2:
             height = place.height - first
-            _add(plot, "rect", x=column.start, y=first, width=column.size, height=height, fill="#f7f8f9")
+            add(plot, "rect", x=column.start, y=first, width=column.size, height=height, fill="#f7f8f9")
         text, y = _clip(token, GEOMETRY.token_letters), place.bottom + GEOMETRY.foot_text
-        _text(plot, column.centre, y, text, size=12, font_family=MONO, text_anchor="middle")
+        write(plot, column.centre, y, text, size=12, font_family=MONO, text_anchor="middle")
     for layer, row in place.rows.items():
         name = {data["n_layers"]: "output", -1: "embed"}.get(layer, f"L{layer}")
-        _text(plot, -GEOMETRY.axis_gap, row.centre + 3.5, name, size=11, fill=QUIET, text_anchor="end")
+        write(plot, -GEOMETRY.axis_gap, row.centre + 3.5, name, size=11, fill=QUIET, text_anchor="end")
         if layer != data["n_layers"]:
-            _add(plot, "line", x1=0, x2=place.width, y1=row.start, y2=row.start, stroke=LINE)
+            add(plot, "line", x1=0, x2=place.width, y1=row.start, y2=row.start, stroke=LINE)
 
 
 def _draw_edges(plot: Element, data: GraphData, measures: Measures, place: Placement) -> None:
     strongest = max((abs(weight) for _, _, weight in data["edges"]), default=0) or 1
     edges = [edge for edge in data["edges"] if edge[0] in place.points and edge[1] in place.points]
     edges = sorted(edges, key=lambda edge: -abs(edge[2]))[: GEOMETRY.edges]
-    group = _add(plot, "g", fill="none")
+    group = add(plot, "g", fill="none")
     for source, target, weight in reversed(edges):
         (x1, y1), (x2, y2) = place.points[source], place.points[target]
         y1, y2 = y1 - measures["half_sizes"][source][1], y2 + measures["half_sizes"][target][1]
         bend, share = GEOMETRY.bend * (y1 - y2), abs(weight) / strongest
-        d = f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 - bend)} {_n(x2)} {_n(y2 + bend)} {_n(x2)} {_n(y2)}"
+        places = x1, y1, x1, y1 - bend, x2, y2 + bend, x2, y2
+        d = "M{} {}C{} {} {} {} {} {}".format(*map(number, places))
         width, opacity = 0.6 + 3.4 * math.sqrt(share), 0.14 + 0.42 * share
         look = TAKES_AWAY if weight < 0 else ADDS
-        _add(group, "path", d=d, stroke_width=width, stroke_opacity=opacity, **look)
+        add(group, "path", d=d, stroke_width=width, stroke_opacity=opacity, **look)
 
 
 def _draw_node(
     plot: Element, node: GraphNode, point: tuple[float, float], half_size: tuple[float, float], pinned: bool
 ) -> None:
     (x, y), (w, h) = point, half_size
-    group = _add(plot, "g", transform=f"translate({_n(x)} {_n(y)})")
-    _add(group, "title").text = _title(node)
+    group = add(plot, "g", transform=_moved(x, y))
+    add(group, "title").text = _title(node)
     _draw_shape(group, node["kind"], w, h, pinned)
     if node["kind"] == "logit":
         probability = min(1, max(0, node["probability"] or 0))
-        _add(group, "rect", x=2 - w, y=7, width=(2 * w - 4) * probability, height=3, fill=NODE)
-        _text(group, 9 - w, 3, _clip(node["label"], GEOMETRY.token_letters), size=12, font_family=MONO)
+        add(group, "rect", x=2 - w, y=7, width=(2 * w - 4) * probability, height=3, fill=NODE)
+        write(group, 9 - w, 3, _clip(node["label"], GEOMETRY.token_letters), size=12, font_family=MONO)
         if node["probability"] is not None:
-            _text(group, w - 8, 3, _percent(node["probability"]), size=11, fill=QUIET, text_anchor="end")
+            write(group, w - 8, 3, _percent(node["probability"]), size=11, fill=QUIET, text_anchor="end")
 
 
 def _draw_shape(group: Element, kind: NodeKind, w: float, h: float, pinned: bool) -> None:
     fill, stroke = (GOLD, INK) if pinned else LOOKS[kind]
     if kind == "feature":
-        _add(group, "circle", r=w, stroke_width=1.5, fill=fill, stroke=stroke)
+        add(group, "circle", r=w, stroke_width=1.5, fill=fill, stroke=stroke)
     elif kind == "error":
         r = w + GEOMETRY.diamond_extra
-        d = f"M0 {_n(-r)}L{_n(r)} 0L0 {_n(r)}L{_n(-r)} 0Z"
-        _add(group, "path", d=d, stroke_width=1.5, fill=fill, stroke=stroke)
+        d = f"M0 {number(-r)}L{number(r)} 0L0 {number(r)}L{number(-r)} 0Z"
+        add(group, "path", d=d, stroke_width=1.5, fill=fill, stroke=stroke)
     else:
         box = {"x": -w, "y": -h, "width": 2 * w, "height": 2 * h, "rx": 6 if kind == "logit" and w > 8 else 0}
-        _add(group, "rect", **box, stroke_width=1.2, fill=fill, stroke=stroke)
+        add(group, "rect", **box, stroke_width=1.2, fill=fill, stroke=stroke)
 
 
 def _draw_labels(plot: Element, data: GraphData, measures: Measures, place: Placement, kept: Collection[str]) -> None:
     for node, x, y in place_labels(data, measures, place, lambda i: data["nodes"][i]["id"] in kept):
         text = _clip(data["nodes"][node]["label"], GEOMETRY.label_letters)
-        _text(plot, x, y + 3.5, text, size=10.5, text_anchor="middle", **HALO)
+        write(plot, x, y + 3.5, text, size=10.5, text_anchor="middle", **HALO)
 
 
 def _draw_legend(svg: Element, x: float, y: float) -> None:
     for name, kind in LEGEND.items():
-        group = _add(svg, "g", transform=f"translate({_n(x + 8)} {_n(y - 4)})")
+        group = add(svg, "g", transform=_moved(x + 8, y - 4))
         _draw_shape(group, kind, 8 if kind == "logit" else 5, 5, name == "pinned")
-        _text(svg, x + 21, y, name, size=11.5, fill=QUIET)
+        write(svg, x + 21, y, name, size=11.5, fill=QUIET)
         x += 42 + 5.6 * len(name)
     for name, look in (("adds", ADDS), ("takes away", TAKES_AWAY)):
-        _add(svg, "line", x1=x, x2=x + 28, y1=y - 4, y2=y - 4, stroke_width=2.4, **look)
-        _text(svg, x + 34, y, name, size=11.5, fill=QUIET)
+        add(svg, "line", x1=x, x2=x + 28, y1=y - 4, y2=y - 4, stroke_width=2.4, **look)
+        write(svg, x + 34, y, name, size=11.5, fill=QUIET)
         x += 56 + 5.6 * len(name)
 
 
 # ---------------------------------------------------------------- small helpers
-
-
-def _add(parent: Element, tag: str, **attributes: str | float) -> Element:
-    named = {key.replace("_", "-"): value if isinstance(value, str) else _n(value) for key, value in attributes.items()}
-    return ElementTree.SubElement(parent, tag, named)
-
-
-def _text(parent: Element, x: float, y: float, text: str, size: float, fill: str = INK, **more: str | float) -> None:
-    _add(parent, "text", x=x, y=y, font_size=size, fill=fill, **more).text = spelled(text)
 
 
 def _title(node: GraphNode) -> str:
@@ -204,5 +180,5 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.{1 if value < 0.0995 else 0}f} %"
 
 
-def _n(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+def _moved(x: float, y: float) -> str:
+    return f"translate({number(x)} {number(y)})"

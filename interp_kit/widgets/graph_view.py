@@ -15,6 +15,8 @@ import traitlets
 from .geometry import measure
 from .graph_data import GraphData, check_graph, check_ids, check_supernodes, check_threshold
 from .graph_svg import draw_graph
+from .live import Live
+from .picture import Picture
 
 HERE = Path(__file__).parent
 GENERATOR = b'<meta name="generator" content="interp_kit">'
@@ -35,7 +37,7 @@ class Checked(traitlets.TraitType[T, T], Generic[T]):
         return self.check(obj, value)
 
 
-class GraphView(anywidget.AnyWidget):
+class GraphView(Live, anywidget.AnyWidget):
     """An attribution graph to explore: token positions across, layers upwards.
 
     Click a node for its card, press `p` to pin it, tick pinned nodes to group them into a supernode,
@@ -75,11 +77,10 @@ class GraphView(anywidget.AnyWidget):
         self.selected = self.selected if self.selected in ids else ""
         self.supernodes = self.data["supernodes"]
 
-    def _repr_mimebundle_(self, **kwargs: dict) -> tuple[dict, dict]:
-        """The live view, and beside it the static picture for GitHub, nbconvert and print."""
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+    def picture(self) -> Picture:
+        """The graph at the threshold, with what is pinned: the static twin, for GitHub, nbconvert and print."""
         kept = {*self.pinned, *(name for group in self.supernodes for name in group["nodes"])}
-        return {**data, "text/html": draw_graph(self.data, self.threshold, kept)}, metadata
+        return draw_graph(self.data, self.threshold, kept)
 
 
 def graph_page(data: GraphData, threshold: float = 0.8) -> str:
@@ -101,7 +102,7 @@ def graph_page(data: GraphData, threshold: float = 0.8) -> str:
         style=style,
         style_hash=_hash(style),
         state=_embedded_json({"data": _for_page(data), **traits}),
-        twin=draw_graph(data, threshold),
+        twin=draw_graph(data, threshold).svg,
     )
 
 

@@ -1,24 +1,15 @@
-"""Plotly heat maps in the kit's colours, with texts from prompts made harmless: plotly renders tags in labels."""
+"""Plotly heat maps in the kit's colours."""
 
-import html
 from collections.abc import Collection, Iterable
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
+from .chart import Chart
 from .colours import BLUE, ORANGE
 
 SIGNED_COLOURS = [[0, ORANGE], [0.5, "#FFFFFF"], [1, BLUE]]
-
-
-def plain(text: object) -> str:
-    """A text as plotly shows it: no tags, line breaks as signs.
-
-    >>> plain("<b>\\n")
-    '&lt;b&gt;↵'
-    """
-    return html.escape(str(text)).replace("\n", "↵")
 
 
 def places(tokens: Iterable[object]) -> list[str]:
@@ -27,7 +18,7 @@ def places(tokens: Iterable[object]) -> list[str]:
     >>> places(["the", " the"])
     ['0 the', '1  the']
     """
-    return [f"{i} {plain(token)}" for i, token in enumerate(tokens)]
+    return [f"{i} {token}" for i, token in enumerate(tokens)]
 
 
 def heat_map(
@@ -38,8 +29,8 @@ def heat_map(
     limit: float | None = None,
     colours: str | list = SIGNED_COLOURS,
     **options: object,
-) -> go.Figure:
-    """A heat map of values [row, column]. x and y are the labels of the columns and rows, taken as they are.
+) -> Chart:
+    """A heat map of values [row, column]. x and y are the labels of the columns and rows.
 
     limit: the colours go from -limit to limit. options: further ones of plotly's `Heatmap`.
 
@@ -47,5 +38,5 @@ def heat_map(
     """
     if limit is not None:
         options = {"zmin": -limit, "zmax": limit} | options
-    figure = go.Figure(go.Heatmap(z=np.asarray(values), x=list(x), y=list(y), colorscale=colours, **options))
-    return figure.update_layout(title=plain(title), height=160 + 24 * len(y), template="plotly_white")
+    figure = Chart(go.Heatmap(z=np.asarray(values), x=list(x), y=list(y), colorscale=colours, **options))
+    return figure.update_layout(title=title, height=160 + 24 * len(y), template="plotly_white")

@@ -211,7 +211,7 @@ def test_a_list_of_files_in_config_yaml(tmp_path, monkeypatch):
     [
         ({"model_kind": "sae"}, "neither transcoder_set nor"),
         ({"activation": "groupmax"}, "activation 'groupmax' is none of"),
-        ({"activation": "topk"}, "and k for activation: topk.*KeyError"),
+        ({"activation": "topk"}, "and k for activation: topk.*k should be how many"),
         ({"feature_input_hook": "hook_resid_pre"}, "feature_input_hook 'hook_resid_pre': expected one of"),
         ({"feature_output_hook": "hook_resid_post"}, "feature_output_hook 'hook_resid_post': expected one of"),
     ],

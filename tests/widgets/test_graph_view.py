@@ -150,18 +150,24 @@ def test_new_data_keeps_only_what_still_exists():
 
 def test_mimebundle_has_the_live_view_and_the_twin():
     view = GraphView(fake_graph())
-    data, _ = view._repr_mimebundle_()
+    data, metadata = view._repr_mimebundle_()
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == view.model_id
-    assert data["text/html"] == graph_svg(fake_graph())
+    assert view.picture().svg == graph_svg(fake_graph())
+    assert metadata["image/png"]["alt"] == ElementTree.fromstring(graph_svg(fake_graph())).get("aria-label")
+    (image,) = Outline(data["text/html"]).attributes
+    assert image["alt"] == metadata["image/png"]["alt"]
+    assert image["src"] == f"data:image/png;base64,{data['image/png']}"  # what a cleaned page keeps
+    drawn = image["srcset"].removeprefix("data:image/svg+xml;base64,")  # what any other page shows
+    assert base64.b64decode(drawn).decode() == graph_svg(fake_graph())
 
 
 def test_the_twin_follows_threshold_and_pins():
     weakest = max(fake_graph()["nodes"], key=lambda n: n["cumulative"])
     assert weakest["kind"] in ("feature", "error")
     view = GraphView(fake_graph(), threshold=0.3)
-    before = view._repr_mimebundle_()[0]["text/html"]
+    before = view.picture().svg
     view.pinned = [weakest["id"]]
-    after = view._repr_mimebundle_()[0]["text/html"]
+    after = view.picture().svg
     assert before == graph_svg(fake_graph(), 0.3)
     assert len(drawn_titles(after)) == len(drawn_titles(before)) + 1
 
@@ -355,5 +361,6 @@ def test_a_hostile_graph_file_stays_text(tmp_path):
     page, plain = Outline((tmp_path / "graph.html").read_text()), Outline(graph_page(fake_graph()))
     assert page.tags.count("script") == plain.tags.count("script") and not {"img", "b"} & set(page.tags)
     assert not any(name.startswith("on") for attributes in page.attributes for name in attributes)
-    for shown in (graph._repr_html_(), graph.show()._repr_mimebundle_()[0]["text/html"]):
-        assert not {"script", "img", "b", "noscript"} & set(Outline(shown).tags)
+    assert not {"script", "img", "b", "noscript"} & set(Outline(graph._repr_html_()).tags)
+    (image,) = Outline(graph.show()._repr_mimebundle_()[0]["text/html"]).attributes
+    assert set(image) == {"alt", "style", "src", "srcset"} and bad[:8] in image["alt"]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 
 from ...models.edits import Edit, Site, record
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
+from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map
 from .edits import head_slice, n_heads, run
 
@@ -44,7 +44,7 @@ class Ablation:
     table: pd.DataFrame
     probability: float
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly heat map, layer by part; orange: the answer suffers without it."""
         column = self.table["head"].map(lambda head: "MLP" if pd.isna(head) else f"head {head}")
         grid = self.table.assign(column=column).pivot(index="layer", columns="column", values="effect")[column.unique()]

@@ -4,13 +4,13 @@ is next to nothing (Kobayashi et al. 2020), so the weighted view multiplies each
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids, LanguageModel
 from ...widgets.attention_browser import AttentionBrowser
+from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
 
 
@@ -37,7 +37,7 @@ class AttentionPatterns:
         table = pd.DataFrame({"layer": layer, "head": head, "position": key, "token": [self.tokens[i] for i in key]})
         return table.assign(pattern=self.patterns[:, :, query][at].numpy(), moved=self.moved[:, :, query][at].numpy())
 
-    def show(self, layer: int, head: int | None = None, weighted: bool = False) -> go.Figure:
+    def show(self, layer: int, head: int | None = None, weighted: bool = False) -> Chart:
         """A plotly heat map of one head, or of the mean (weighted: the sum) over a layer's heads.
 
         Raises IndexError for a layer or head that the model does not have.

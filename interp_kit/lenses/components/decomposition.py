@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 
 from ...models.frozen import FrozenModel
@@ -20,8 +19,9 @@ from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids, LanguageModel
 from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
+from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
-from ...widgets.heat_map import heat_map, places, plain
+from ...widgets.heat_map import heat_map, places
 
 # What one part of the model wrote towards the target: component, kind, layer and head (None where a part has none), and
 # the values [place, source position].
@@ -61,16 +61,16 @@ class Decomposition:
         sums = of_layers.pivot_table("contribution", index="layer", columns="kind", aggfunc="sum", fill_value=0.0)
         return sums / np.size(self.total)
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly figure: what each layer's MLP and attention wrote."""
-        figure = go.Figure()
+        figure = Chart()
         for kind, colour in (("attention", ORANGE), ("MLP", BLUE)):
             if kind in self.layers:
                 figure.add_bar(x=self.layers.index, y=self.layers[kind], name=kind, marker_color=colour)
-        figure.update_layout(title=plain(f"written towards {self.question}"), template="plotly_white", height=360)
+        figure.update_layout(title=f"written towards {self.question}", template="plotly_white", height=360)
         return figure.update_xaxes(title="layer").update_yaxes(title="contribution to the logit")
 
-    def show_sources(self, top: int = 15) -> go.Figure:
+    def show_sources(self, top: int = 15) -> Chart:
         """A plotly heat map: the `top` largest parts, by the position that they brought it from.
 
         Raises ValueError for a decomposition of several positions.

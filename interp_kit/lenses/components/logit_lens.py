@@ -5,7 +5,6 @@ means little."""
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from transformers import PretrainedConfig
 
@@ -13,7 +12,8 @@ from ...models.frozen import FrozenModel
 from ...models.language_model import Ids, LanguageModel
 from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
-from ...widgets.heat_map import heat_map, places, plain
+from ...widgets.chart import Chart
+from ...widgets.heat_map import heat_map, places
 
 
 @dataclass(repr=False)
@@ -39,13 +39,12 @@ class LogitLens:
         first = [bool(self.rank.iloc[i:, -1].eq(1).all()) for i in range(len(self.rank))]
         return self.rank.index[first.index(True)] if any(first) else None
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly heat map: the likeliest token of every layer and position, coloured by its probability."""
-        words = [[plain(word) for word in row] for row in self.tokens.to_numpy()]
         hover = "%{text}: %{z:.3f}<br>target: %{customdata:.3f}<extra>layer %{y}</extra>"
         return heat_map(
             self.probability, places(self.tokens.columns), self.tokens.index.astype(str),
-            "the likeliest next token after each layer", colours="Blues", zmin=0, zmax=1, text=words,
+            "the likeliest next token after each layer", colours="Blues", zmin=0, zmax=1, text=self.tokens.to_numpy(),
             texttemplate="%{text}", customdata=self.target.to_numpy(), hovertemplate=hover,
         )  # fmt: skip
 

@@ -6,12 +6,12 @@ import html
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from ...models.edits import SITES, Edit, Site, record
 from ...models.language_model import Ids, LanguageModel
 from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
+from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
 from .edits import head_slice, n_heads, run
 
@@ -33,7 +33,7 @@ class ActivationPatching:
     clean: float
     corrupted: float
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly heat map."""
         title = f"{self.what}: share of {self.question} that one replacement restores"
         columns = self.table.columns if self.what == "heads" else places(self.table.columns)

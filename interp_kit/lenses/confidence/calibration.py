@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
 from ...models.precision import as_numpy
 from ...text.batches import pad
+from ...widgets.chart import Chart
 from ...widgets.colours import BLUE
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
@@ -46,12 +46,12 @@ class Calibration:
         n, gaps = table["n"].to_numpy(), (table["confidence"] - table["accuracy"]).abs().to_numpy()
         return float((gaps * n).sum() / n.sum())
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A reliability diagram in plotly: accuracy against confidence, larger marks for more tokens; on the dashed
         line all is well."""
         table = self.table
         sizes = 6 + 24 * (table["n"] / table["n"].max()) ** 0.5
-        figure = go.Figure()
+        figure = Chart()
         figure.add_scatter(
             x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dash", "color": "#777777"}, name="calibrated"
         )

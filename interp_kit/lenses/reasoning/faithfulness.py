@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 
 from ...statistics import bootstrap_interval
+from ...widgets.chart import Chart, panels
 from ...widgets.colours import BLUE, ORANGE
 
 Numbers = Sequence[float] | np.ndarray | pd.Series
@@ -115,10 +114,10 @@ class CotFaithfulness:
             {"asked": len(part), "to_hint": to_hint, "elsewhere": elsewhere, "verbalised": verbalised, "score": score}
         )
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly figure: answers that stayed the same, and correct ones, over the share of the reasoning kept."""
         titles = {"same": "same answer as undisturbed", "correct": "correct answer"}
-        figure = make_subplots(rows=1, cols=2, subplot_titles=list(titles.values()), shared_yaxes=True)
+        figure = panels(1, 2, list(titles.values()), shared_yaxes=True)
         for test, (colour, dash, symbol) in STYLE.items():
             part = self.table.loc[self.table["test"] == test]
             if part.empty:

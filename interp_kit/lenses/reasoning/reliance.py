@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from tqdm.auto import tqdm
 
 from ...graphs import AttributionGraph, attribute
 from ...models import LanguageModel
 from ...statistics import bootstrap_interval, roc_auc, spearman
 from ...transcoders import CrossLayerTranscoder
+from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
 from .chain_of_thought import ANSWER_TOKENS, Variant, undisturbed
 from .faithfulness import overlap
@@ -94,9 +94,9 @@ class Reliance:
              "high": high, "commonest": pd.Series(found).value_counts(normalize=True).iloc[0]}
         )  # fmt: skip
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly scatter of changed over share, a colour and a symbol for each source."""
-        figure, colours = go.Figure(), [BLUE, ORANGE, "#777777", "#56B4E9", "#E69F00", "#CC79A7"]
+        figure, colours = Chart(), [BLUE, ORANGE, "#777777", "#56B4E9", "#E69F00", "#CC79A7"]
         for i, (source, part) in enumerate(self.means.groupby("source", sort=False)):
             figure.add_scatter(
                 x=part["share"], y=part["changed"], mode="markers", name=source,

@@ -12,13 +12,13 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
 from ...models.targets import Tokens
 from ...statistics import bootstrap_interval
+from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map
 from .masking import Baseline, MaskedPrompt
 from .measures import MEASURES, randomise_upper_half, rank_correlation, scores
@@ -50,7 +50,7 @@ class ExplanationComparison:
     baseline: str
     mask: str
 
-    def show(self) -> go.Figure:
+    def show(self) -> Chart:
         """A plotly heat map of the agreement."""
         names, title = list(self.agreement.index), "do they rank the words alike? (mean rank correlation)"
         return heat_map(self.agreement, names, names, title, 1, texttemplate="%{z:.2f}")

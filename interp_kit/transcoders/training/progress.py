@@ -10,7 +10,7 @@ from IPython.display import display
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from ...widgets.chart import Chart
 
 REDRAW_SECONDS = 2.0
 COLOURS = {"NMSE": "#0072B2", "L0": "#D55E00", "dead": "#555555"}  # told apart by colour-blind readers too
@@ -53,12 +53,12 @@ class Progress:
         self.bar.close()
 
 
-def curves(history: pd.DataFrame) -> "Figure":
+def curves(history: pd.DataFrame) -> "Chart":
     """A plotly figure of NMSE, L0 and dead share over the steps."""
-    from plotly.subplots import make_subplots
+    from ...widgets.chart import panels
 
     titles = ("unexplained (NMSE)", "features on (L0, a layer)", "dead features")
-    figure = make_subplots(rows=1, cols=3, subplot_titles=titles)
+    figure = panels(1, 3, titles)
     for column, (name, colour) in enumerate(COLOURS.items(), 1):
         figure.add_scatter(
             x=history["step"], y=history[name], mode="lines", line_color=colour, showlegend=False, row=1, col=column

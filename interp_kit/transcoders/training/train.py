@@ -25,7 +25,7 @@ from .stream import ActivationStream, first_position_is_massive
 from .trainer import Trainer
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from ...widgets.chart import Chart
 
 
 @dataclass
@@ -40,7 +40,7 @@ class TrainingRun:
     transcoder: CrossLayerTranscoder
     history: pd.DataFrame
 
-    def show(self) -> "Figure":
+    def show(self) -> "Chart":
         """A plotly figure of the history."""
         return curves(self.history)
 

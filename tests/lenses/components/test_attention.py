@@ -49,7 +49,7 @@ def test_views():
     figure = found.show(2, 1)
     np.testing.assert_allclose(figure.data[0].z, found.patterns[2, 1])
     np.testing.assert_allclose(found.show(2, weighted=True).data[0].z, found.moved[2].sum(0), rtol=1e-6)
-    assert "<b>" not in str(figure.data[0].x) and "<b>" not in found._repr_html_()
+    assert "<b>" not in figure.to_json().replace("\\u003c", "<") and "<b>" not in found._repr_html_()
     with pytest.raises(IndexError):
         found.show(4)
 
