@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from ..formats.provenance import About, insisted
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.batches import of_similar_size, pad
 from ..text.rows import NOTHING, TextRows, Texts
 from .dictionaries import (
@@ -40,6 +41,7 @@ GROUPS = LABEL_GROUPS + TEST_GROUPS
 ACTIVATING_GROUPS = ("top", "sample", "held_out")
 
 
+@checked
 @torch.no_grad()
 def collect_features(
     model: LanguageModel, dictionary: AnyDictionary, texts: Texts, n_examples: int = 10, seed: int = 0
@@ -74,6 +76,7 @@ def collect_features(
     return reader.store()
 
 
+@checked
 def neuron_examples(model: LanguageModel, layer: int, neuron: int, texts: Texts, n_examples: int = 10) -> "FeatureCard":
     """A card of one neuron: the windows of `texts` in which it is strongest, of either sign, and some at random.
 

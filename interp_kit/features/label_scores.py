@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ..formats.provenance import about_of, check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.families import input_embeddings
 from ..statistics import roc_auc
 from .corpus import Corpus
@@ -49,6 +50,7 @@ class Judge(Protocol):
     def __call__(self, label: pd.Series, texts: TokenLists, marks: Marks) -> Sequence[bool | None]: ...
 
 
+@checked
 def score_labels(
     store: FeatureStore,
     labels: pd.DataFrame,

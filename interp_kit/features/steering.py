@@ -10,6 +10,7 @@ from ..formats.label_table import checked_labels
 from ..formats.provenance import about_of, check_belongs
 from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
 from .store import FeatureStore, Pairs, rows_of
 
@@ -17,6 +18,7 @@ MAX_TEXTS = 4  # held-out texts in which a feature is turned up
 STEERING_FACTOR = 2.0  # times the feature's largest activation
 
 
+@checked
 def steering_scores(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from ..formats.graph_tables import node_rows
 from ..formats.provenance import check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
 from ..transcoders import CrossLayerTranscoder
@@ -111,6 +112,7 @@ def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:
     return {"spearman": spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
 
 
+@checked
 def validate(
     graph: AttributionGraph,
     model: LanguageModel,

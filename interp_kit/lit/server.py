@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ..formats.json import write_json
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.targets import Token, token_ids
 from ..storage.atomic import always
 from .environment import lit_python
@@ -91,6 +92,7 @@ class LitServer:
         )
 
 
+@checked
 def open_lit(
     model: LanguageModel,
     texts: Sequence[str] | pd.DataFrame,

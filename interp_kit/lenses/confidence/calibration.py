@@ -9,6 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.arguments import checked
 from ...models.precision import as_numpy
 from ...text.batches import pad
 from ...widgets.chart import Chart
@@ -71,6 +72,7 @@ class Calibration:
         return f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}"
 
 
+@checked
 @torch.no_grad()
 def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> Calibration:
     """Every next token of the texts, predicted from what stands before it.

@@ -11,6 +11,7 @@ from typing import TypedDict
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
 from ...widgets.token_strip import TokenStrip
 
@@ -102,6 +103,7 @@ def _least_entropy(record: TokenLogprob) -> float:
     return -sum(p * math.log(p) for p in (*listed.values(), rest) if p > 0)
 
 
+@checked
 @torch.no_grad()
 def logprobs(
     model: LanguageModel,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Tokens
 from ...widgets.token_strip import TokenStrip
@@ -89,6 +90,7 @@ class TokenAttribution:
         return f"TokenAttribution({self.method}, {self.question}: {self.note})"
 
 
+@checked
 def explain_tokens(
     model: LanguageModel,
     prompt: str | Ids,
