@@ -98,7 +98,8 @@ def opens_text_without_encoding(node: ast.AST) -> bool:
     ]
     binary = any(isinstance(m, ast.Constant) and isinstance(m.value, str) and "b" in m.value for m in mode)
     whose = getattr(getattr(node.func, "value", None), "id", "")
-    return name in ("open", "NamedTemporaryFile", "fdopen") and whose not in ("os", "zipfile", "archive", "Image") and not binary
+    others = ("os", "zipfile", "archive", "Image")  # whose `open` is not that of text
+    return name in ("open", "NamedTemporaryFile", "fdopen") and whose not in others and not binary
 
 
 def test_no_text_is_read_or_written_in_the_machines_own_encoding():
