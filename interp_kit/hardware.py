@@ -72,8 +72,8 @@ def _memory_of_groups(root: Path | None) -> Iterator[tuple[int, int]]:
     for folder in _groups(root or ROOT, "memory"):
         limit = _words(folder / "memory.max", folder / "memory.limit_in_bytes")
         used = _words(folder / "memory.current", folder / "memory.usage_in_bytes")
-        numbers = [_number(word) for word in (*limit, *used)]
-        if len(numbers) == 2 and None not in numbers:
+        numbers = [number for word in (*limit, *used) if (number := _number(word)) is not None]
+        if len(numbers) == 2:
             yield numbers[0], numbers[1] - _droppable(folder / "memory.stat")
 
 
@@ -136,8 +136,9 @@ def _cores_of_groups(root: Path | None) -> Iterator[float]:
     """How many cores' time each control group that holds this process allows, where it limits that."""
     for folder in _groups(root or ROOT, "cpu"):
         older = [*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")]
-        numbers = [_number(word) for word in _words(folder / "cpu.max") or older]  # microseconds, in each so many
-        if len(numbers) == 2 and None not in numbers and numbers[1]:
+        words = _words(folder / "cpu.max") or older  # microseconds, in each so many
+        numbers = [number for word in words if (number := _number(word)) is not None]
+        if len(numbers) == 2 and numbers[1]:
             yield numbers[0] / numbers[1]
 
 
