@@ -1,8 +1,8 @@
 """Jobs that write to a folder, each in a process that may be killed at any moment: see test_kills.py.
 
-As a program it reads lines "job largest-file folder", runs each job in a process forked for it, and prints that process'
-number and, when it ended, how. So a job starts in milliseconds: the libraries are loaded once. No file may grow over
-the largest size (-1: any), as on a disk that is full.
+As a program it reads lines "job largest-file folder", runs each job in a process forked for it, and prints the number
+of that process and, when it ended, how. So a job starts in milliseconds: the libraries are loaded once. No file may
+grow over the largest size (-1: any), as on a disk that is full.
 """
 
 import os

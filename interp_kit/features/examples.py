@@ -7,7 +7,7 @@ One arrow table a layer, ordered by feature, in memory or on disk. A folder of t
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -91,10 +91,19 @@ class Examples:
         layers = {int(match[1]): folder / name for name, match in names.items() if match}
         return cls(windows, {layer: _TableOnDisk(layers[layer], sizes) for layer in sorted(layers)})
 
-    def save(self, folder: Path) -> None:
-        """Writes the windows and the examples of each layer as parquet files."""
+    @property
+    def layers(self) -> list[int]:
+        """Those that have a table."""
+        return list(self._layers)
+
+    def save(self, folder: Path, layers: Iterable[int] = ()) -> None:
+        """Writes the windows and the examples of each layer as parquet files, also of those of `layers` that have none,
+        so that a missing file is noticed."""
         pq.write_table(pa.table({"tokens": self._windows}), folder / "windows.parquet", compression="zstd")
-        for layer, table in self._layers.items():
+        nothing: dict[str, np.ndarray | ListColumn] = {name: np.zeros(0, int) for name in FILE_COLUMNS}
+        nothing |= {"group": np.zeros(0, str), "activations": ListColumn(np.zeros(0), np.zeros(0, int))}
+        empty = {layer: _table(nothing) for layer in layers}
+        for layer, table in {**empty, **self._layers}.items():
             path = folder / f"examples_{layer}.parquet"
             pq.write_table(table.slice(0), path, compression="zstd", row_group_size=ROW_GROUP_SIZE)
 
@@ -168,6 +177,8 @@ class _TableOnDisk:
 
     def slice(self, first: int, count: int | None = None) -> pa.Table:
         end = self.file.metadata.num_rows if count is None else first + count
+        if first == end:
+            return _with_new_groups(self.file.schema_arrow.empty_table())
         groups = range(int(np.searchsorted(self.ends, first, "right")), int(np.searchsorted(self.ends, end)) + 1)
         start = self.ends[groups[0] - 1] if groups[0] else 0
         return pa.concat_tables([self._group(i) for i in groups]).slice(first - start, end - first)

@@ -229,7 +229,7 @@ class FeatureStore:
             features = self.features.copy(deep=False)
             features.attrs = {}
             features.to_parquet(stage / "features.parquet", index=False, compression="zstd")
-            self._examples.save(stage)
+            self._examples.save(stage, set(self.features["layer"].tolist()))
             if self.about:
                 (stage / ABOUT).write_text(json_text(self.about) + "\n", encoding="utf-8")
 
@@ -280,8 +280,12 @@ def load_features(name: str | Path, belongs_to: object = None) -> FeatureStore:
     try:
         with opened_folder(folder):
             features = _frame(path, _FEATURE_COLUMNS, _OTHER_COLUMNS).rename(columns=OLD_COLUMNS)
-            features.attrs["about"] = insisted(_about(folder), belongs_to)
+            about = _about(folder)
+            features.attrs["about"] = insisted(about, belongs_to)
             store = FeatureStore(features, Examples.load(folder))
+            if missing := sorted(set(store.features["layer"].tolist()) - set(store._examples.layers)):
+                if about:  # before, a layer without examples had no file
+                    raise ValueError(f"examples_{missing[0]}.parquet is missing")
     except (OSError, ValueError) as error:
         raise ValueError(f"the feature store in {folder} is damaged ({error}); copy it again or rebuild it") from error
     return store
@@ -392,6 +396,10 @@ def _checked_features(features: object) -> pd.DataFrame:
     if twice.any():
         layer, feature = features.loc[twice, KEY].iloc[0]
         raise ValueError(f"the table of features has feature {feature} of layer {layer} twice")
+    for name in TOKEN_COLUMNS:
+        if name in features and features[name].isna().any():
+            row = int(np.argmax(features[name].isna()))
+            raise ValueError(f"the column {name!r} should hold lists of texts, and row {row} holds nothing")
     for name, largest in (("density", 1.0), ("max_activation", np.finfo(float).max)):
         try:
             values = features[name].to_numpy(float)

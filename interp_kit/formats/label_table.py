@@ -84,7 +84,7 @@ def _texts(labels: pd.DataFrame) -> pd.Series | None:
     Raises ValueError for what is no text, and for a label that is missing where the row says how it was made.
     """
     column = labels["label"]
-    if column.empty or pd.api.types.infer_dtype(column, skipna=False) == "string":
+    if column.empty or (not column.hasnans and pd.api.types.infer_dtype(column, skipna=False) == "string"):
         return None
     for row, value in enumerate(column):
         if not isinstance(value, str) and not is_missing(value):

@@ -8,9 +8,13 @@ cookie, since a frame in a notebook may be refused cookies, and all addresses in
 import hmac
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from types import TracebackType
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+Write = Callable[[bytes], object]
+OptExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WEB_LINK = re.compile(r"""<(link|script)\b[^>]*\b(href|src)=["']?(https?:)?//[^>]*>""", re.IGNORECASE)
@@ -38,8 +42,8 @@ def guarded(app: WSGIApplication, token: str, proxied: bool, web_fonts: bool = F
             start("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8"), *HEADERS])
             return [why.encode()]
 
-        def started(status: str, own: list[tuple[str, str]], *more: object) -> object:
-            return start(status, [*own, *headers], *more)
+        def started(status: str, own: list[tuple[str, str]], error: OptExcInfo | None = None, /) -> Write:
+            return start(status, [*own, *headers], error)
 
         inside = {"SCRIPT_NAME": f"{environ.get('SCRIPT_NAME', '')}/{token}", "PATH_INFO": f"/{rest[:-1].rstrip('/')}"}
         return app(environ | inside, started)
