@@ -15,9 +15,11 @@ from ..formats.label_table import KEY, check_columns, checked_labels, one_label_
 from ..formats.parquet import in_words, read_parquet
 from ..formats.provenance import KEYS, About, about_of, check_belongs, insisted
 from ..formats.validation import check_type
+from ..models import LanguageModel
 from ..storage.atomic import resolved
 from ..storage.folders import opened_folder, saved_folder
 from ..storage.shipped import FEATURES, shipped_folder
+from ..transcoders import CrossLayerTranscoder
 from .examples import TEST_GROUPS, Examples
 from .rules import with_rules
 
@@ -359,6 +361,24 @@ def load_labels(name: str | Path, belongs_to: object = None) -> pd.DataFrame:
         raise ValueError(f"{path}: {error}; copy it again or save it anew") from None
     labels.attrs["about"] = insisted(about, belongs_to)
     return labels
+
+
+def check_set(
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder | None,
+    features: FeatureStore | None,
+    labels: pd.DataFrame | None,
+) -> None:
+    """Raises ValueError where what is given is not of one model and one transcoder; TypeError for what is no table of
+    labels."""
+    if transcoder is not None:
+        transcoder.check_model(model)
+    if features is not None:
+        check_belongs(features, "features", model, "model", keys=["fingerprint"])
+        if transcoder is not None:
+            check_belongs(features, "features", transcoder, "transcoder", keys=["transcoder"])
+        if labels is not None:
+            check_belongs(one_label_each(labels), "labels", features, "features")
 
 
 def _folder(name: str | Path, file: str, how: str) -> Path:
