@@ -85,6 +85,10 @@ class TokenAttribution:
     def _repr_html_(self) -> str:
         return self.show()._repr_html_()
 
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        data, metadata = self.show()._repr_mimebundle_()
+        return data | {"text/plain": repr(self)}, metadata
+
     def __repr__(self) -> str:
         return f"TokenAttribution({self.method}, {self.question}: {self.note})"
 
