@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
-from tqdm.auto import tqdm
 
+from ..widgets.progress import ProgressBar
 from .corpus import Corpus, Words
 from .examples import LABEL_GROUPS
 from .llm import LLM, MAX_LABEL_TOKENS, label_prompt
@@ -93,7 +93,7 @@ def label_features(store: FeatureStore, llm: LLM | None = None, only: Pairs | No
     live = store.features.loc[store.features["density"] > 0, ["layer", "feature"]]
     corpus = Corpus(() if llm else store.windows(LABEL_GROUPS))
     lines = []
-    for row in tqdm(rows_of(live, only), desc="labelling", leave=False):
+    for row in ProgressBar(rows_of(live, only), desc="labelling", leave=False):
         at = row["layer"], row["feature"]
         mine = store.examples_of(*at)
         mine = mine[mine["group"].isin(LABEL_GROUPS)]

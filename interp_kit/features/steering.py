@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ..formats.feature_json import example_rows
 from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from .store import FeatureStore, Pairs, rows_of
 
 MAX_TEXTS = 4  # held-out texts in which a feature is turned up
@@ -39,7 +39,7 @@ def steering_scores(
     promised = {label: _tokens(model, label) for label in labels["label"]}
     everyone = torch.tensor(sorted(set().union(*promised.values())))
     rows = []
-    for row in tqdm(rows_of(labels, only), desc="steering", leave=False):
+    for row in ProgressBar(rows_of(labels, only), desc="steering", leave=False):
         at, tokens = (row["layer"], row["feature"]), list(promised[row["label"]])
         examples, found = store.examples_of(*at), []
         steer = Steer(NodeId(*at), value=STEERING_FACTOR * store.row(*at)["max_activation"], positions=-1)

@@ -62,7 +62,7 @@ class Chart(go.Figure):
         """The figure alone, as data for plotly's own renderer: {mime type: figure}."""
         return {PLOTLY: json.loads(str(plotly.io.to_json(self, validate=False)))}
 
-    # JupyterLab shows the picture, and the live figure from when the pointer first enters it: plotly's renderer does so.
+    # JupyterLab shows the picture, and the live figure once the pointer enters it: plotly's own renderer does so.
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **kwargs: Any) -> tuple[dict, dict]:
         picture, metadata = self.picture().bundle()
         data = {**self.live(), "text/plain": repr(self), **picture}
@@ -78,6 +78,19 @@ class Chart(go.Figure):
 
     def __repr__(self) -> str:
         return f"Chart({describe(self)!r})"
+
+
+class Snapshot(Chart):
+    """A chart of unfinished work: the picture alone. Plotly's renderer draws a figure once, and what follows under the
+    same display id would not be seen.
+
+    >>> list(Snapshot(chart)._repr_mimebundle_()[0])
+    ['text/plain', 'image/png']
+    """
+
+    def live(self) -> dict:
+        """Nothing."""
+        return {}
 
 
 def panels(rows: int, columns: int, titles: Sequence[str], **options: Any) -> Chart:

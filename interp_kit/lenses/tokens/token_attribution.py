@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Tokens
+from ...widgets.progress import ProgressBar
 from ...widgets.token_strip import TokenStrip
 from .masking import Baseline, MaskedPrompt
 from .methods import METHODS, TOLERANCE, Method, check_options
@@ -139,7 +139,7 @@ def explain_tokens(
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     check_options(method, options)
     masked = MaskedPrompt(model, prompt, target, contrast, baseline, positions)
-    with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as masked.bar:
+    with ProgressBar(desc=method, unit=" forwards", delay=2, leave=False) as masked.bar:
         f_x, f_x0 = masked.ends()
         found = METHODS[method](masked, f_x - f_x0, seed, **options)
     return TokenAttribution(
