@@ -31,6 +31,13 @@ LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 LONGEST = 600  # seconds that one cell may take on a busy machine
 # As a file, so that a failed check shows its file and line.
 RUN_CHECKS = "exec(compile(open({0!r}, encoding='utf-8').read(), {0!r}, 'exec'))"
+# What a library warns of in a call of ours is shown too, though Python hides it from those who did not write the call:
+# tests/test_notebooks.py fails on any warning.
+SHOW_WARNINGS = """
+import warnings
+for kind in (DeprecationWarning, PendingDeprecationWarning):
+    warnings.filterwarnings("default", category=kind, module="interp_kit")
+"""
 # One thread: the sums do not differ from run to run. No network: a lesson needs none.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 
@@ -83,15 +90,22 @@ def _run(notebook, checks) -> float:
     )
     search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path}
+    environment.pop("PYTEST_CURRENT_TEST", None)  # with it a kernel does not show what is written past Python
     with client.setup_kernel(env=environment):
-        if checks.exists():
-            notebook.cells.append(nbformat.v4.new_code_cell(RUN_CHECKS.format(str(checks))))
+        _run_unseen(client, SHOW_WARNINGS)
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
         if checks.exists():
-            notebook.cells.pop()
+            _run_unseen(client, RUN_CHECKS.format(str(checks)))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _run_unseen(client, source) -> None:
+    """In the lesson's kernel, but not a cell of its copy."""
+    client.nb.cells.append(nbformat.v4.new_code_cell(source))
+    client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1, store_history=False)
+    client.nb.cells.pop()
 
 
 def _checks(lesson) -> Path:

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import os
 import platform
 import sys
 import time
@@ -109,16 +108,14 @@ def say(text: str) -> None:
 
 def doctor() -> None:
     """What this machine can run, what is missing, and the command that brings it."""
-    import psutil
     import torch
 
-    from .hardware import multiplies_bfloat16
+    from .hardware import free_memory, multiplies_bfloat16, total_memory, usable_cores
 
-    memory = psutil.virtual_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bfloat16 = "native bfloat16" if multiplies_bfloat16(device) else "no native bfloat16: training is slower"
     say(f"interp_kit {ik.__version__}, Python {platform.python_version()}, torch {torch.__version__}")
-    say(f"{os.cpu_count()} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB of memory free")
+    say(f"{usable_cores()} cores, {free_memory() / 1e9:.1f} of {total_memory() / 1e9:.1f} GB of memory free")
     say(f"{device}, {bfloat16}\n")
     for about, found, remedy in _checks():
         say(f"  {'ok      ' if found else 'missing '}{about}{'' if found else f'   ->  {remedy}'}")

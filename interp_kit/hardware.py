@@ -1,10 +1,17 @@
-"""What can this machine do? Its memory, its cores, and how fast it multiplies."""
+"""What can this machine do? Its memory, its cores, and how fast it multiplies.
 
+Memory and cores are what this process may use: a container (its control group, cgroup) often has a small part of its
+host's, and a process that takes more memory is killed without a word.
+"""
+
+import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from threading import Barrier
 
 import psutil
@@ -12,6 +19,7 @@ import torch
 
 # ---------------------------------------------------------------- memory
 
+ROOT = Path("/")  # under which the system says what it has; tests put a folder of theirs in its place
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
@@ -23,7 +31,7 @@ def bytes_of(memory: str | float | None) -> float:
     Raises ValueError for what is no amount.
     """
     if memory is None:
-        return psutil.virtual_memory().available
+        return free_memory()
     text = str(memory).strip().upper()
     unit = UNITS.get(text[-2:])
     try:
@@ -37,12 +45,101 @@ def bytes_of(memory: str | float | None) -> float:
 
 def check_memory(needed: float, what: str) -> None:
     """Raises MemoryError when `needed` bytes are more than what is free, naming `what` needs them."""
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if needed > free:
         raise MemoryError(f"{what} needs about {needed / 1e9:.2g} GB of memory and {free / 1e9:.2g} GB are free")
 
 
+def free_memory(root: Path | None = None) -> float:
+    """Bytes that this process may still take: what is free on the host, or less where a control group leaves less."""
+    left = [limit - used for limit, used in _memory_of_groups(root)]
+    return max(0, min([psutil.virtual_memory().available, *left]))
+
+
+def total_memory(root: Path | None = None) -> float:
+    """Bytes of memory of the host, or of the control group with the least."""
+    return min([psutil.virtual_memory().total, *(limit for limit, _ in _memory_of_groups(root))])
+
+
+# ---------------------------------------------------------------- control groups
+
+
+def _memory_of_groups(root: Path | None) -> Iterator[tuple[int, int]]:
+    """(limit, used) of each control group that holds this process and limits its memory, in bytes.
+
+    The kernel drops files that it only keeps in case they are read again, so these do not count as used.
+    """
+    for folder in _groups(root or ROOT, "memory"):
+        limit = _words(folder / "memory.max", folder / "memory.limit_in_bytes")
+        used = _words(folder / "memory.current", folder / "memory.usage_in_bytes")
+        numbers = [number for word in (*limit, *used) if (number := _number(word)) is not None]
+        if len(numbers) == 2:
+            yield numbers[0], numbers[1] - _droppable(folder / "memory.stat")
+
+
+def _droppable(statistics: Path) -> int:
+    pairs = [line.split() for line in _lines(statistics)]
+    found = {pair[0]: _number(pair[1]) or 0 for pair in pairs if len(pair) == 2}
+    return found.get("total_inactive_file", found.get("inactive_file", 0))
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the control groups that hold this process, each with its parents.
+
+    Version 2 has one tree for all, version 1 one for each controller; some hosts have both. A container may see its own
+    group as the top of the tree, while the path is the host's: what of it does not exist is passed over.
+    """
+    for line in _lines(root / "proc/self/cgroup"):
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        top = root / "sys/fs/cgroup"
+        if number == "0" and not names:
+            trees = [top, top / "unified"]
+        elif controller in names.split(","):
+            trees = [top / controller, top / names]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part]
+        inside = [] if ".." in parts else parts  # a path out of the part of the tree that is seen here
+        yield from (tree.joinpath(*inside[:n]) for tree in trees for n in range(len(inside) + 1))
+
+
+def _lines(file: Path) -> list[str]:
+    """No lines where a file cannot be read, as on systems without control groups."""
+    try:
+        return file.read_bytes().decode("utf-8", "surrogateescape").splitlines()
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return []
+
+
+def _words(*files: Path) -> list[str]:
+    """Of the first of the files that there is, the words in its first line."""
+    return next((lines[0].split() for file in files if (lines := _lines(file))), [])
+
+
+def _number(word: str) -> int | None:
+    """None for "max", which stands for no limit, and for anything else that is no number of 64 bits."""
+    return int(word) if word.isascii() and word.isdecimal() and len(word) < 20 else None
+
+
 # ---------------------------------------------------------------- cores
+
+
+def usable_cores(root: Path | None = None) -> int:
+    """How many cores this process may use at once: those it is bound to, or fewer where a control group allows less
+    processor time than they have."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([bound, *map(math.ceil, _cores_of_groups(root))]))
+
+
+def _cores_of_groups(root: Path | None) -> Iterator[float]:
+    """How many cores' time each control group that holds this process allows, where it limits that."""
+    for folder in _groups(root or ROOT, "cpu"):
+        older = [*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")]
+        words = _words(folder / "cpu.max") or older  # microseconds, in each so many
+        numbers = [number for word in words if (number := _number(word)) is not None]
+        if len(numbers) == 2 and numbers[1]:
+            yield numbers[0] / numbers[1]
 
 
 def one_core_pool(workers: int) -> ThreadPoolExecutor:
@@ -106,7 +203,7 @@ def this_machine() -> Device:
     float32 = _rate(2 * 1024**3, lambda: a @ a) / 1e12
     bfloat16 = _rate(2 * 1024**3, lambda: b @ b) / 1e12 if multiplies_bfloat16(a.device) else float32
     bandwidth = _rate(2 * long.nbytes, lambda: copy.copy_(long)) / 1e9
-    return Device(bfloat16, float32, psutil.virtual_memory().total / 1e9, bandwidth, link=1.25)
+    return Device(bfloat16, float32, total_memory() / 1e9, bandwidth, link=1.25)
 
 
 def _rate(amount: float, work: Callable[[], object], seconds: float = 0.15) -> float:

@@ -180,7 +180,7 @@ def train_pocket(world: Geography, folder: Path, recipe: Recipe, checkpoint: Pat
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    start, _ = load_checkpoint(checkpoint, both, optimizer)
+    start, _ = load_checkpoint(checkpoint, both, optimizer, last=recipe.steps)
     if start == 0:
         learn_names(world, tokenizer, model, lookup, recipe, update)
     bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, desc="pocket model", mininterval=5)

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from interp_kit.models import LanguageModel, load_model
-from interp_kit.models.cache import CACHE_ARGUMENT, new_cache, read_on
+from interp_kit.models.cache import new_cache, read_into, read_on
 from interp_kit.storage.atomic import always, atomic_file, cache_entry
 from interp_kit.storage.shipped import data_folder
 from interp_kit.worlds import load_world
@@ -116,7 +116,7 @@ def sample(model: LanguageModel, prompts: list[str], max_tokens: int, seed: int)
     # The last token goes alone: the head then sees a contiguous vector, and does not copy its matrix for every row.
     cache = new_cache(model.hf)
     if start > 1:
-        model.hf.base_model(torch.tensor([r[:-1] for r in rows]), use_cache=True, **{CACHE_ARGUMENT: cache})
+        read_into(model.hf, torch.tensor([r[:-1] for r in rows]), cache)
     for position in range(start, max_tokens):
         last = torch.tensor([rows[row][-1:] for row in alive])
         chances = read_on(model.hf, last, cache)[:, -1].float().softmax(-1)

@@ -6,6 +6,7 @@ import random
 import sys
 
 import pytest
+import raised
 
 # Before anything imports torch, which reads these once: two threads on a small busy machine are slower than
 # one, and their sums differ from run to run. Kernels of notebooks inherit them.
@@ -62,6 +63,30 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+# Errors that docstrings name, see raised.py: each process hands over what its tests raised, and a run of all tests
+# fails where one of them never was.
+
+_expect = pytest.raises
+
+
+def _remembering(*args, **options):
+    expected = _expect(*args, **options)
+    return raised.Expected(expected) if hasattr(expected, "__enter__") else expected
+
+
+pytest.raises = _remembering
+
+
+def pytest_testnodedown(node):
+    for (place, error), message in getattr(node, "workeroutput", {}).get("raised", []):
+        raised.Expected.raised.setdefault((place, error), message)
+
+
+def _never_raised(config) -> list:
+    whole = not config.option.file_or_dir and not config.option.keyword and config.option.markexpr == "not long"
+    return sorted(set(raised.documented()) - set(raised.Expected.raised)) if whole else []
+
+
 # A test that is skipped on CI has silently stopped testing, so there it counts as a failure. The hook sets
 # the exit status; the list comes above pytest's closing line, which stays last.
 
@@ -73,11 +98,20 @@ def _skipped_on_ci(config) -> list:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == pytest.ExitCode.OK and _skipped_on_ci(session.config):
+    if hasattr(session.config, "workeroutput"):  # one of several processes
+        session.config.workeroutput["raised"] = list(raised.Expected.raised.items())
+        return
+    if os.environ.get("WRITE_ERRORS"):
+        raised.TABLE.write_text(raised.table(raised.Expected.raised), encoding="utf-8")
+    if exitstatus == pytest.ExitCode.OK and (_skipped_on_ci(session.config) or _never_raised(session.config)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    if never := _never_raised(config):
+        terminalreporter.section("FAILED: docstrings name errors that no test raises")
+        for place, error in never:
+            terminalreporter.line(f"{place}: {error}")
     skipped = _skipped_on_ci(config)
     if skipped:
         terminalreporter.section("FAILED: skipped on CI, where every test must run")

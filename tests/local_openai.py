@@ -1,7 +1,8 @@
 """An OpenAI-compatible server on this machine, for tests: it answers what a function says.
 
 The function gets the messages and returns the answer's text; or, for a server with more to say, it takes the whole
-request and returns the whole body (`local_openai(whole=...)`), or a list of bodies, which are streamed.
+request and returns the whole body (`local_openai(whole=...)`), or a list of bodies, which are streamed. A tuple
+(status, body) is an error's, and bytes are sent as they are. `refuses` makes a server that does not take some options.
 """
 
 import json
@@ -24,9 +25,10 @@ def local_openai(answer=None, fail_first=0, whole=None):
                 body = {"error": {"message": "slow down"}}
             else:
                 body = whole(self.path, request) if whole else completion(request, answer(request["messages"]))
+            status, body = body if isinstance(body, tuple) else (429 if failing else 200, body)
             streamed = isinstance(body, list)
-            data = events(body) if streamed else json.dumps(body).encode()
-            self.send_response(429 if failing else 200)
+            data = body if isinstance(body, bytes) else events(body) if streamed else json.dumps(body).encode()
+            self.send_response(status)
             kind = "text/event-stream" if streamed else "application/json"
             for name, value in (("Content-Type", kind), ("Content-Length", str(len(data)))):
                 self.send_header(name, value)
@@ -50,6 +52,30 @@ def local_openai(answer=None, fail_first=0, whole=None):
 def completion(request, text):
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
     return {"id": "x", "object": "chat.completion", "created": 0, "model": request["model"], "choices": [choice]}
+
+
+def refuses(*options, status=400, message="Unsupported parameter: '{}' is not supported with this model."):
+    """`whole` of a server that refuses requests with one of the options, naming it, and else answers "an answer"."""
+
+    def whole(path, request):
+        for option in options:
+            if option in request:
+                return status, {"error": {"message": message.format(option), "param": option}}
+        return completion(request, "an answer")
+
+    return whole
+
+
+def ends(reason, content="an answer", **message):
+    """`whole` of a server whose answers end for that reason, with that content."""
+
+    def whole(path, request):
+        body = completion(request, content)
+        body["choices"][0] |= {"finish_reason": reason}
+        body["choices"][0]["message"] |= message
+        return body
+
+    return whole
 
 
 def events(bodies):

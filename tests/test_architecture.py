@@ -85,6 +85,47 @@ def test_nothing_lies_loose_at_the_top():
     }  # fmt: skip
 
 
+def opens_text_without_encoding(node: ast.AST) -> bool:
+    """Whether a call reads or writes text in whatever encoding the machine happens to have."""
+    if not isinstance(node, ast.Call) or any(keyword.arg in ("encoding", None) for keyword in node.keywords):
+        return False
+    name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+    if name in ("read_text", "write_text"):
+        return isinstance(node.func, ast.Attribute)  # not the door of that name
+    mode = [
+        *node.args[1 if isinstance(node.func, ast.Name) else 0 :][:1],
+        *(k.value for k in node.keywords if k.arg == "mode"),
+    ]
+    binary = any(isinstance(m, ast.Constant) and isinstance(m.value, str) and "b" in m.value for m in mode)
+    whose = getattr(getattr(node.func, "value", None), "id", "")
+    return (
+        name in ("open", "NamedTemporaryFile", "fdopen")
+        and whose not in ("os", "zipfile", "archive", "Image")
+        and not binary
+    )
+
+
+def test_no_text_is_read_or_written_in_the_machines_own_encoding():
+    found = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if opens_text_without_encoding(node)
+    ]
+    assert not found
+    for bad in (
+        "open(p)",
+        "open(p, 'w')",
+        "path.open()",
+        "path.read_text()",
+        "path.write_text(t)",
+        "open(p, mode='r')",
+    ):
+        assert opens_text_without_encoding(ast.parse(bad).body[0].value), bad
+    for good in ("open(p, 'rb')", "path.open('wb')", "read_text(p)", "open(p, encoding='utf-8')", "os.open(p, 1)"):
+        assert not opens_text_without_encoding(ast.parse(good).body[0].value), good
+
+
 # ---------------------------------------------------------------------- what an editor sees
 
 

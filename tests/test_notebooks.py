@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from docs import lessons
 from docs.lessons import LESSONS, executed
 
 # The lesson a visitor reads first, on GitHub and without a kernel, may show its outputs.
@@ -41,8 +42,26 @@ def test_runs_within_its_time(path):
 
 @each_lesson
 def test_warns_of_nothing(path):
+    """Nothing at all on stderr, whoever writes it there. A lesson's progress bars are displays."""
     outputs = [output for cell in executed(path).cells for output in cell.get("outputs", [])]
     assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import warnings; warnings.warn('old', FutureWarning)",
+        "import logging; logging.getLogger('any.library').warning('old')",
+        "import os; os.write(2, b'past Python')",
+        "import subprocess; subprocess.run('echo a child >&2', shell=True)",
+        "import warnings; warnings.warn_explicit('old', DeprecationWarning, 'f.py', 1, module='interp_kit.a.b')",
+    ],
+)
+def test_whatever_writes_to_stderr_is_seen(source, tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbformat.write(notebook, tmp_path / "loud.ipynb")
+    lessons._run(notebook, tmp_path / "no checks")
+    assert [output.name for output in notebook.cells[0].outputs if output.output_type == "stream"] == ["stderr"]
 
 
 def test_all_run_within_twelve_minutes():

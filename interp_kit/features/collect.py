@@ -10,11 +10,21 @@ import pandas as pd
 import torch
 from torch.nn.functional import pad as pad_zeros
 
+from ..formats.provenance import About, insisted
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.batches import of_similar_size, pad
 from ..text.rows import NOTHING, TextRows, Texts
 from ..widgets.progress import ProgressBar
-from .dictionaries import SIGNED_SILENCE, AnyDictionary, Dictionary, Neurons, as_dictionary, top_tokens
+from .dictionaries import (
+    SIGNED_SILENCE,
+    AnyDictionary,
+    Dictionary,
+    Neurons,
+    as_dictionary,
+    dictionary_name,
+    top_tokens,
+)
 from .examples import LABEL_GROUPS, TEST_GROUPS, Examples, ListColumn
 from .store import FeatureStore
 
@@ -31,6 +41,7 @@ GROUPS = LABEL_GROUPS + TEST_GROUPS
 ACTIVATING_GROUPS = ("top", "sample", "held_out")
 
 
+@checked
 @torch.no_grad()
 def collect_features(
     model: LanguageModel, dictionary: AnyDictionary, texts: Texts, n_examples: int = 10, seed: int = 0
@@ -65,6 +76,7 @@ def collect_features(
     return reader.store()
 
 
+@checked
 def neuron_examples(model: LanguageModel, layer: int, neuron: int, texts: Texts, n_examples: int = 10) -> "FeatureCard":
     """A card of one neuron: the windows of `texts` in which it is strongest, of either sign, and some at random.
 
@@ -153,7 +165,9 @@ class _Reader:
                 table[name] = [[names[token] for token in line] for line in ids.tolist()]
             features.append(table.assign(log_histogram=layer.histogram.tolist()))
             examples[number] = layer.examples(order, lengths)
-        return FeatureStore(pd.concat(features, ignore_index=True), Examples.from_columns(windows, examples))
+        table = pd.concat(features, ignore_index=True)
+        table.attrs["about"] = insisted(About(transcoder=dictionary_name(self.dictionary)), model)
+        return FeatureStore(table, Examples.from_columns(windows, examples))
 
 
 def _cut(t: torch.Tensor, width: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from ..hardware import multiplies_bfloat16
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.families import MLP_INPUT, Norm, anatomy, input_embeddings, mlp_activations
 from ..models.hooks import Hook, hooked
 from ..transcoders import CrossLayerTranscoder
@@ -68,7 +69,9 @@ class Neurons:
 
     is_signed = True
     excludes_first_position = False
+    fingerprint = "neurons"
 
+    @checked
     def __init__(self, model: LanguageModel, layers: Sequence[int] | None = None) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         blocks = anatomy(model.hf).blocks
@@ -105,17 +108,19 @@ class RandomDirections:
     is_signed = True
     excludes_first_position = False
 
+    @checked
     def __init__(self, model: LanguageModel, n: int, layers: Sequence[int] | None = None, seed: int = 0) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         draw = torch.Generator().manual_seed(seed)
         directions = torch.randn(len(self.layers), n, model.d_model, generator=draw)
-        self._directions = normalize(directions, dim=-1).to(model.dtype)
+        self._directions = normalize(directions, dim=-1).to(model.device, model.dtype)
         self.n_features_per_layer = [n] * len(self.layers)
+        self.fingerprint = f"{n} random directions (seed {seed})"
 
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each layer [row, position, direction], of ids [row, position]."""
         x, _ = mlp_activations(self.model.hf, ids, MLP_INPUT, self.layers)
-        yield from (layer @ directions.T for layer, directions in zip(x, self._directions.to(x.device), strict=True))
+        yield from (layer @ directions.T for layer, directions in zip(x, self._directions, strict=True))
 
     def encoder_directions(self, i: int) -> torch.Tensor:
         """The directions of the i-th layer: [direction, d_model]."""
@@ -136,13 +141,14 @@ class TranscoderFeatures:
         self.model, self.transcoder = model, transcoder
         self.layers, self.n_features_per_layer = transcoder.layers, transcoder.n_features_per_layer
         self.excludes_first_position = transcoder.config.excludes_first_position
+        self.fingerprint = transcoder.fingerprint
 
     @torch.no_grad()
     def activations(self, ids: torch.Tensor) -> Iterator[torch.Tensor]:
         """For each layer [row, position, feature], of ids [row, position]; position 0 too."""
         x, _ = mlp_activations(self.model.hf, ids, self.transcoder.config.feature_input_hook, self.layers)
         for i, count in enumerate(self.n_features_per_layer):
-            yield self.transcoder.encode_layer(i, x[i])[..., :count]
+            yield self.transcoder.encode_layer(i, x[i].to(self.transcoder.W_enc))[..., :count]
 
     def encoder_directions(self, i: int) -> torch.Tensor:
         """The encoder rows of the i-th layer: [feature, d_model]."""
@@ -169,6 +175,11 @@ def as_dictionary(model: LanguageModel, dictionary: AnyDictionary) -> Dictionary
     if dictionary.model is not model:
         raise ValueError(f"this {kind} belongs to {dictionary.model.name!r}: make one of the model you look at")
     return dictionary
+
+
+def dictionary_name(dictionary: Dictionary) -> str:
+    """What a store of its features says they are of: a transcoder's fingerprint, or a name such as "neurons"."""
+    return str(getattr(dictionary, "fingerprint", type(dictionary).__name__))
 
 
 def detectors(dictionary: Dictionary, ids: torch.Tensor, used: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -212,7 +223,7 @@ class _Tokens:
     def best(self, directions: torch.Tensor, n: int, signs: Sequence[int]) -> list[torch.Tensor]:
         """For each sign, and each direction [feature, d_model] times it, the indices of the n tokens with the largest
         products: [feature, n]."""
-        parts = [self._best(some, n, signs) for some in directions.to(self.rows.dtype).split(FEATURES_AT_ONCE)]
+        parts = [self._best(some, n, signs) for some in directions.to(self.rows).split(FEATURES_AT_ONCE)]
         return [torch.cat(of_sign) for of_sign in zip(*parts)]
 
     def _best(self, directions: torch.Tensor, n: int, signs: Sequence[int]) -> list[torch.Tensor]:

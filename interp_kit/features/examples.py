@@ -6,7 +6,8 @@ One arrow table a layer, ordered by feature, in memory or on disk. A folder of t
     examples_{layer}.parquet    one example a row: feature, group, rank, window (its row above), activations, peak
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +15,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from ..formats.label_table import check_columns, whole_numbers
+from ..formats.parquet import check_no_gaps, open_parquet, read, read_parquet
 
 LABEL_GROUPS = ("top", "sample")  # what labels may be made from
 TEST_GROUPS = ("held_out", "non_activating", "hard_negative")  # what tests them
 COLUMNS = ["layer", "feature", "group", "rank", "tokens", "activations", "peak"]
+FILE_COLUMNS = {  # of the examples of a layer
+    "feature": "whole numbers", "group": "texts", "window": "whole numbers", "activations": "lists of numbers",
+    "peak": "whole numbers",
+}  # fmt: skip
+FILE_NAME = re.compile(r"examples_([0-9]{1,4})\.parquet")
 ROW_GROUP_SIZE = 2000  # examples of one layer that are read from disk together
 # Groups as they were called before version 0.2; stores of that time are read.
 OLD_GROUPS = {"held": "held_out", "silent": "non_activating", "near": "hard_negative"}
@@ -43,13 +53,20 @@ class Examples:
 
     @classmethod
     def from_frame(cls, examples: pd.DataFrame) -> "Examples":
-        """Of a table with the columns layer, feature, group, rank, tokens, activations and peak."""
+        """Of a table with the columns layer, feature, group, rank, tokens, activations and peak.
+
+        Raises TypeError for what is no table, ValueError naming the column and the row that are not as they should be.
+        """
+        examples = _checked_frame(examples)
         number_of: dict[tuple[str, ...], int] = {}
         numbers = [number_of.setdefault(tuple(tokens), len(number_of)) for tokens in examples["tokens"]]
         columns = examples.drop(columns="tokens").assign(window=np.array(numbers, dtype=int))
         columns = columns.sort_values(["layer", "feature"], kind="stable")
         layers = columns.pop("layer")
-        tables = {int(l): pa.Table.from_pandas(columns[layers == l], preserve_index=False) for l in layers.unique()}
+        try:
+            tables = {int(l): pa.Table.from_pandas(columns[layers == l], preserve_index=False) for l in layers.unique()}
+        except pa.ArrowException as error:
+            raise ValueError(f"the table of examples has a column that cannot be kept: {error}") from error
         return cls(_texts(list(number_of)), tables)
 
     @classmethod
@@ -61,15 +78,32 @@ class Examples:
 
     @classmethod
     def load(cls, folder: Path) -> "Examples":
-        """What `save` wrote; the examples of a layer are read when they are asked for."""
-        windows = pq.read_table(folder / "windows.parquet").column("tokens").combine_chunks()
-        paths = {int(path.stem.split("_")[1]): path for path in folder.glob("examples_*.parquet")}
-        return cls(windows, {layer: _TableOnDisk(paths[layer]) for layer in sorted(paths)})
+        """What `save` wrote; the examples of a layer are read, and checked, when they are asked for.
 
-    def save(self, folder: Path) -> None:
-        """Writes the windows and the examples of each layer as parquet files."""
+        Raises FileNotFoundError; ValueError naming the file that is damaged.
+        """
+        path = folder / "windows.parquet"
+        windows = read_parquet(path, {"tokens": "lists of texts"}).column("tokens").combine_chunks()
+        sizes = _lengths(windows)
+        if len(sizes) and sizes.min() < 1:
+            raise ValueError(f"{path}: window {sizes.argmin()} has no token; copy the store again or rebuild it")
+        names = {name: FILE_NAME.fullmatch(name) for name in sorted(path.name for path in folder.glob("examples_*"))}
+        layers = {int(match[1]): folder / name for name, match in names.items() if match}
+        return cls(windows, {layer: _TableOnDisk(layers[layer], sizes) for layer in sorted(layers)})
+
+    @property
+    def layers(self) -> list[int]:
+        """Those that have a table."""
+        return list(self._layers)
+
+    def save(self, folder: Path, layers: Iterable[int] = ()) -> None:
+        """Writes the windows and the examples of each layer as parquet files, also of those of `layers` that have none,
+        so that a missing file is noticed."""
         pq.write_table(pa.table({"tokens": self._windows}), folder / "windows.parquet", compression="zstd")
-        for layer, table in self._layers.items():
+        nothing: dict[str, np.ndarray | ListColumn] = {name: np.zeros(0, int) for name in FILE_COLUMNS}
+        nothing |= {"group": np.zeros(0, str), "activations": ListColumn(np.zeros(0), np.zeros(0, int))}
+        empty = {layer: _table(nothing) for layer in layers}
+        for layer, table in {**empty, **self._layers}.items():
             path = folder / f"examples_{layer}.parquet"
             pq.write_table(table.slice(0), path, compression="zstd", row_group_size=ROW_GROUP_SIZE)
 
@@ -118,24 +152,101 @@ class Examples:
 
 
 class _TableOnDisk:
-    """The examples of a layer on disk: as much of a `pa.Table` as is needed, read group of rows by group."""
+    """The examples of a layer on disk: as much of a `pa.Table` as is needed, read and checked group of rows by group.
 
-    def __init__(self, path: Path) -> None:
-        self.file = pq.ParquetFile(path, memory_map=True)
+    sizes: how many tokens each window has.
+    """
+
+    def __init__(self, path: Path, sizes: np.ndarray) -> None:
+        self.path, self.sizes = path, sizes
+        self.file = open_parquet(path, FILE_COLUMNS)
         self.ends = np.cumsum([self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)])
         self._group = lru_cache(maxsize=2)(self._read_group)
 
     def _read_group(self, i: int) -> pa.Table:
-        return _with_new_groups(self.file.read_row_group(i))
+        table = _with_new_groups(read(self.path, self.file.read_row_group, i))
+        _check_rows(self.path, table, self.sizes)
+        return table
 
     def column(self, name: str) -> pa.ChunkedArray:
-        return _with_new_groups(self.file.read([name])).column(name)
+        table = read(self.path, self.file.read, [name])
+        check_no_gaps(self.path, table, [name])
+        if name in ("feature", "window"):
+            _check_numbers(self.path, name, table.column(name).to_numpy(), len(self.sizes))
+        return _with_new_groups(table).column(name)
 
     def slice(self, first: int, count: int | None = None) -> pa.Table:
         end = self.file.metadata.num_rows if count is None else first + count
+        if first == end:
+            return _with_new_groups(self.file.schema_arrow.empty_table())
         groups = range(int(np.searchsorted(self.ends, first, "right")), int(np.searchsorted(self.ends, end)) + 1)
         start = self.ends[groups[0] - 1] if groups[0] else 0
         return pa.concat_tables([self._group(i) for i in groups]).slice(first - start, end - first)
+
+
+def _check_rows(path: Path, table: pa.Table, sizes: np.ndarray) -> None:
+    """Raises ValueError for examples whose window is not there, or whose activations or peak do not fit it."""
+    check_no_gaps(path, table, list(FILE_COLUMNS))
+    window, peak = (table.column(name).to_numpy() for name in ("window", "peak"))
+    _check_numbers(path, "window", window, len(sizes))
+    lists = table.column("activations").combine_chunks()
+    fits = (_lengths(lists) == sizes[window]) & (peak >= 0) & (peak < sizes[window])
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    if not fits.all() or not np.isfinite(values).all():
+        row = int(np.argmin(fits)) if not fits.all() else "some"
+        raise ValueError(
+            f"{path}: example {row} should have a finite activation for each of its window's tokens, and its peak "
+            "among them; copy the store again or rebuild it"
+        )
+
+
+def _lengths(lists: pa.Array) -> np.ndarray:
+    return pc.call_function("list_value_length", [lists]).to_numpy()
+
+
+def _check_numbers(path: Path, name: str, numbers: np.ndarray, n_windows: int) -> None:
+    """Raises ValueError for features that are not in order from 0 up, and for windows that are not there."""
+    if name == "feature":
+        good, expected = len(numbers) == 0 or (numbers[0] >= 0 and (numbers[1:] >= numbers[:-1]).all()), "in order"
+    else:
+        good, expected = ((numbers >= 0) & (numbers < n_windows)).all(), f"windows, which number {n_windows:,}"
+    if not good:
+        raise ValueError(f"{path}: the column {name!r} should hold {expected}; copy the store again or rebuild it")
+
+
+def _checked_frame(examples: object) -> pd.DataFrame:
+    """The table, with whole numbers where they should be. Raises as `Examples.from_frame`."""
+    if not isinstance(examples, pd.DataFrame):
+        raise TypeError(f"expected a table of examples such as store.examples, got {type(examples).__name__}")
+    check_columns(examples, [name for name in COLUMNS if name != "rank"], "a table of examples")
+    proper = {name: whole_numbers(examples, name) for name in ("layer", "feature", "peak")}
+    examples = examples.assign(**{name: column for name, column in proper.items() if column is not None})
+    columns = (examples[name] for name in ("group", "tokens", "activations", "peak"))
+    for row, (group, tokens, active, peak) in enumerate(zip(*columns)):
+        if not isinstance(group, str):
+            raise ValueError(f"the column 'group' should hold texts, and row {row} holds {group!r}")
+        if not _is_list(tokens) or not len(tokens) or not all(isinstance(token, str) for token in tokens):
+            raise ValueError(
+                f"the column 'tokens' should hold lists of texts, not {str(tokens)[:80]!r} as in row {row}"
+            )
+        if not _is_list(active) or len(active) != len(tokens) or not _are_finite(active) or peak >= len(tokens):
+            raise ValueError(
+                f"row {row} of the examples should have a finite activation for each of its {len(tokens)} tokens, and "
+                f"its peak among them; got {str(active)[:80]} and {peak}"
+            )
+    return examples
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def _are_finite(values: Sequence[float] | np.ndarray) -> bool:
+    try:
+        numbers = np.asarray(values)
+        return numbers.ndim == 1 and numbers.dtype.kind in "fiu" and bool(np.isfinite(numbers).all())
+    except (TypeError, ValueError):
+        return False
 
 
 def _with_new_groups(table: pa.Table) -> pa.Table:

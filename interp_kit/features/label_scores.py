@@ -20,16 +20,20 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..formats.provenance import about_of, check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.families import input_embeddings
 from ..statistics import roc_auc
 from ..widgets.progress import ProgressBar
 from .corpus import Corpus
-from .labels import Rule
-from .llm import LLM, MAX_JUDGE_TOKENS, judge_prompt, marked, strong
+from .llm import LLM, MAX_JUDGE_TOKENS, AnswerRefused, judge_prompt, marked, strong
+from .rules import Rule, with_rules
 from .store import FeatureStore, Pairs, rows_of
+from .verdicts import read_verdicts
 
 TEXTS_PER_QUESTION = 5  # shown to an LLM together
+SCORES = ("detection", "fuzzing", "embedding", "n", "unread")
 
 TokenLists = Sequence[Sequence[str]]
 Marks = Sequence[Sequence[int]] | None
@@ -39,12 +43,14 @@ class Judge(Protocol):
     """Says of each text whether it believes that a feature of that label fires: anywhere, or on the marked tokens.
 
     label: a row of the table of labels. texts: lists of tokens. marks: for each text the positions of the marked
-    tokens, or None where the whole text is asked about. None as an answer counts as wrong.
+    tokens, or None where the whole text is asked about. An answer for each text; None where there is none that can be
+    read, and then the text is left out.
     """
 
     def __call__(self, label: pd.Series, texts: TokenLists, marks: Marks) -> Sequence[bool | None]: ...
 
 
+@checked
 def score_labels(
     store: FeatureStore,
     labels: pd.DataFrame,
@@ -53,40 +59,51 @@ def score_labels(
     only: Pairs | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The table of labels with detection, fuzzing, embedding (where `model` is given) and n, the texts used.
+    """The table of labels with detection, fuzzing, embedding (where `model` is given), n, the texts used, and unread,
+    the judge's answers that could not be read: those texts are left out.
 
     judge: "rule" (a label from `label_features` says what it expects; of any other label the words are looked for),
         "model" (the studied model: it says yes where the label makes the text likelier; needs `model`), an
         `ik.features.LLM`, or a function like `ik.features.Judge`.
     only: the (layer, feature) pairs to score, by default all; an LLM is asked some ten questions for each.
 
-    Features with no held-out example get NaN. Raises ValueError for a judge that is none of these.
+    Features with no held-out example, and those without a label (""), get NaN. Raises TypeError for what is no store or
+    no table of labels; ValueError for a table that lacks a column or holds no rule where one should be, for labels of
+    another model or transcoder, for a judge that is none of these or does not answer for each text; OSError where an
+    LLM's endpoint does not answer.
 
     >>> ik.score_labels(store, labels)[["label", "detection", "fuzzing"]]
     """
+    if not isinstance(store, FeatureStore):
+        raise TypeError(f"expected a FeatureStore and a table of labels, got {type(store).__name__} first")
+    labels = with_rules(labels)
+    check_belongs(labels, "labels", store, "features")
     ask = _judge(judge, store, model)
     rows = []
     for row in ProgressBar(rows_of(labels, only), desc="scoring labels", leave=False):
         at = row["layer"], row["feature"]
         examples, draw = store.examples_of(*at), random.Random(f"{seed}{at}")
         rows.append(row | _score(pd.Series(row), examples, ask, model, draw))
-    return pd.DataFrame(rows)
+    scored = pd.DataFrame(rows, columns=None if rows else [*labels.columns, *SCORES])
+    scored.attrs["about"] = about_of(labels)
+    return scored
 
 
 def _score(
     label: pd.Series, examples: pd.DataFrame, judge: Judge, model: LanguageModel | None, draw: random.Random
 ) -> dict[str, float]:
+    """SCORES of one label."""
     of = {group: part for group, part in examples.groupby("group")}
     none = examples[:0]
     fires = of.get("held_out", none)
     half = len(fires) // 2  # at most half of the others are hard
     silent = pd.concat([of.get("hard_negative", none)[:half], of.get("non_activating", none)])[: len(fires)]
-    result = {"detection": np.nan, "fuzzing": np.nan, "embedding": np.nan, "n": len(fires) + len(silent)}
-    if not len(fires) or not len(silent):
+    result = dict.fromkeys(SCORES, np.nan) | {"n": len(fires) + len(silent), "unread": 0}
+    if not (label["label"] and len(fires) and len(silent)):
         return result
     texts = [list(tokens) for tokens in [*fires["tokens"], *silent["tokens"]]]
     truth = [True] * len(fires) + [False] * len(silent)
-    result["detection"] = _balanced_accuracy(judge(label, texts, None), truth)
+    result["detection"], result["unread"] = _graded(judge(label, texts, None), truth)
     if model is not None:
         result["embedding"] = roc_auc(_similarity(model, label["label"], texts), truth)
     right, wrong = [], []  # texts with marks
@@ -100,15 +117,26 @@ def _score(
     if right:
         texts, marks = map(list, zip(*right, *wrong))
         truth = [True] * len(right) + [False] * len(wrong)
-        result["fuzzing"] = _balanced_accuracy(judge(label, texts, marks), truth)
+        result["fuzzing"], unread = _graded(judge(label, texts, marks), truth)
+        result["unread"] += unread
     return result
 
 
+def _graded(said: Sequence[bool | None], truth: Sequence[bool]) -> tuple[float, int]:
+    """The balanced accuracy of a judge's answers, and how many of them could not be read.
+
+    Raises ValueError for a judge that does not answer for each text.
+    """
+    if len(said) != len(truth):
+        raise ValueError(f"the judge was shown {len(truth)} texts and gave {len(said)} answers: expected one for each")
+    return _balanced_accuracy(said, truth), sum(s is None for s in said)
+
+
 def _balanced_accuracy(said: Sequence[bool | None], truth: Sequence[bool]) -> float:
-    """Mean of the shares of right answers, among the true and among the false; None counts as wrong."""
-    right = np.array([s is not None and bool(s) == t for s, t in zip(said, truth)])
-    true = np.array(truth)
-    return float((right[true].mean() + right[~true].mean()) / 2)
+    """Mean of the shares of right answers, among the true and among the false. None is left out, and where one of the
+    two has no answer left, it is NaN."""
+    right = [[bool(s) == t for s, t in zip(said, truth) if t == side and s is not None] for side in (True, False)]
+    return float(np.mean([np.mean(some) for some in right])) if all(right) else np.nan
 
 
 # ---------------------------------------------------------------- judges
@@ -142,14 +170,16 @@ def _ask_rule(corpus: Corpus, label: pd.Series, texts: TokenLists, marks: Marks)
 
 
 def _ask_llm(llm: LLM, label: pd.Series, texts: TokenLists, marks: Marks) -> list[bool | None]:
-    """Asks an LLM, five texts at a time. An answer that is not as many digits as texts counts as wrong."""
+    """Asks an LLM, five texts at a time; None for what could not be read of its answers."""
     shown = [marked(t, [] if marks is None else marks[i]) for i, t in enumerate(texts)]
     answers: list[bool | None] = []
     for i in range(0, len(shown), TEXTS_PER_QUESTION):
         some = shown[i : i + TEXTS_PER_QUESTION]
-        said = llm.ask(judge_prompt(label["label"], some, marks is not None), MAX_JUDGE_TOKENS)
-        digits = [c == "1" for c in said if c in "01"]
-        answers += digits if len(digits) == len(some) else [None] * len(some)
+        try:
+            said = llm.ask(judge_prompt(label["label"], some, marks is not None), MAX_JUDGE_TOKENS)
+        except AnswerRefused:
+            said = ""
+        answers += read_verdicts(said, len(some))
     return answers
 
 
@@ -161,9 +191,8 @@ def _ask_model(model: LanguageModel, label: pd.Series, texts: TokenLists, marks:
 
 def _gain(model: LanguageModel, name: list[int], tokens: Sequence[str], marks: Sequence[int] | None) -> float:
     """By how much the tokens' mean log-probability rises with the label in front."""
-    encoded = model.tokenizer("".join(tokens), add_special_tokens=False, return_offsets_mapping=True)
-    ids = encoded["input_ids"]
-    chosen = list(range(len(ids))) if marks is None else _at(tokens, marks, encoded["offset_mapping"])
+    ids, spans = model.vocabulary.offsets("".join(tokens))
+    chosen = list(range(len(ids))) if marks is None else _at(tokens, marks, spans)
     with_it, without = (_logprobs(model, model.prefix_ids + begin + ids)[-len(ids) :] for begin in (name, []))
     return float((with_it - without)[chosen].mean()) if chosen else 0.0
 
@@ -172,7 +201,8 @@ def _gain(model: LanguageModel, name: list[int], tokens: Sequence[str], marks: S
 def _logprobs(model: LanguageModel, ids: list[int]) -> torch.Tensor:
     """Of each token given those before [position]; 0 for the first of all."""
     row = torch.tensor([ids], device=model.device)
-    found = model.hf(row).logits[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
+    logits = model.hf(row).logits[0, :-1].to(torch.promote_types(model.dtype, torch.float32))
+    found = logits.log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
     return torch.cat([found.new_zeros(1), found])
 
 

@@ -17,17 +17,20 @@ can mislead. A rule can be asked whether it expects a feature to fire on a token
 """
 
 import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import pandas as pd
 
+from ..formats.label_table import checked_labels
+from ..formats.provenance import about_of
+from ..models.arguments import checked
 from ..widgets.progress import ProgressBar
-from .corpus import Corpus, Words
+from .corpus import Corpus
 from .examples import LABEL_GROUPS
-from .llm import LLM, MAX_LABEL_TOKENS, label_prompt
+from .llm import LLM, MAX_LABEL_TOKENS, N_EXAMPLES_SHOWN, AnswerRefused, label_prompt, one_line
+from .rules import WORD_CLASSES, Rule
 from .store import FeatureStore, Pairs, rows_of
 
 MAJORITY_SHARE = 0.6  # of the evidence: enough to settle a label
@@ -40,81 +43,99 @@ MIN_TIE_LIFT = 8.0  # and it is so many times as frequent together with them as 
 TIE_CONTEXT_WEIGHT = 2.0  # of occurring with the other companions, beside 1 for occurring with the words themselves
 TIE_FIRES_BONUS = 1.3  # for a tie that the feature fires on itself
 MAX_LABEL_WORDS = 3
-WORD_CLASSES = {
-    "a number": r"\d[\d.,]*",
-    "a line break": r"'.*\\n.*'",
-    "punctuation": r"[^\w\s']+",
-    "capitals": r"[A-Z]{2,}",
-    "a name": r"[A-Z].*",
-}
 NAME = re.compile("[A-Z]")
+NO_ANSWER = "no answer: "  # how the evidence of a feature begins that an LLM did not name
 COLUMNS = ["layer", "feature", "label", "evidence", "rule", "words", "source"]
 
-RuleKind = Literal["word", "tied", "words", "say", "class", "phrase", "after"]
 
-
-@dataclass(frozen=True)
-class Rule:
-    """When a label expects its feature to fire: on one of `words`, before it ("say"), on a word of the class
-    ("class"), on the last of them where the others stand right before it ("phrase"), or on the second where the first
-    came before ("after")."""
-
-    kind: RuleKind
-    words: tuple[str, ...]
-
-    def expects(self, words: Words, token: int) -> bool:
-        """Whether it should fire on that token of a text."""
-        at, read = words.of_token[token], words.read[token]
-        if self.kind == "say":
-            return [w.lower() for w in words.pieces[at + 1 : at + 2]] == [w.lower() for w in self.words]
-        if self.kind == "class":
-            return re.fullmatch(WORD_CLASSES[self.words[0]], read) is not None
-        if self.kind == "phrase":
-            *before, last = self.words
-            return read == last and words.pieces[max(0, at - len(before)) : at] == before
-        if self.kind == "after":
-            return read == self.words[1] and self.words[0] in words.pieces[:at]
-        return read.lower() in {w.lower() for w in self.words}
-
-
+@checked
 def label_features(store: FeatureStore, llm: LLM | None = None, only: Pairs | None = None) -> pd.DataFrame:
     """A table with a row for each feature that fires: layer, feature, label, evidence (in words), rule and words (what
     the label expects, see the module's table of rules; None without a rule), source.
 
-    Labels are made from the groups "top" and "sample" of the store; the others are kept aside to test them.
+    Labels are made from the groups "top" and "sample" of the store; the others are kept aside to test them. A feature
+    without such an example, as of few texts, gets no label: "", with the reason as its evidence and no source. So does
+    one for which an `llm` gave no answer that can be used; a warning counts them.
 
     llm: an `ik.features.LLM` that is asked in place of the rules; `ik.features.label_prompt` shows what it is asked,
         and `llm.estimate` what that costs.
     only: the (layer, feature) pairs to label, by default all that fire.
 
+    Raises TypeError for what is no store, ValueError for a pair that the store does not have.
+
     >>> labels = ik.label_features(store, only=[(1, 4)])
     >>> labels[["label", "evidence"]]
     """
-    live = store.features.loc[store.features["density"] > 0, ["layer", "feature"]]
+    if not isinstance(store, FeatureStore):
+        raise TypeError(f"expected a FeatureStore, such as ik.collect_features returns, got {type(store).__name__}")
+    fires = store.features["density"].ne(0) if only is None else slice(None)  # NaN: a file that does not say
+    rows = rows_of(store.features.loc[fires, ["layer", "feature"]], only)
     corpus = Corpus(() if llm else store.windows(LABEL_GROUPS))
     lines = []
-    for row in ProgressBar(rows_of(live, only), desc="labelling", leave=False):
+    for row in ProgressBar(rows, desc="labelling", leave=False):
         at = row["layer"], row["feature"]
         mine = store.examples_of(*at)
-        mine = mine[mine["group"].isin(LABEL_GROUPS)]
-        if mine.empty:  # all of its texts were kept aside
-            continue
-        if llm:
-            label = llm.ask(label_prompt(store, *at), MAX_LABEL_TOKENS).strip(" \n\"'.")
-            lines.append((*at, label, f"{llm.model} read {len(mine)} texts", None, None, "llm"))
+        usable = mine[mine["group"].isin(LABEL_GROUPS)]
+        if usable.empty:
+            lines.append((*at, "", _why_none(store, at, mine), None, None, None))
+        elif llm:
+            lines.append((*at, *_asked(llm, store, at, len(usable))))
         else:
-            rule, label, evidence = Evidence(mine, corpus).label()
+            rule, label, evidence = Evidence(usable, corpus).label()
             lines.append((*at, label, evidence, rule.kind, rule.words, "rule"))
-    return pd.DataFrame(lines, columns=COLUMNS)
+    table = pd.DataFrame(lines, columns=COLUMNS)
+    table.attrs["about"] = about_of(store)
+    if llm:
+        _warn_of_refused(table, llm)
+    return table
 
 
-def student_labels(labels: Mapping[tuple[int, int], str]) -> pd.DataFrame:
+def _why_none(store: FeatureStore, at: tuple[int, int], examples: pd.DataFrame) -> str:
+    """Why a feature cannot be named."""
+    if store.row(*at)["density"] == 0:
+        return "never fires in these texts"
+    return "no example is known" if examples.empty else "fires only in texts that were kept aside for tests: read more"
+
+
+def _asked(llm: LLM, store: FeatureStore, at: tuple[int, int], n: int) -> tuple[str, str, None, None, str | None]:
+    """What follows layer and feature in a row of the table."""
+    try:
+        said = llm.ask(label_prompt(store, *at), MAX_LABEL_TOKENS)
+        label = one_line(said).strip(" \"'.")
+        if not label:
+            raise AnswerRefused(f"{said!r} is no name")
+    except AnswerRefused as error:
+        return "", f"{NO_ANSWER}{error}", None, None, None
+    return label, f"{llm.model} read {min(n, N_EXAMPLES_SHOWN)} texts", None, None, "llm"
+
+
+def _warn_of_refused(table: pd.DataFrame, llm: LLM) -> None:
+    refused = table.loc[[text.startswith(NO_ANSWER) for text in table["evidence"]], "evidence"]
+    if len(refused):
+        warnings.warn(
+            f"{llm.model} gave no usable answer for {len(refused):,} of {len(table):,} features, which "
+            f"have no label (the first: {refused.iloc[0]}); run it again, and only these are asked",
+            stacklevel=3,
+        )
+
+
+def student_labels(labels: Mapping[tuple[int, int], str], store: FeatureStore | None = None) -> pd.DataFrame:
     """Labels that a person gave, such as a browser's `labels`, as a table like that of `label_features`.
 
-    >>> ik.features.student_labels({(1, 4): "cities in Texas"})
+    store: the one that they were looked up in; the table then knows its model and transcoder.
+
+    Raises TypeError for what is no dictionary of names by (layer, feature).
+
+    >>> ik.features.student_labels({(1, 4): "cities in Texas"}, store)
     """
-    lines = [(*at, label, "typed", None, None, "student") for at, label in labels.items()]
-    return pd.DataFrame(lines, columns=COLUMNS)
+    lines = []
+    for at, label in labels.items() if isinstance(labels, Mapping) else [(labels, None)]:
+        if not (isinstance(at, tuple) and len(at) == 2 and isinstance(label, str)):
+            raise TypeError(f"expected {{(layer, feature): name}}, such as browser.labels, got {at!r}: {label!r}")
+        lines.append((*at, label, "typed", None, None, "student") if label else (*at, "", "none", None, None, None))
+    table = checked_labels(pd.DataFrame(lines, columns=COLUMNS))
+    table.attrs["about"] = about_of(store)
+    return table
 
 
 class Evidence:

@@ -5,6 +5,7 @@ The file is {index}.json, where index is Cantor's pairing of layer and feature. 
 read from such files has it in columns of its own and writes it back.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NotRequired, Protocol, cast
@@ -38,7 +39,7 @@ class Quantile(TypedDict):
 
 
 class FeatureFile(TypedDict):
-    index: Annotated[int, Field(ge=0)]
+    index: Annotated[int, Field(ge=0, lt=2**53)]
     examples_quantiles: list[Quantile]
     transcoder_id: NotRequired[str | None]
     top_logits: NotRequired[list[str] | None]
@@ -76,7 +77,8 @@ def write_features(features: Iterable[tuple[Mapping, pd.DataFrame]], folder: str
 
 
 def _is_ours(path: Path) -> bool:
-    return path.suffix == ".json" and path.stem.isdecimal()
+    """Names with other digits, or more of them than a number needs, are no names of ours."""
+    return re.fullmatch(r"(0|[1-9][0-9]{0,15})\.json", path.name) is not None
 
 
 def _public(row: Mapping, examples: pd.DataFrame) -> dict[str, object]:

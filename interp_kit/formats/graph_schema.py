@@ -19,6 +19,7 @@ from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from ..hardware import check_memory
 from .node_id import NodeId
+from .provenance import About
 from .validation import Number, WholeNumber, adapter_of, check_type, need
 
 Kind = Literal["feature", "error", "embedding", "logit"]
@@ -46,13 +47,6 @@ def _from_json(value: object) -> object:
         return json.loads(value or "[]") if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
-
-
-class About(TypedDict, total=False):
-    """The model that a graph is of: its name, and the fingerprint of its weights."""
-
-    model: str
-    fingerprint: str
 
 
 class Own(TypedDict, total=False):

@@ -7,7 +7,8 @@ from typing import Protocol, TypedDict, cast
 import numpy as np
 import pandas as pd
 
-from .graph_schema import About, GraphFile
+from .graph_schema import GraphFile
+from .provenance import About
 
 
 class Origin(TypedDict, total=False):

@@ -9,7 +9,6 @@ The nodes are found in `nodes.py`, and `sweep.py` does the arithmetic. Here: how
 stay in a capped graph, and the graph that comes out.
 """
 
-import copy
 from collections.abc import Iterable
 from numbers import Integral
 
@@ -17,10 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..formats.graph_schema import About
+from ..formats.provenance import About, insisted
 from ..hardware import bytes_of
 from ..models import LanguageModel
-from ..models.frozen import FrozenModel
+from ..models.arguments import checked
+from ..models.frozen import FrozenModel, copied
 from ..transcoders import CrossLayerTranscoder
 from .deprecation import renamed_keyword
 from .graph import AttributionGraph
@@ -32,6 +32,7 @@ FEATURES_PER_RANKING = 512  # with max_features: rows computed between two ranki
 ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 
 
+@checked
 @renamed_keyword("zero_first", "zero_first_position")
 def attribute(
     model: LanguageModel,
@@ -69,6 +70,7 @@ def attribute(
     if not isinstance(prompt, str):
         raise TypeError(f"a prompt should be a string, got {type(prompt).__name__}")
     transcoder.check_model(model)
+    about = insisted(transcoder.about, model)
     transcoder = in_same_dtype(transcoder, dtype)
     frozen = FrozenModel(model, prompt, dtype)  # runs the model; attention and norms stay as they are in this run
     nodes = find_nodes(frozen, transcoder, zero_first_position)
@@ -79,14 +81,14 @@ def attribute(
         kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets))
     else:
         kept, rows = most_influential(sweep, n_kept)
-    return assemble(model, prompt, sweep, kept, rows)
+    return assemble(model, prompt, about, sweep, kept, rows)
 
 
 def in_same_dtype(transcoder: CrossLayerTranscoder, dtype: torch.dtype) -> CrossLayerTranscoder:
-    """The transcoder itself, or a copy in `dtype`."""
-    if transcoder.W_enc.dtype == dtype:
+    """The transcoder itself, or a copy in `dtype`, on the CPU, where the frozen model is."""
+    if transcoder.W_enc.dtype == dtype and transcoder.W_enc.device.type == "cpu":
         return transcoder
-    return copy.deepcopy(transcoder).to(dtype).requires_grad_(False)
+    return copied(transcoder, dtype)
 
 
 def check_memory(sweep: Sweep, n_kept: int, budget: float) -> None:
@@ -142,13 +144,12 @@ def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]
 
 
 def assemble(
-    model: LanguageModel, prompt: str, sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]
+    model: LanguageModel, prompt: str, about: About, sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]
 ) -> AttributionGraph:
     """The graph of the features `kept` [feature node], from their rows and those of the logits."""
     tokens = model.tokens(sweep.frozen.ids)
     adjacency, per_node = in_graph_order(sweep, kept, rows)
     nodes = _node_table(model, sweep, kept, tokens).assign(**per_node)
-    about = About(model=model.name, fingerprint=model.fingerprint)
     return AttributionGraph(prompt, tokens, sweep.nodes.n_layers, nodes, adjacency, about)
 
 

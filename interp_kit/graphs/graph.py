@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ..formats.graph_tables import Card, GraphTables, node_rows
+from ..formats.label_table import one_label_each
 from ..formats.node_id import NodeId
+from ..formats.provenance import check_belongs
 from ..storage.atomic import atomic_file
 from . import influence as scoring
 from .deprecation import renamed_keyword
@@ -44,8 +46,8 @@ class AttributionGraph(GraphTables):
     and the more influential nodes make up: small means important).
 
     prompt: the text; tokens: one for each position; n_layers: of the model.
-    about: the model's name and fingerprint. supernodes: ids by name. scores: replacement, completeness and
-    completeness_of_inputs (see `influence.scores`).
+    about: the model's name and fingerprint, and the transcoder's. supernodes: ids by name. scores: replacement,
+    completeness and completeness_of_inputs (see `influence.scores`).
     feature_store: what `annotate` was given. origin: the file that the graph was loaded from, of which `save` writes
     back what these fields do not hold.
     """
@@ -130,9 +132,17 @@ class AttributionGraph(GraphTables):
     # ------------------------------------------------------------------ meaning
 
     def annotate(self, features: "FeatureStore", labels: pd.DataFrame | None = None) -> "AttributionGraph":
-        """The same graph with feature cards from a FeatureStore and, where given, labels (of `ik.label_features`)."""
+        """The same graph with feature cards from a FeatureStore and, where given, labels (of `ik.label_features`).
+
+        Raises TypeError for what is no store or no table, ValueError for a table that is not one of labels or names a
+        feature twice, and for a store or labels of another model or transcoder.
+        """
+        check_store(features)
+        check_belongs(features, "features", self, "graph")
         nodes = self.nodes.copy()
         if labels is not None:
+            labels = one_label_each(labels)
+            check_belongs(labels, "labels", self, "graph")
             named = dict(zip(zip(labels["layer"], labels["feature"]), labels["label"]))
             rows = self.features[["layer", "feature", "label"]].itertuples(index=False)
             nodes.loc[self.kinds == "feature", "label"] = [named.get((l, i)) or label for l, i, label in rows]
@@ -204,7 +214,8 @@ class AttributionGraph(GraphTables):
         cards of the graph's features are written too, beside it in features/SLUG, where the viewer finds them. `listed`
         enters the graph in graph-metadata.json beside it: the viewer shows the graphs of that list.
 
-        Raises ValueError for a feature that the store does not have, and where a file in the way is something else.
+        Raises ValueError for a store of another model or transcoder and for a feature that it does not have;
+        FileExistsError where a file in the way is something else.
         """
         from .graph_file import save_graph
 
@@ -240,6 +251,15 @@ class AttributionGraph(GraphTables):
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}"
+
+
+def check_store(features: object) -> None:
+    """Raises TypeError for what gives no cards of features."""
+    if not callable(getattr(features, "card", None)):
+        raise TypeError(
+            f"expected a FeatureStore (ik.load_features, ik.collect_features), then a table of labels; got "
+            f"{type(features).__name__}"
+        )
 
 
 def plain_label(kind: str, layer: int, feature: int, token: str) -> str:

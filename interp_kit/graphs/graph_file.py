@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from ..formats.graph_json import is_graph_file, read_graph, slug_of, write_graph
 from ..formats.graph_tables import node_rows
+from ..formats.provenance import check_belongs, insisted
 from ..storage.atomic import check_replaceable, resolved
 from . import influence
-from .graph import AttributionGraph, plain_label
+from .graph import AttributionGraph, check_store, plain_label
 
 if TYPE_CHECKING:  # of a room above
     from ..features import FeatureStore
@@ -18,6 +19,8 @@ def save_graph(graph: AttributionGraph, path: str | Path, features: "FeatureStor
     path, scan = resolved(path), None
     check_replaceable(path, is_graph_file)  # before the features are written beside it
     if features is not None:
+        check_store(features)
+        check_belongs(features, "features", graph, "graph")
         mine = graph.features[["layer", "feature"]].itertuples(index=False, name=None)
         features.save_json(path.parent / "features" / slug_of(path), set(mine))
         # The viewer serves the graphs' folder as ./data and fetches {scan}/{index}.json where scan starts with "./".
@@ -25,8 +28,11 @@ def save_graph(graph: AttributionGraph, path: str | Path, features: "FeatureStor
     write_graph(graph, path, scan, listed)
 
 
-def load_graph(path: str | Path) -> AttributionGraph:
+def load_graph(path: str | Path, belongs_to: object = None) -> AttributionGraph:
     """A graph from a public JSON file, ours or another tool's; saved again, it is the same file.
+
+    belongs_to: a model, transcoder or store that it goes with, whatever the file says of its model (see
+        `ik.load_features`).
 
     Where a file has no influence, it is computed from the file's own links. circuit-tracer up to 0.5 may give a
     feature of layer 0 and an error one id: the error is renamed, with a warning.
@@ -50,4 +56,5 @@ def load_graph(path: str | Path) -> AttributionGraph:
     share = influence.cumulative_share(nodes["influence"].to_numpy())
     nodes["cumulative"] = nodes["cumulative"].where(nodes["cumulative"].notna(), share)
     tables.origin["nodes"] = nodes.copy()
+    tables.about = insisted(tables.about, belongs_to)
     return AttributionGraph(**vars(tables))

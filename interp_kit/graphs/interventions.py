@@ -7,7 +7,7 @@ concept in another's place, `intervene` runs the model with them; what reacts is
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
@@ -16,7 +16,9 @@ import pandas as pd
 import torch
 
 from ..formats.node_id import NodeId
+from ..formats.provenance import About, check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
@@ -40,6 +42,7 @@ class Steer:
         from the prompt's own activation (on generated tokens from the current one): factor=1 holds a feature still.
     positions: an index (negative ones count from the end), or a slice or range of them, in place of the id's own;
         an open slice, slice(5, None), goes on acting on the tokens that are generated.
+    about: the graph's that the ids are from; `swap` fills it in.
     """
 
     node: Ids
@@ -47,6 +50,7 @@ class Steer:
     value: float | None = None
     add: float | None = None
     positions: int | slice | range | None = None
+    about: About = field(default_factory=About, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         given = [name for name in RULES if getattr(self, name) is not None]
@@ -117,6 +121,7 @@ def as_list(nodes: Ids) -> list[str | NodeId]:
     return [nodes] if isinstance(nodes, str | NodeId) else list(nodes)
 
 
+@checked
 def swap(graph: AttributionGraph, off: Ids, other: AttributionGraph, on: Ids, strength: float = 1.0) -> list[Steer]:
     """Changes that switch off some features of `graph` and switch on features of `other`, the graph of another prompt.
 
@@ -124,10 +129,12 @@ def swap(graph: AttributionGraph, off: Ids, other: AttributionGraph, on: Ids, st
     activation it has in its own prompt; places are counted from the prompts' ends, so that prompts which end in the
     same words match. A feature that is in both is switched on.
 
-    Raises ValueError for a node that is no feature of its graph, or that has no place in this prompt.
+    Raises ValueError for graphs of different models or transcoders, for a node that is no feature of its graph, or
+    that has no place in this prompt.
 
     >>> steers = ik.swap(graph, graph.find("Texas")["id"], other, other.find("California")["id"])
     """
+    check_belongs(other, "graph", graph, "first graph")
     shift = len(graph.tokens) - len(other.tokens)
     switched_on = {}
     for node in _features(other, on):
@@ -136,7 +143,8 @@ def swap(graph: AttributionGraph, off: Ids, other: AttributionGraph, on: Ids, st
         place = NodeId(node.layer, node.feature, node.position + shift)
         switched_on[str(place)] = strength * float(node.activation)
     switched_off = [node.id for node in _features(graph, off) if node.id not in switched_on]
-    return [Steer(node, value=0.0) for node in switched_off] + [Steer(n, value=v) for n, v in switched_on.items()]
+    values = dict.fromkeys(switched_off, 0.0) | switched_on
+    return [Steer(node, value=value, about=graph.about) for node, value in values.items()]
 
 
 def _features(graph: AttributionGraph, names: Ids) -> list:
@@ -212,6 +220,7 @@ class Intervention:
         return self.table.to_html(index=False, float_format="{:.3f}".format) + said
 
 
+@checked
 def intervene(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,
@@ -231,8 +240,8 @@ def intervene(
     graph's edges say. generate: so many tokens are written greedily after the prompt, before and after; a change at an
     open-ended slice of positions keeps acting on them.
 
-    Raises ValueError for a node that is no feature of this transcoder on this prompt, or, with a factor, that is not
-    active there.
+    Raises ValueError for changes of another model or transcoder, for a node that is no feature of this one on this
+    prompt, or, with a factor, that is not active there.
 
     >>> ik.intervene(model, transcoder, prompt, ik.Steer(graph.supernodes["Texas"], factor=-1)).table
     """
@@ -242,6 +251,9 @@ def intervene(
     steers = [steers] if isinstance(steers, Steer) else list(steers)
     if not all(isinstance(steer, Steer) for steer in steers):
         raise TypeError("steers should be ik.Steer, or a list of them, such as ik.Steer('3_127_8', factor=0)")
+    for steer in [steer for steer in steers if steer.about]:  # one written by hand says nothing
+        check_belongs(steer, "changes", model, "model", keys=["fingerprint"])
+        check_belongs(steer, "changes", transcoder, "transcoder", keys=["transcoder"])
     changes = [change for steer in steers for change in steer.changes(edits)]
     before = Run(frozen.logits, frozen.uncapped, list(edits.preactivations))
     after = edits.run([changes], constrained_layers, freeze_attention)

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..formats.graph_tables import node_rows
+from ..formats.provenance import check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
 from ..transcoders import CrossLayerTranscoder
@@ -110,6 +112,7 @@ def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:
     return {"spearman": spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
 
 
+@checked
 def validate(
     graph: AttributionGraph,
     model: LanguageModel,
@@ -124,14 +127,13 @@ def validate(
     pruned graph, `ik.validate(graph.prune(), ...)`, to test what is drawn: predictions use the edges that are there.
     The modes are those of `ik.intervene`; constrained to all layers, a measured effect is the graph's edge exactly.
 
-    Raises ValueError for a graph of another model, or a node that is no feature of the graph.
+    Raises ValueError for a graph of another model or transcoder, or a node that is no feature of the graph.
 
     >>> ik.validate(graph.prune(), model, transcoder).by_distance
     """
     transcoder.check_model(model)
-    theirs = graph.about.get("fingerprint", model.fingerprint)
-    if theirs != model.fingerprint:
-        raise ValueError(f"this graph was made with another model (fingerprint {theirs}, not {model.fingerprint})")
+    check_belongs(graph, "graph", model, "model", keys=["fingerprint"])
+    check_belongs(graph, "graph", transcoder, "transcoder", keys=["transcoder"])
     sources = targets = _steps(graph)
     if nodes is not None:
         sources = {str(name): _members(graph, str(name)) for name in as_list(nodes)}

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..features import FeatureStore
 from ..graphs import AttributionGraph, attribute
+from ..models.arguments import checked
 from ..models.language_model import Ids, LanguageModel
 from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
@@ -57,6 +58,7 @@ class SideBySide:
         return f"<p><code>{html.escape(self.prompt)}</code></p>{text_table(self.table)}{''.join(parts)}"
 
 
+@checked
 def side_by_side(
     model: LanguageModel,
     prompt: str | Ids,

@@ -34,6 +34,7 @@ from werkzeug.wrappers import Response
 
 from ..formats.json import read_json, write_json
 from ..models import LanguageModel, load_model
+from ..storage.atomic import always
 from ..text.batches import pad
 from .server import CONFIG, STATUS, STEPS, Example
 
@@ -268,7 +269,7 @@ def main(folder: Path) -> None:
 
 def _say(folder: Path, step: int, port: int | None = None, first: str | None = None) -> None:
     print(STEPS[step], flush=True)
-    write_json({"step": step, "port": port, "first": first}, folder / STATUS)
+    write_json({"step": step, "port": port, "first": first}, folder / STATUS, always)
 
 
 def _end_with_parent(folder: Path) -> None:

@@ -19,7 +19,9 @@ import pandas as pd
 
 from ..formats.json import write_json
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.targets import Token, token_ids
+from ..storage.atomic import always
 from ..widgets.progress import ProgressBar
 from .environment import lit_python
 
@@ -90,6 +92,7 @@ class LitServer:
         )
 
 
+@checked
 def open_lit(
     model: LanguageModel,
     texts: Sequence[str] | pd.DataFrame,
@@ -132,7 +135,7 @@ def open_lit(
     process = None
     try:
         config["model"] = str(_weights(model, folder / WEIGHTS))
-        write_json(config, folder / CONFIG)
+        write_json(config, folder / CONFIG, always)
         process = _start(python, folder)
         port, first = _wait_until_up(process, folder, time.monotonic() + timeout)
     except BaseException:

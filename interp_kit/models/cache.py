@@ -1,16 +1,33 @@
-"""The keys and values of what a model has read, kept so that a further token costs one position."""
+"""The keys and values of what a model has read, kept so that a further token costs one position.
 
+The one place that knows what transformers calls the argument: `cache` in recent releases of transformers 5,
+`past_key_values` in earlier ones, which recent ones warn of.
+"""
+
+import functools
 import inspect
 
 import torch
-from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-# `cache` in recent releases of transformers 5, `past_key_values` in earlier ones.
-CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaForCausalLM.forward).parameters else "past_key_values"
+NAMES = ("cache", "past_key_values")
+
+
+def keeps_cache(hf: PreTrainedModel) -> bool:
+    """Whether the model keeps keys and values at all; a few old families do not."""
+    return _argument(type(hf)) is not None
 
 
 def new_cache(hf: PreTrainedModel) -> DynamicCache:
-    """An empty cache, of the kind that this model needs."""
+    """An empty cache, of the kind that this model needs.
+
+    Raises NotImplementedError for a family that keeps none, which would read a further token as if it were the first.
+    """
+    if not keeps_cache(hf):
+        raise NotImplementedError(
+            f"{hf.config.model_type!r} models keep no keys and values in transformers, which this needs: take a model "
+            "of another family, such as Llama, Qwen, Gemma or GPT-2"
+        )
     return DynamicCache(config=hf.config)
 
 
@@ -26,4 +43,20 @@ def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache | None, 
     """
     if cache is None:
         return hf(input_ids=ids, use_cache=False, **options).logits
-    return hf(input_ids=ids, use_cache=True, **{CACHE_ARGUMENT: cache}, **options).logits
+    return hf(input_ids=ids, use_cache=True, **_given(hf, cache), **options).logits
+
+
+def read_into(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache) -> None:
+    """Keeps what ids [batch, position] add to `cache`, without the work of their logits."""
+    hf.base_model(input_ids=ids, use_cache=True, **_given(hf, cache))
+
+
+def _given(hf: PreTrainedModel, cache: DynamicCache) -> dict[str, DynamicCache]:
+    return {_argument(type(hf)) or NAMES[0]: cache}
+
+
+@functools.cache
+def _argument(kind: type[PreTrainedModel]) -> str | None:
+    """Asked of each family: within one release they need not agree, and most pass over a name that they do not know."""
+    parameters = inspect.signature(kind.forward).parameters
+    return next((name for name in NAMES if name in parameters), None)

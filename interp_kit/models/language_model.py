@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from html import escape
@@ -12,7 +13,8 @@ import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .cache import new_cache, read_on
+from ..formats.provenance import About
+from .cache import keeps_cache, new_cache, read_on
 from .vocabulary import Vocabulary
 
 # The facts that go into a fingerprint. Floats (norm epsilon, RoPE base) stay out: a round trip through
@@ -84,6 +86,11 @@ class LanguageModel:
             sample = flat[::stride][:FINGERPRINT_SAMPLES].cpu().to(torch.float16)
             digest.update(f"{name}{tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def about(self) -> About:
+        """Its name and fingerprint, which what is made with it keeps."""
+        return About(model=self.name, fingerprint=self.fingerprint)
 
     # ---------------------------------------------------------------- text and tokens
 
@@ -229,15 +236,17 @@ class LanguageModel:
 
     @torch.no_grad()
     def greedy(self, ids: torch.Tensor, most: int) -> Iterator[int]:
-        """Yield up to `most` likeliest next ids after ids `[position]`, one forward pass each, keys and values kept."""
+        """Yield up to `most` likeliest next ids after ids `[position]`, one forward pass each, keys and values kept
+        where the family keeps them."""
         room = most if self.context_length is None else min(most, self.context_length - len(ids) + 1)
-        step, cache = ids[None], new_cache(self.hf)
+        step, cache = ids[None], new_cache(self.hf) if keeps_cache(self.hf) else None
         for _ in range(room):
-            step = read_on(self.hf, step, cache)[:, -1:].argmax(-1)
-            token = int(step)
+            new = read_on(self.hf, step, cache)[:, -1:].argmax(-1)
+            token = int(new)
             if token in self.end_ids:
                 return
             yield token
+            step = torch.cat([step, new], 1) if cache is None else new
 
     def continuation(self, prompt_ids: torch.Tensor, new: list[int]) -> str:
         """The text of new ids (a list) after a prompt's `LongTensor [position]`.
@@ -251,7 +260,14 @@ class LanguageModel:
 
     def _id_tensor(self, ids: Ids) -> torch.Tensor:
         """Ids in any form -> LongTensor [position] on the model's device, each in the vocabulary."""
-        tensor = torch.as_tensor(ids)
+        try:
+            tensor = torch.as_tensor(ids)
+        except (TypeError, ValueError, RuntimeError, OverflowError):  # torch's own words are about arrays
+            said = reprlib.repr(ids)
+            raise TypeError(
+                f"Expected one prompt, as a string or as the ids of its tokens; got the {type(ids).__name__} {said}. "
+                "Ask about several prompts one by one."
+            ) from None
         if tensor.numel() == 0:
             tensor = tensor.long()  # an empty list becomes a float tensor
         if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from .language_model import LanguageModel
+from .precision import at_least_float32
 
 Token = str | int
 Tokens = Token | Sequence[Token]  # what `target=` and `contrast=` take, besides None
@@ -59,12 +60,12 @@ class Target:
         Its log-probability, or with a contrast how far its logit lies above the contrast's (log-probabilities lie as
         far apart). Half precision is computed in float32.
         """
-        logits = _at_least_float32(logits)
+        logits = at_least_float32(logits)
         return self.weigh(logits if self.contrast_ids else logits.log_softmax(-1))
 
     def probability(self, logits: torch.Tensor) -> torch.Tensor:
         """The probability that one of the target's tokens comes next: [..., vocabulary] -> [...]."""
-        return _at_least_float32(logits).softmax(-1)[..., list(self.ids)].sum(-1)
+        return at_least_float32(logits).softmax(-1)[..., list(self.ids)].sum(-1)
 
 
 def token_ids(model: LanguageModel, tokens: Tokens) -> tuple[int, ...]:
@@ -93,7 +94,3 @@ def _token_id(model: LanguageModel, token: Token) -> int:
 def _name(model: LanguageModel, ids: tuple[int, ...]) -> str:
     names = [repr(token) for token in model.tokens(list(ids))]
     return names[0] if len(names) == 1 else f"the mean of {', '.join(names)}"
-
-
-def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

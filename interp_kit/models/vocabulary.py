@@ -1,16 +1,32 @@
 """What is known of a tokenizer's ids, whatever the tokenizer: their bytes, spaces, which are special, what begins and
 ends a text."""
 
+import json
 import re
+import reprlib
 from collections.abc import Sequence
 from functools import cached_property
 
 from transformers import AddedToken, GenerationConfig, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from ..formats.json import HALF_CHARACTER
+
 BYTE_OF_CHARACTER = {character: byte for byte, character in bytes_to_unicode().items()}  # GPT-2's byte alphabet
 SENTENCEPIECE_SPACE = "▁"
 SENTENCEPIECE_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+Span = tuple[int, int]  # of characters, from the first to behind the last
+
+
+def _whole(text: str) -> str:
+    """Raises ValueError for a string cut in the middle of a character, which tokenizers do not take."""
+    if not text.isascii() and HALF_CHARACTER.search(text):
+        raise ValueError(
+            f"{reprlib.repr(text)} is not text: it holds half of a surrogate pair, from a string cut in two"
+        )
+    return text
 
 
 class Vocabulary:
@@ -26,8 +42,52 @@ class Vocabulary:
     # ---------------------------------------------------------------- from text to ids
 
     def ids(self, text: str) -> list[int]:
-        """The ids of a text alone: nothing is put before or after it."""
-        return self.tokenizer.encode(text, add_special_tokens=False) if text else []
+        """The ids of a text alone: nothing is put before or after it. Raises ValueError for half a character."""
+        return self.tokenizer.encode(_whole(text), add_special_tokens=False) if text else []
+
+    def ids_of_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`ids` of many texts, by all cores."""
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+    def offsets(self, text: str) -> tuple[list[int], list[Span]]:
+        """`ids` of a text, and for each the characters of the text that it covers, (start, end). Of a character that
+        is split over tokens each covers the whole.
+
+        Raises ValueError where the tokenizer does not say and its tokens do not read as the text.
+        """
+        if not self.tokenizer.is_fast:
+            ids = self.ids(text)
+            return ids, self._aligned(text, ids)
+        encoded = self.tokenizer(_whole(text), add_special_tokens=False, return_offsets_mapping=True)
+        return encoded["input_ids"], [(start, end) for start, end in encoded["offset_mapping"]]
+
+    def _aligned(self, text: str, ids: list[int]) -> list[Span]:
+        """`offsets` of a tokenizer that has none: its tokens' bytes, laid along the text's."""
+        raw, place, spans = text.encode(), 0, []
+        for token in ids:
+            piece = self.token_bytes(token)
+            if not raw.startswith(piece, place):  # white space is put before the first token, or lost between two
+                piece = piece.strip()
+                while place < len(raw) and not raw.startswith(piece, place) and raw[place : place + 1].isspace():
+                    place += 1
+            if not raw.startswith(piece, place):
+                raise ValueError(
+                    f"where the tokens of {reprlib.repr(text)} stand in it cannot be told, from "
+                    f"{self.token_text(token)!r} on: take the model's fast tokenizer (its tokenizer.json)"
+                )
+            start, place = place, place + len(piece)
+            end = place
+            while end < len(raw) and raw[end] & 0xC0 == 0x80:  # in the middle of a character
+                end += 1
+            spans.append((len(raw[:start].decode(errors="ignore")), len(raw[:end].decode())))
+        return spans
+
+    def first_id(self, text: str) -> int:
+        """The id that a text begins with. Raises ValueError for a text without tokens."""
+        ids = self.ids(text)
+        if not ids:
+            raise ValueError(f"{text!r} has no tokens of this model: give a text with at least one")
+        return ids[0]
 
     @cached_property
     def prefix_ids(self) -> list[int]:
@@ -83,6 +143,10 @@ class Vocabulary:
             return bytes(BYTE_OF_CHARACTER[character] for character in spelled)
         if byte := SENTENCEPIECE_BYTE.fullmatch(spelled):
             return bytes([int(byte[1], 16)])
+        if self._decoder.get("type") == "WordPiece":  # a piece that goes on a word: "##ing"
+            return spelled.removeprefix(self._decoder["prefix"]).encode()
+        if self._decoder.get("type") == "BPEDecoder":  # one that ends it: "the</w>"
+            return spelled.replace(self._decoder["suffix"], " ").encode()
         return spelled.replace(SENTENCEPIECE_SPACE, " ").encode()
 
     def token_text(self, token: int) -> str:
@@ -105,8 +169,13 @@ class Vocabulary:
     @cached_property
     def _byte_level(self) -> bool:
         """Whether tokens are spelled in the byte alphabet of GPT-2 (else: SentencePiece's ▁ and <0x0A>)."""
+        return '"ByteLevel"' in json.dumps(self._decoder)
+
+    @cached_property
+    def _decoder(self) -> dict:
+        """What the tokenizer's own file says of how tokens become text; nothing for one without such a file."""
         decoder = getattr(getattr(self.tokenizer, "backend_tokenizer", None), "decoder", None)
-        return decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
+        return {} if decoder is None else json.loads(decoder.__getstate__())
 
     # ---------------------------------------------------------------- special tokens
 

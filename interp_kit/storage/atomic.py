@@ -85,8 +85,11 @@ def cache_entry(path: Path) -> Iterator[Path]:
 
 
 def resolved(path: str | Path) -> Path:
-    """Where `path` leads, with "~" and links followed."""
-    return Path(path).expanduser().resolve()
+    """Where `path` leads, with "~" and links followed. Raises OSError for a link that leads to itself."""
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:
+        raise OSError(f"{str(path)!r} leads nowhere ({error}): check the name") from error
 
 
 def remove_leftovers(folder: Path) -> None:

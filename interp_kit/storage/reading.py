@@ -77,7 +77,7 @@ def _save_as_utf8() -> str:
 class _PlainLoader(yaml.SafeLoader):
     """Refuses aliases: nested ones unfold to more than any memory holds."""
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias (*name), which is not read")
         return super().compose_node(parent, index)
@@ -92,7 +92,7 @@ def read_yaml(path: Path) -> object:
         raise ValueError(f"{path} has over {YAML_BYTES:,} bytes, expected a short description")
     try:
         return yaml.load(read_text(path), _PlainLoader)
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+    except Exception as error:  # `!!bool x` is a KeyError, `!!int ""` an IndexError
         raise ValueError(f"{path} is no readable YAML: {str(error) or type(error).__name__}; {AGAIN}") from None
 
 
@@ -105,7 +105,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises FileNotFoundError; ValueError for a file that is damaged, cut short, or only points at one.
     """
     check_tensors(path)
-    return load_file(path)
+    try:
+        return load_file(path)
+    except Exception as error:  # each type of number that torch does not have is an error of its own
+        raise ValueError(f"{path} has a tensor that cannot be read ({error}); {AGAIN}") from error
 
 
 def check_tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -120,7 +123,7 @@ def check_tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, file.metadata() or {}
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(
-            f"{path} ({size:,} bytes) is damaged, cut short or no safetensors file ({error}); {AGAIN}"
+            f"{path} ({size:,} bytes) is damaged or cut short, or no safetensors file ({error}); {AGAIN}"
         ) from error
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..graphs.attribution import attribute
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.rows import Texts
 from ..transcoders.evaluation import AFFINE_MAP, MEAN_OUTPUT, evaluate_transcoder
 from ..transcoders.training.config import TRANSCODER_KINDS, Kind, TrainingActivation
@@ -63,6 +64,7 @@ class Frontier:
         return self.table.to_html(index=False, float_format=short) + self.baselines.to_html(float_format=short)
 
 
+@checked
 def frontier(
     model: LanguageModel,
     texts: Texts,

@@ -16,6 +16,7 @@ from ..lenses import attention_patterns, decompose, explain_tokens, logit_lens
 from ..lenses.tokens.methods import Method
 from ..lenses.tokens.words import first_token, word_mask
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.progress import ProgressBar
 from ..widgets.text_table import text_table
@@ -45,6 +46,7 @@ class LensGrades:
         return f"<p>{head}</p>{text_table(self.table.reset_index())}"
 
 
+@checked
 def grade_lenses(
     model: LanguageModel,
     world: Geography,

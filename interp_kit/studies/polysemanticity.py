@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.batches import of_similar_size, pad
 from ..widgets.chart import Chart
 from ..widgets.progress import ProgressBar
@@ -71,6 +72,7 @@ class Polysemanticity:
         return self.summary.to_html(float_format="{:.2f}".format)
 
 
+@checked
 def polysemanticity(
     model: LanguageModel, dictionaries: Mapping[str, AnyDictionary], texts: Iterable[Sentence | str]
 ) -> Polysemanticity:

@@ -19,9 +19,9 @@ def of_similar_size(rows: list[list[int]]) -> Iterator[list[list[int]]]:
         start = end
 
 
-def pad(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(rows: list[list[int]], device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """Ids [row, position], right-padded with 0, and which of them are real. Causal attention never looks right."""
     width = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+    real = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows], device=device)
     return ids, real

@@ -14,13 +14,14 @@ RIDGE_SHARES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the mean diagonal of the inputs' c
 
 
 class LeastSquares:
-    """Sums over tokens from which the affine map y = A x + b of each layer follows, and its error; in float64."""
+    """Sums over tokens from which the affine map y = A x + b of each layer follows, and its error; in float64, on the
+    processor."""
 
     def __init__(self, n_layers: int, d_model: int):
         self.n = 0
-        self.x, self.y = torch.zeros(2, n_layers, d_model, dtype=torch.float64)
-        self.xx, self.yx = torch.zeros(2, n_layers, d_model, d_model, dtype=torch.float64)
-        self.yy = torch.zeros(n_layers, dtype=torch.float64)
+        self.x, self.y = torch.zeros(2, n_layers, d_model, dtype=torch.float64, device="cpu")
+        self.xx, self.yx = torch.zeros(2, n_layers, d_model, d_model, dtype=torch.float64, device="cpu")
+        self.yy = torch.zeros(n_layers, dtype=torch.float64, device="cpu")
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """x, y [layer, token, d_model]."""
@@ -40,12 +41,14 @@ class LeastSquares:
         x, y = self.x / self.n, self.y / self.n
         xx = self.xx / self.n - x[:, :, None] * x[:, None]
         yx = self.yx / self.n - y[:, :, None] * x[:, None]
-        unit = xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(x.shape[1], dtype=x.dtype)
+        unit = xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(
+            x.shape[1], dtype=x.dtype, device=x.device
+        )
         factors = (torch.linalg.cholesky(xx + ridge * unit) for ridge in RIDGE_SHARES)
         maps = torch.stack([torch.cholesky_solve(yx.mT, factor).mT for factor in factors])
         biases = y - torch.einsum("rloi,li->rlo", maps, x)
         errors = torch.stack([others.error(a, b) for a, b in zip(maps, biases, strict=True)])
-        best, layers = errors.argmin(0), torch.arange(len(x))
+        best, layers = errors.argmin(0), torch.arange(len(x), device=x.device)
         return maps[best, layers], biases[best, layers], y
 
     def error(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -58,9 +61,10 @@ class LeastSquares:
 def featureless(like: CrossLayerTranscoder, skip: torch.Tensor | None, bias: torch.Tensor) -> CrossLayerTranscoder:
     """A transcoder of the same layers that rebuilds skip[layer] @ x + bias[layer] with no feature on."""
     config = replace(like.config, n_features=1, span=1, activation="relu", n_features_per_layer=None)
-    out = CrossLayerTranscoder(replace(config, skip=skip is not None)).requires_grad_(False)
+    with torch.device(like.b_dec.device):
+        out = CrossLayerTranscoder(replace(config, skip=skip is not None)).requires_grad_(False)
     out.W_enc.zero_()
     out.b_dec.copy_(bias)
     if skip is not None and out.W_skip is not None:  # both or neither
         out.W_skip.copy_(skip)
-    return out.to(like.b_dec.device, like.b_dec.dtype)
+    return out.to(like.b_dec.dtype)

@@ -1,12 +1,15 @@
 """How good a transcoder is: what it leaves unexplained, how sparse it is, and what becomes of the model's answers."""
 
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ..models import LanguageModel
+from ..models.arguments import checked
+from ..models.precision import at_least_float32
 from ..text.rows import Texts, encode_texts
 from .baselines import LeastSquares, featureless
 from .module import CrossLayerTranscoder
@@ -36,6 +39,7 @@ class Evaluation:
         return f"{self.summary.to_string()}\n\n{self.baselines.to_string()}\n\n{self.layers.to_string()}"
 
 
+@checked
 @torch.no_grad()
 def evaluate_transcoder(
     model: LanguageModel, clt: CrossLayerTranscoder, texts: Texts, baselines: bool = True
@@ -53,11 +57,13 @@ def evaluate_transcoder(
     transcoder's place on the same tokens: an affine map from each MLP's input to its output, and its mean output. They
     are fitted on the half of the texts that they are not measured on; of little text an affine map learns little.
     `baselines=False` leaves them out, where they are known. Position 0 is left out where the transcoder leaves it out.
+    Numbers are computed in float32 or, where model or transcoder has it, float64, on the model's device.
     Raises ValueError for a transcoder of another model, and for texts without a token.
 
         ik.evaluate_transcoder(model, clt, texts).summary["NMSE"]
     """
     clt.check_model(model)
+    clt = clt.in_dtype(_widest(model.dtype, clt.W_enc.dtype), model.device)
     rows = sorted(encode_texts(model, texts), key=len)
     halves = [rows[0::2], rows[1::2] or rows]
     fits = [_fit(model, clt, half) for half in halves] if baselines else []
@@ -69,6 +75,7 @@ def evaluate_transcoder(
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
         for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating"):
             own, following = _next_tokens(model, ids, real)
+            x, y = x.to(clt.W_enc), y.to(clt.W_enc)  # of the transcoder's precision, and where it lies
             sums.add(clt.encode_tokens(x), y, own, following)
             for name, stand_in in stand_ins.items():
                 rebuilt = stand_in.decode(stand_in.encode_tokens(x), x)
@@ -76,6 +83,11 @@ def evaluate_transcoder(
                     theirs, _ = _next_tokens(model, ids, real)
                 sums.add_stand_in(name, y - rebuilt, own, theirs, following)
     return sums.result()
+
+
+def _widest(*dtypes: torch.dtype) -> torch.dtype:
+    """The widest of these and float32."""
+    return reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]]) -> LeastSquares:
@@ -86,18 +98,19 @@ def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]])
 
 
 class _Sums:
-    """Running totals, in float64, over tokens."""
+    """Running totals, in float64, over tokens; on the processor."""
 
     def __init__(self, clt: CrossLayerTranscoder, baselines: bool):
         self.clt, n = clt, len(clt.layers)
         names = (TRANSCODER, AFFINE_MAP, MEAN_OUTPUT) if baselines else (TRANSCODER,)
-        self.errors = {name: torch.zeros(n, dtype=torch.float64) for name in names}
+        zeros = partial(torch.zeros, dtype=torch.float64, device="cpu")
+        self.errors = {name: zeros(n) for name in names}
         self.scores = pd.DataFrame(0.0, index=list(names), columns=["top-1", "KL", "loss"])
         self.tokens = self.positions = 0
         self.loss = 0.0
-        self.square = torch.zeros(n, dtype=torch.float64)
-        self.total = torch.zeros(n, clt.config.d_model, dtype=torch.float64)
-        self.fired = torch.zeros(n, clt.n_features, dtype=torch.float64)
+        self.square = zeros(n)
+        self.total = zeros(n, clt.config.d_model)
+        self.fired = zeros(n, clt.n_features)
 
     def add(self, features: Tensor, y: Tensor, own: Tensor, following: Tensor) -> None:
         """Features, what they should rebuild, and the model's log-probabilities of what follows."""
@@ -143,4 +156,4 @@ class _Sums:
 def _next_tokens(model: LanguageModel, ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities [position, vocabulary] wherever the next token is real, and that token [position, 1]."""
     logits, here = model.hf(input_ids=ids, use_cache=False).logits, real[:, 1:]
-    return logits[:, :-1][here].log_softmax(-1), ids[:, 1:][here][:, None]
+    return at_least_float32(logits[:, :-1][here]).log_softmax(-1), ids[:, 1:][here][:, None]

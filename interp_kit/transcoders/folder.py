@@ -19,20 +19,43 @@ The formats of other projects are in `foreign.py`.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import MISSING, asdict, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Annotated, NotRequired
 
 import torch
 import yaml
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import DryRunError
+from pydantic import Field
 from safetensors.torch import save_file
+from typing_extensions import TypedDict
 
+from ..formats.provenance import insisted
+from ..formats.validation import check_type, need
+from ..hardware import check_memory
+from ..models import LanguageModel
 from ..storage.folders import opened_folder, saved_folder
+from ..storage.reading import read_yaml
 from ..storage.shipped import TRANSCODERS, shipped_folder
-from .foreign import Json, Layer, hooks, named_model, one_per_layer, read_layers, read_tensors, weight_files
+from .fingerprint import fingerprint, layer_digest
+from .foreign import (
+    READERS,
+    Json,
+    Layer,
+    about_of,
+    check_floats,
+    fit,
+    hooks,
+    layer_shapes,
+    named_model,
+    one_per_layer,
+    read_layers,
+    weight_files,
+    weights_of,
+)
 from .module import CrossLayerTranscoder, TranscoderConfig
 
 OLD_FIELDS = {  # of interp_kit.json before 0.2
@@ -41,6 +64,8 @@ OLD_FIELDS = {  # of interp_kit.json before 0.2
     "skips_first": "excludes_first_position",
     "counts": "n_features_per_layer",
 }
+NAMES = {"W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip"}  # of a layer's tensors
+LARGEST = 1e15  # of a weight: what a feature writes is a product of two, and finite in float32
 STAY_ON_DISK_BYTES = 256 * 2**20  # of all decoders: larger ones keep the file's dtype, and are not searched for NaN
 
 HUB_NAME = re.compile(r"(\w[\w.-]*/[\w.-]+)((?:/[\w.=-]+)*)(?:@([\w./-]+))?")  # owner/repository/folder@revision
@@ -51,6 +76,18 @@ HUB_FILES = [
     *(f"{stem}_{digits}.safetensors" for stem in ("layer", "W_enc", "W_dec", "params_layer")
       for digits in ("[0-9]", "[0-9][0-9]", "[0-9][0-9][0-9]")),
 ]  # fmt: skip
+
+
+class CircuitTracerAbout(TypedDict):
+    """Of config.yaml; what else it says is passed over."""
+
+    model_kind: str
+    feature_input_hook: str
+    feature_output_hook: str
+    model_name: NotRequired[str | None]
+    activation: NotRequired[str | None]
+    k: NotRequired[Annotated[int, Field(ge=1, lt=2**31)] | None]
+    transcoders: NotRequired[list[str] | None]
 
 
 # ---------------------------------------------------------------- writing
@@ -102,13 +139,21 @@ def _rows(name: str, rows: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.
 
 
 def _unscaled(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """int8 rows in float32 again, where their scales lie beside them."""
+    """int8 rows in float32 again, where their scales lie beside them. Raises ValueError for other integers."""
     for name in ("W_enc", "W_dec"):
         if (scale := raw.pop(f"{name}_scale", None)) is None:
             continue
-        if name not in raw or scale.shape != raw[name].shape[:-1]:
+        rows = raw.get(name)
+        if rows is None or scale.shape != rows.shape[:-1]:
             raise ValueError(f"{path}: {name}_scale should have one number for each row of {name}; copy the file again")
-        raw[name] = raw[name].float() * scale[..., None]
+        if rows.dtype != torch.int8:
+            raise ValueError(f"{path}: {name} should be int8 beside its {name}_scale, found {rows.dtype}")
+        check_floats({f"{name}_scale": scale}, path)
+        if not (scale >= 0).all() or not (scale <= LARGEST).all():
+            raise ValueError(f"{path}: {name}_scale holds NaN, infinite or negative numbers; copy the file again")
+        check_memory(rows.numel() * 4, f"reading {path}")
+        raw[name] = rows.float() * scale[..., None]
+    check_floats(raw, path)
     return raw
 
 
@@ -116,7 +161,7 @@ def _unscaled(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tenso
 
 
 def load_transcoder(
-    name: str | Path | Sequence[str | Path], dtype: torch.dtype = torch.float32
+    name: str | Path | Sequence[str | Path], dtype: torch.dtype = torch.float32, belongs_to: LanguageModel | None = None
 ) -> CrossLayerTranscoder:
     """A transcoder, by one of
 
@@ -127,19 +172,39 @@ def load_transcoder(
     - what lies on the Hugging Face Hub, as "owner/repository", "owner/repository/folder", either with "@revision".
 
     What it is made of is float, of type `dtype`; only decoders of 256 MB and more stay in the file's type and on the
-    disk, from where they are read row by row when they are used. Raises FileNotFoundError for a folder that is not
-    there; ValueError for a file that is missing, cut short, of the wrong shape or not finite, and for what the
-    package cannot represent; OSError when the Hub does not hand it over. The message names the file and what to do.
+    disk, from where they are read row by row when they are used.
+
+    belongs_to: insists that it is a transcoder of that model, whose weights may differ in the last digits from those
+        that it was trained on (a GGUF, and a copy from the Hub).
+
+    Raises FileNotFoundError for a folder that is not there; ValueError for a file that is missing, cut short, of the
+    wrong shape or not finite, for one that its description denies, and for what the package cannot represent;
+    MemoryError, before it is read, where it does not fit; OSError when the Hub does not hand it over; TypeError for
+    what is no name and a dtype that is none. The message names the file and what to do.
 
         clt = ik.load_transcoder("pocket")
     """
-    if not isinstance(name, str | Path):
-        return _assemble(read_layers([path for each in name for path in weight_files(_find(each))]), dtype)
-    place = _find(name)
-    if not place.is_dir():  # one weight file
-        return _assemble(read_layers(weight_files(place)), dtype)
-    with opened_folder(place):
-        return _from_folder(place, dtype)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype should be a floating-point type such as torch.float32, got {dtype!r}")
+    clt = _loaded(name, dtype)
+    if belongs_to is not None:
+        about = insisted(clt.about, belongs_to)
+        clt.config.model = {"name": about.get("model", ""), "fingerprint": about.get("fingerprint", "")}
+    return clt
+
+
+def _loaded(name: str | Path | Sequence[str | Path], dtype: torch.dtype) -> CrossLayerTranscoder:
+    if isinstance(name, str | Path):
+        place = _find(name)
+        if place.is_dir():
+            with opened_folder(place):
+                return _from_folder(place, dtype)
+        return _assemble(read_layers(weight_files(place)), dtype)  # one weight file
+    if not isinstance(name, Sequence) or not all(isinstance(each, str | Path) for each in name):
+        raise TypeError(f"expected the name of a transcoder, a folder, or a list of folders, got {name!r:.100}")
+    if not name:
+        raise ValueError("the list of folders is empty: expected one for each layer")
+    return _assemble(read_layers([path for each in name for path in weight_files(_find(each))]), dtype)
 
 
 def _from_folder(place: Path, dtype: torch.dtype) -> CrossLayerTranscoder:
@@ -153,14 +218,22 @@ def _from_folder(place: Path, dtype: torch.dtype) -> CrossLayerTranscoder:
 
 
 def _read_config(folder: Path) -> TranscoderConfig:
+    path = folder / "interp_kit.json"
+    about = about_of(path, Json)
     try:
-        return TranscoderConfig(**in_todays_words(json.loads((folder / "interp_kit.json").read_text())))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder / 'interp_kit.json'} is not a transcoder's description: {error}") from error
+        about, known = in_todays_words(about), {field.name: field for field in fields(TranscoderConfig)}
+        needed = {n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+        if odd := sorted((about.keys() - known.keys()) | (needed - about.keys())):
+            raise ValueError(f"{odd[0]!r} is {'not known' if odd[0] in about else 'missing'}")
+        return TranscoderConfig(**about)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a transcoder's description: {error}") from error
 
 
 def in_todays_words(about: Json) -> Json:
-    """A description that was written before 0.2, with the names of today."""
+    """A description that was written before 0.2, with the names of today. Raises ValueError for both names of one."""
+    if twice := [f"{old!r} and {new!r}" for old, new in OLD_FIELDS.items() if {old, new} <= about.keys()]:
+        raise ValueError(f"{twice[0]} are the same field, by its old and its new name")
     about = {OLD_FIELDS.get(name, name): value for name, value in about.items()}
     if about.get("activation") == "threshold":
         about["activation"] = "jumprelu"
@@ -170,61 +243,97 @@ def in_todays_words(about: Json) -> Json:
 def _read_layer(folder: Path, number: int, per_layer: bool, path: Path | None = None) -> Layer:
     """One layer of circuit-tracer's layout; `path` for a per-layer file of another name."""
     path = path or folder / f"{'layer' if per_layer else 'W_enc'}_{number}.safetensors"
-    raw = read_tensors(path)
+    raw = weights_of(path)
     if per_layer:
-        raw = _unscaled({name.removeprefix("activation_function."): tensor for name, tensor in raw.items()}, path)
+        raw = _unscaled(_renamed(raw, path, lambda name: name.removeprefix("activation_function.")), path)
         if {"W_dec", "b_enc", "b_dec"} <= set(raw):  # else the missing one is reported with its shape, later
             d_model, n_features = raw["b_dec"].numel(), raw["b_enc"].numel()
             if raw["W_dec"].shape == (d_model, n_features) and d_model != n_features:
                 raw["W_dec"] = raw["W_dec"].T  # so the sets of June 2025 have it
-            raw["W_dec"] = raw["W_dec"][:, None]
+            raw["W_dec"] = raw["W_dec"].unsqueeze(min(1, raw["W_dec"].ndim))
     else:
-        raw |= read_tensors(folder / f"W_dec_{number}.safetensors")
-        raw = _unscaled({name.removesuffix(f"_{number}"): tensor for name, tensor in raw.items()}, path)
-        if "W_skip" in raw:
+        decoder = weights_of(folder / f"W_dec_{number}.safetensors")
+        if twice := sorted(raw.keys() & decoder.keys()):
+            raise ValueError(f"{path} and W_dec_{number}.safetensors both have {twice[0]!r}: copy them again")
+        raw = _unscaled(_renamed(raw | decoder, path, lambda name: name.removesuffix(f"_{number}")), path)
+        if "W_skip" in raw and raw["W_skip"].ndim == 2:
             raw["W_skip"] = raw["W_skip"].T
-    if unknown := set(raw) - {"W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip"}:
+    if unknown := set(raw) - NAMES:
         raise ValueError(f"{path} has tensors that interp_kit does not know: {', '.join(sorted(unknown))}")
     return Layer(path, number, raw, {})
+
+
+def _renamed(raw: dict[str, torch.Tensor], path: Path, rename: Callable[[str], str]) -> dict[str, torch.Tensor]:
+    renamed = {rename(name): tensor for name, tensor in raw.items()}
+    if len(renamed) < len(raw):
+        raise ValueError(f"{path} has two tensors for one of {', '.join(sorted(renamed))}: copy it again")
+    return renamed
 
 
 def _circuit_tracer(folder: Path) -> list[Layer]:
     """The layers of a folder with config.yaml alone."""
     path = folder / "config.yaml"
+    content = read_yaml(path)
     try:
-        about = yaml.safe_load(path.read_text())
-        kind, activation = about["model_kind"], about.get("activation", "relu")
+        about = check_type(CircuitTracerAbout, content)
+        kind, activation = about["model_kind"], about.get("activation")
         facts = hooks(about["feature_input_hook"], about["feature_output_hook"]) | named_model(about)
         if activation == "topk":
-            facts |= {"activation": "topk", "k": about["k"]}
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{path} should have model_kind, feature_input_hook, feature_output_hook (and k for activation: topk): "
-            f"{type(error).__name__} {error}"
-        ) from error
+            need(about.get("k") is not None, "k", "how many features are on", None)
+            facts |= {"activation": "topk", "k": about.get("k")}
+    except ValueError as error:
+        wanted = "model_kind, feature_input_hook, feature_output_hook (and k for activation: topk)"
+        raise ValueError(f"{path} should have {wanted}: {error}") from error
     if kind not in ("transcoder_set", "cross_layer_transcoder"):
         raise ValueError(f"{path}: model_kind {kind!r} is neither transcoder_set nor cross_layer_transcoder")
-    if activation not in ("relu", "jump_relu", "topk"):
+    if activation not in (None, "relu", "jump_relu", "topk"):
         raise ValueError(f"{path}: activation {activation!r} is none of relu, jump_relu (with thresholds), topk")
+    facts |= {"activation": activation.replace("_", "")} if activation else {}  # else the thresholds tell
 
-    if about.get("transcoders"):  # one file for each layer, in this or another repository
-        layers = [_listed(folder, entry, number) for number, entry in enumerate(about["transcoders"])]
+    if entries := about.get("transcoders"):  # one file for each layer, in this or another repository
+        layers = _listed(folder, entries)
     else:
         stem = "layer" if kind == "transcoder_set" else "W_enc"
-        names = [re.fullmatch(rf"{stem}_(\d+)\.safetensors", path.name) for path in folder.iterdir()]
+        names = [re.fullmatch(rf"{stem}_([0-9]+)\.safetensors", path.name) for path in folder.iterdir()]
         last = max((int(name[1]) for name in names if name), default=0)
         layers = [_read_layer(folder, number, stem == "layer") for number in range(last + 1)]
     return [replace(layer, facts=layer.facts | facts) for layer in layers]
 
 
-def _listed(folder: Path, entry: str, number: int) -> Layer:
-    """A layer from an entry of `transcoders`: a path, or hf://owner/repository/path?revision=..."""
-    path = folder / entry
-    if hub := re.fullmatch(r"hf://([^/]+/[^/]+)/([^?]+)(?:\?revision=(.+))?", entry):
-        path = Path(hf_hub_download(hub[1], hub[2], revision=hub[3]))
-    if re.fullmatch(r"layer_\d+\.safetensors", path.name):
-        return _read_layer(path.parent, number, True, path)
-    return replace(read_layers([path])[0], number=number)
+def _listed(folder: Path, entries: list[str]) -> list[Layer]:
+    """The layers of the entries of `transcoders`, in their order."""
+    layers, before = [], -1
+    for number, entry in enumerate(entries):
+        path = _entry(folder, entry)
+        if own := re.fullmatch(r"layer_([0-9]{1,9})\.safetensors", path.name):
+            layers.append(_read_layer(path.parent, number, True, path))
+            in_order = int(own[1]) > before
+            before = int(own[1])
+        else:
+            layers += read_layers([path])
+            in_order = layers[-1].number == number
+        if not in_order:
+            said = f"{folder / 'config.yaml'}: {entry!r} stands for layer {number}"
+            raise ValueError(f"{said}; list the files by layer, from 0 on")
+    return layers
+
+
+def _entry(folder: Path, entry: str) -> Path:
+    """The file of an entry: a path in the folder, or hf://owner/repository/path?revision=..."""
+    hub = re.fullmatch(r"hf://([^/]+/[^/]+)/([^?]+)(?:\?revision=(.+))?", entry)
+    inside = PurePosixPath(hub[2] if hub else entry)
+    about = f"{folder / 'config.yaml'}: {entry!r}"
+    drive = re.match(r"[A-Za-z]:|.*\\", entry)  # Windows' way
+    if inside.is_absolute() or ".." in inside.parts or drive or "\0" in entry:
+        raise ValueError(f"{about} leads out of the folder: expected a file in it, or hf://owner/repository/file")
+    if not any(inside.match(pattern) for pattern in ("layer_*.safetensors", *READERS)):
+        raise ValueError(f"{about} is no weight file: expected one named layer_0.safetensors, {', '.join(READERS)}")
+    if not hub:
+        return folder / inside
+    try:
+        return Path(hf_hub_download(hub[1], hub[2], revision=hub[3]))
+    except (OSError, ValueError) as error:
+        raise OSError(f"{about}: the Hugging Face Hub did not hand it over ({error})") from error
 
 
 # ---------------------------------------------------------------- from layers to the module
@@ -233,18 +342,28 @@ def _listed(folder: Path, entry: str, number: int) -> Layer:
 def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig | None = None) -> CrossLayerTranscoder:
     """The module of these layers; without `config` they describe themselves."""
     config = config or _describe(layers)
+    more = ["threshold"] * (config.activation == "jumprelu") + ["W_skip"] * config.skip
+    for i, layer in enumerate(layers):  # before any memory is taken
+        n_targets = min(config.span, len(layers) - i)
+        fit(layer, layer_shapes(config.d_model, config.n_features, n_targets, more))
+    large = sum(layer.tensors["W_dec"].nbytes for layer in layers) >= STAY_ON_DISK_BYTES
+    taken = [t for layer in layers for name, t in layer.tensors.items() if not (large and name == "W_dec")]
+    check_memory(sum(tensor.numel() for tensor in taken) * dtype.itemsize, f"loading {layers[0].path.parent}")
     with torch.device("meta"):  # shapes without memory: random weights, drawn to be overwritten, would fill it
         clt = CrossLayerTranscoder(config).requires_grad_(False)
     shapes = {name: tensor.shape for name, tensor in clt.state_dict().items() if not name.startswith("W_dec")}
-    stacked = {name: torch.zeros(shape, dtype=dtype) for name, shape in shapes.items()}
-    large = sum(layer.tensors["W_dec"].nbytes for layer in layers if "W_dec" in layer.tensors) >= STAY_ON_DISK_BYTES
-    decoders = {}
+    stacked = {name: torch.zeros(shape, dtype=dtype, device="cpu") for name, shape in shapes.items()}
+    decoders, digests = {}, []
     for i, layer in enumerate(layers):
+        as_stored = dict(layer.tensors)
         for name, whole in stacked.items():
-            if name != "threshold" or config.activation == "jumprelu":
-                whole[i] = _taken(layer, name, whole[i].shape, dtype)
-        decoders[f"W_dec.{i}"] = _taken(layer, "W_dec", clt.W_dec[i].shape, None if large else dtype)
+            if name in layer.tensors:
+                whole[i] = _taken(layer, name, dtype)
+        decoders[f"W_dec.{i}"] = layer.tensors.pop("W_dec") if large else _taken(layer, "W_dec", dtype)
+        digests.append(layer_digest({name: as_stored[name] for name in clt.layer_tensors}))
     clt.load_state_dict(stacked | decoders, assign=True)
+    clt.on_disk = str(layers[0].path.parent) if large else None
+    clt.fingerprint = fingerprint(config, digests)  # of what is stored, whatever `dtype` is
     return clt.eval()
 
 
@@ -262,7 +381,7 @@ def _describe(layers: list[Layer]) -> TranscoderConfig:
         raise ValueError(f"{path} should have a tensor {', '.join(sorted(missing))}; it has {', '.join(tensors)}")
     if "feature_input_hook" not in first.facts:
         raise ValueError(f"config.json is missing beside {path}: nothing says what the encoders read, copy it too")
-    span = tensors["W_dec"].shape[1]
+    span = tensors["W_dec"].shape[1] if tensors["W_dec"].ndim == 3 else 1
     if span > 1 and numbers != list(range(max(span, len(numbers)))):
         raise ValueError(
             f"a cross-layer transcoder of {span} layers has files for layers 0 to {span - 1}, and those in "
@@ -270,24 +389,23 @@ def _describe(layers: list[Layer]) -> TranscoderConfig:
         )
     facts: Json = {"activation": "jumprelu" if "threshold" in tensors else "relu"} | first.facts
     d_model, n_features = tensors["b_dec"].numel(), tensors["b_enc"].numel()
-    return TranscoderConfig(d_model, n_features, numbers, span, skip="W_skip" in tensors, **facts)
+    try:
+        return TranscoderConfig(d_model, n_features, numbers, span, skip="W_skip" in tensors, **facts)
+    except ValueError as error:
+        raise ValueError(f"{path.parent} holds no transcoder: {error}") from error
 
 
-def _taken(layer: Layer, name: str, shape: torch.Size, dtype: torch.dtype | None) -> torch.Tensor:
-    """A tensor of the layer, which gives it away, in `dtype`; None leaves it on the disk, in the file's.
+def _taken(layer: Layer, name: str, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of the layer, which gives it away, in `dtype`.
 
-    Raises ValueError where it is missing or has another shape, and where what was read of it is not finite.
+    Raises ValueError where it is not finite, or a weight so large that no sum would be.
     """
-    value = layer.tensors.pop(name, None)
-    if value is None or value.shape != shape:
-        found = "nothing" if value is None else list(value.shape)
-        raise ValueError(f"layer {layer.number} of {layer.path.parent}: {name} should be {list(shape)}, found {found}")
-    if dtype is None:
-        return value
-    value = value.to(dtype)
-    if not value.isfinite().all():
+    value = layer.tensors.pop(name).to(dtype)
+    bounds = torch.stack(value.aminmax()).abs().double()  # NaN where there is one
+    if not bounds.isfinite().all() or (name != "threshold" and (bounds > LARGEST).any()):
         raise ValueError(
-            f"layer {layer.number} of {layer.path.parent}: {name} holds NaN or infinite weights; train or copy it again"
+            f"layer {layer.number} of {layer.path.parent}: {name} holds NaN or infinite weights (or some over "
+            f"{LARGEST:g}); train or copy it again"
         )
     return value
 

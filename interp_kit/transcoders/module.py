@@ -12,19 +12,29 @@ A per-layer transcoder is the same thing with span 1; a skip transcoder adds `W_
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
 from html import escape
+from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import torch
+from pydantic import Field
 from torch import nn
+from typing_extensions import TypedDict
 
+from ..formats.provenance import About, check_belongs
+from ..formats.validation import check_type, need
 from ..models import LanguageModel
 from ..models.families import anatomy
+from .fingerprint import fingerprint, layer_digest
 
 Activation = Literal["topk", "jumprelu", "relu"]
 FeatureInputHook = Literal["hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in"]  # circuit-tracer's names, explained
 FeatureOutputHook = Literal["hook_mlp_out", "mlp.hook_out"]  # in `models/families.py`
+Size = Annotated[int, Field(ge=1, lt=2**31)]
+Index = Annotated[int, Field(ge=0, lt=2**31)]  # as numbers of layers and features are
 CHOICES = {"activation": Activation, "feature_input_hook": FeatureInputHook, "feature_output_hook": FeatureOutputHook}
 
 
@@ -32,15 +42,15 @@ CHOICES = {"activation": Activation, "feature_input_hook": FeatureInputHook, "fe
 class TranscoderConfig:
     """All that is needed to build the module; written beside the weights.
 
-    Raises ValueError for an activation or a hook that is none of those named here, and for a span or a k that does not
-    fit.
+    Raises ValueError for a value of another type or one that does not fit the others: an activation or a hook that is
+    none of those named here, layers that are not ascending, a span or a k that is too large.
     """
 
-    d_model: int
+    d_model: Size
     "width of the residual stream"
-    n_features: int
+    n_features: Size
     "rows of every layer's weights"
-    layers: list[int]
+    layers: list[Index]
     "the model's layers that are transcoded, ascending"
     span: int
     "how many of those layers a feature writes to, its own included; 1 is a per-layer transcoder"
@@ -56,7 +66,7 @@ class TranscoderConfig:
     "a linear map W_skip from the encoder's input to the output of its own layer, beside the features"
     excludes_first_position: bool = False
     "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
-    n_features_per_layer: list[int] | None = None
+    n_features_per_layer: list[Index] | None = None
     "how many of its rows each layer uses, where they differ; the rest is zero padding to one shape"
     model: dict[str, str] = field(default_factory=dict)
     "name and fingerprint of the model it was trained on"
@@ -65,10 +75,32 @@ class TranscoderConfig:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(get_args(choices))}")
+        for name, value in vars(self).items():
+            setattr(self, name, plain(value))
+        check_type(_fields(), vars(self))
+        ascending = bool(self.layers) and all(a < b for a, b in pairwise(self.layers))
+        need(ascending, "layers", "the numbers of some layers, ascending", self.layers)
         if not 1 <= self.span <= len(self.layers):
             raise ValueError(f"span {self.span} is not between 1 and the {len(self.layers)} layers transcoded")
         if self.activation == "topk" and not 1 <= self.k <= self.n_features:
             raise ValueError(f"k {self.k} is not between 1 and the {self.n_features} features of a layer")
+        counts = self.n_features_per_layer
+        good = counts is None or len(counts) == len(self.layers) and max(counts) <= self.n_features
+        need(good, "n_features_per_layer", f"for each layer a number from 0 to {self.n_features}", counts)
+
+
+def plain(value: Any) -> Any:
+    """A whole number of numpy as Python's, a range or a tuple of such as a list; anything else as it is."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple | range) else value
+
+
+@cache
+def _fields() -> Any:
+    """The types of a TranscoderConfig's fields, for `check_type`."""
+    hints = get_type_hints(TranscoderConfig, include_extras=True)
+    return TypedDict("TranscoderFields", hints)  # pyright: ignore[reportArgumentType] - made from the class, not written
 
 
 class CrossLayerTranscoder(nn.Module):
@@ -78,9 +110,13 @@ class CrossLayerTranscoder(nn.Module):
     `W_dec[i]` [feature, target, d_model] where target j of source i is `config.layers[i + j]`;
     `W_skip` [layer, d_model out, d_model in], or None without skip connections. The decoders of a large transcoder
     stay on disk (mapped into memory, in the file's dtype) and only the rows that a prompt needs are read.
+
+    It computes in the type and on the device of its encoders, whatever those of what it is given.
     """
 
     threshold: torch.Tensor
+    on_disk: str | None = None
+    "the folder where the decoders lie, if they stay there; then they are searched for NaN only as they are used"
 
     def __init__(self, config: TranscoderConfig):
         super().__init__()
@@ -109,8 +145,11 @@ class CrossLayerTranscoder(nn.Module):
         return min(self.config.span, len(self.config.layers) - source)
 
     def preactivations(self, x: torch.Tensor) -> torch.Tensor:
-        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`."""
-        return torch.baddbmm(self.b_enc[:, None], x, self.W_enc.mT)
+        """x [layer, position, d_model] -> [layer, position, feature]; layers in the order of `layers`.
+
+        Here and below x may be of any precision and on any device: what comes out is of the transcoder's own.
+        """
+        return torch.baddbmm(self.b_enc[:, None], x.to(self.W_enc), self.W_enc.mT)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Feature activations [layer, position, feature] of x [layer, position, d_model] (whole prompts, from 0).
@@ -131,7 +170,7 @@ class CrossLayerTranscoder(nn.Module):
 
     def encode_layer(self, index: int, x: torch.Tensor) -> torch.Tensor:
         """Features [..., feature] of the index-th transcoded layer alone, x [..., d_model]; position 0 too."""
-        pre = x @ self.W_enc[index].T + self.b_enc[index]
+        pre = x.to(self.W_enc) @ self.W_enc[index].T + self.b_enc[index]
         return self.activate(pre, self.threshold[index])
 
     def activate(self, pre: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
@@ -153,20 +192,54 @@ class CrossLayerTranscoder(nn.Module):
         if self.W_skip is not None:
             if x is None:
                 raise ValueError("this transcoder has skip connections: give x, the encoder's input, too")
-            out += x @ self.W_skip.mT
+            out += x.to(self.W_skip) @ self.W_skip.mT
         for source in range(n):
-            wide = features[source] @ self.W_dec[source].flatten(1).to(features.dtype)  # every target at once
-            reach = self.n_targets(source)
-            out[source : source + reach] += wide.view(-1, reach, d).transpose(0, 1)
+            out[source : source + self.n_targets(source)] += self.written(source, features[source]).transpose(0, 1)
         return out
+
+    def written(self, source: int, features: torch.Tensor) -> torch.Tensor:
+        """What features [..., feature] of the source-th layer write to each layer: [..., target, d_model].
+
+        Raises ValueError for decoders on the disk that are not finite.
+        """
+        rows = self.W_dec[source]
+        wide = features.to(self.W_enc) @ rows.flatten(1).to(self.W_enc)  # every target at once
+        return self._searched(source, wide).unflatten(-1, rows.shape[1:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Reconstructed MLP outputs of encoder inputs, both [layer, position, d_model]."""
         return self.decode(self.encode(x), x)
 
     def decoder_rows(self, source: int, features: torch.Tensor, target: int) -> torch.Tensor:
-        """What `features` (indices) of the source-th layer write to the target-th: [len(features), d_model]."""
-        return self.W_dec[source][features, target - source].to(self.W_enc.dtype)
+        """What `features` (indices) of the source-th layer write to the target-th: [len(features), d_model].
+
+        Raises ValueError for rows on the disk that are not finite.
+        """
+        rows = self.W_dec[source]
+        return self._searched(source, rows[features.to(rows.device), target - source].to(self.W_enc))
+
+    def _searched(self, source: int, numbers: torch.Tensor) -> torch.Tensor:
+        """What was read of the source-th layer's decoders, or ValueError."""
+        if self.on_disk and not numbers.isfinite().all():
+            raise ValueError(
+                f"layer {self.layers[source]} of {self.on_disk}: W_dec holds NaN or infinite weights; copy it again"
+            )
+        return numbers
+
+    def in_dtype(self, dtype: torch.dtype, device: torch.device | None = None) -> "CrossLayerTranscoder":
+        """The transcoder itself, or a copy of another type or on another device. Decoders on the disk stay there."""
+        device = device or self.W_enc.device
+        if (self.W_enc.dtype, self.W_enc.device) == (dtype, device):
+            return self
+        with torch.device("meta"):
+            other = type(self)(replace(self.config))
+        kept = "W_dec" if self.on_disk else "nothing"
+        moved = {n: t if n.startswith(kept) else t.to(device, dtype) for n, t in self.state_dict().items()}
+        other.load_state_dict(moved, assign=True)
+        other.on_disk = self.on_disk
+        if "fingerprint" in vars(self):  # what was loaded has that of its folder, whatever its type
+            other.fingerprint = self.fingerprint
+        return other.train(self.training).requires_grad_(False)
 
     @property
     def n_features_per_layer(self) -> list[int]:
@@ -177,33 +250,54 @@ class CrossLayerTranscoder(nn.Module):
     def keep_features(self, features: Sequence[torch.Tensor]) -> "CrossLayerTranscoder":
         """A transcoder with just these features, indices for each layer: to drop what never fires, say."""
         counts = [len(kept) for kept in features]
-        smaller = type(self)(replace(self.config, n_features=max(counts), n_features_per_layer=counts))
+        smaller = type(self)(replace(self.config, n_features=max(1, *counts), n_features_per_layer=counts))
         smaller.W_enc.zero_()  # as all else is: the rest of a layer's rows is padding
         for i, kept in enumerate(features):
             used = slice(len(kept))
             smaller.W_enc[i, used], smaller.b_enc[i, used] = self.W_enc[i, kept], self.b_enc[i, kept]
-            smaller.W_dec[i][used] = self.W_dec[i][kept]
+            smaller.W_dec[i][used] = self._searched(i, self.W_dec[i][kept].to(self.W_enc))
             smaller.threshold[i, used] = self.threshold[i, kept]
         smaller.b_dec[:] = self.b_dec
         if self.W_skip is not None:
             smaller.W_skip = nn.Parameter(self.W_skip.clone())
         return smaller.eval().requires_grad_(False)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that tell whether a feature of another transcoder is the same one: see `fingerprint.py`.
+
+        Computed once: weights that are changed by hand afterwards keep it.
+        """
+        return fingerprint(self.config, [self._digest(i) for i in range(len(self.layers))])
+
+    def _digest(self, i: int) -> bytes:
+        return layer_digest({name: getattr(self, name)[i] for name in self.layer_tensors})
+
+    @property
+    def layer_tensors(self) -> list[str]:
+        """The names of what each layer has."""
+        thresholds = ["threshold"] if self.config.activation == "jumprelu" else []
+        return ["W_enc", "b_enc", "b_dec", "W_dec", *thresholds, *(["W_skip"] if self.config.skip else [])]
+
+    @property
+    def about(self) -> About:
+        """The model that it was trained on, as far as is known, and its own fingerprint."""
+        about, model = About(transcoder=self.fingerprint), self.config.model
+        for key, value in (("model", model.get("name")), ("fingerprint", model.get("fingerprint"))):
+            if value:
+                about[key] = value
+        return about
+
     def check_model(self, model: LanguageModel) -> None:
         """Raises ValueError when this transcoder was made for another model, or rebuilds what this one has not."""
-        theirs = self.config.model.get("fingerprint")
         if self.config.d_model != model.d_model or self.layers[-1] >= model.n_layers:
             raise ValueError(
                 f"this transcoder fits a model with d_model {self.config.d_model} and at least {self.layers[-1] + 1} "
                 f"layers; {model.name!r} has d_model {model.d_model} and {model.n_layers}. Load the transcoder that "
                 "was trained on this model, or train one with ik.train_transcoder"
             )
-        if theirs and theirs != model.fingerprint:
-            raise ValueError(
-                f"this transcoder was trained on {self.config.model.get('name', 'another model')!r} (fingerprint "
-                f"{theirs}), and {model.name!r} has other weights ({model.fingerprint}): its features would mean "
-                "nothing here. Load the transcoder of this model, or train one with ik.train_transcoder"
-            )
+        if self.config.model.get("fingerprint"):  # those of other projects say nothing
+            check_belongs(self, "transcoder", model, "model", keys=["fingerprint"])
         before_norm = self.config.feature_output_hook == "mlp.hook_out"
         if before_norm and any(block.writer is not block.mlp for block in anatomy(model.hf).blocks):
             raise ValueError(

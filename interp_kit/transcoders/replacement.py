@@ -23,12 +23,11 @@ def replaced_mlps(hf: PreTrainedModel, clt: CrossLayerTranscoder) -> Iterator[No
     written: dict[int, torch.Tensor] = {}  # what features of the layers so far write to the index-th
 
     def write(index: int, original: torch.Tensor) -> torch.Tensor:
-        x = inputs.pop(index)
+        x = inputs.pop(index).to(clt.W_enc)  # its type and device; what it writes has the model's
         rebuilt = clt.b_dec[index] if clt.W_skip is None else clt.b_dec[index] + x @ clt.W_skip[index].T
-        wide = clt.encode_layer(index, x) @ clt.W_dec[index].flatten(1).to(x.dtype)
-        for j, part in enumerate(wide.split(clt.config.d_model, dim=-1)):
+        for j, part in enumerate(clt.written(index, clt.encode_layer(index, x)).unbind(-2)):
             written[index + j] = written.get(index + j, 0) + part
-        out = written.pop(index) + rebuilt
+        out = (written.pop(index) + rebuilt).to(original)
         if clt.config.excludes_first_position:
             out = torch.cat([original[:, :1], out[:, 1:]], dim=1)
         return out

@@ -57,7 +57,9 @@ class ActiveFeatures:
     def dots(self, of_tokens: torch.Tensor, of_features: torch.Tensor) -> torch.Tensor:
         """of_tokens [token, width], of_features [feature, width] -> [pair]."""
         zeros, shape = of_tokens.new_zeros(len(self)), (len(of_features), len(of_tokens))
-        pattern = torch.sparse_csr_tensor(self.starts, self.tokens, zeros, shape, check_invariants=False)
+        pattern = torch.sparse_csr_tensor(
+            self.starts, self.tokens, zeros, shape, device=zeros.device, check_invariants=False
+        )
         return torch.sparse.sampled_addmm(pattern, of_features, of_tokens.T, beta=0.0).values()
 
     def decode(self, values: torch.Tensor, of_features: torch.Tensor) -> torch.Tensor:

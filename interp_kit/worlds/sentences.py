@@ -12,6 +12,8 @@ from string import Formatter
 
 from transformers import PreTrainedTokenizerBase
 
+from ..models import Vocabulary
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -54,11 +56,15 @@ def token_concepts(sentence: Sentence, tokenizer: PreTrainedTokenizerBase) -> tu
     A concept is known once its last character is read, so it belongs to the token that holds that character:
     "Salt Lake City" names Utah at "City", not before.
 
+    Raises ValueError where no token holds that character, such as a space that the tokenizer drops.
+
     >>> ids, concepts = ik.worlds.token_concepts(sentence, model.tokenizer)
     """
-    encoded = tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
-    concepts = [set() for _ in encoded["input_ids"]]
+    ids, spans = Vocabulary(tokenizer).offsets(sentence.text)
+    concepts = [set() for _ in ids]
     for _, end, names in sentence.spans:
-        last = next(i for i, (a, b) in enumerate(encoded["offset_mapping"]) if a < end <= b)
-        concepts[last].update(names)
-    return encoded["input_ids"], [frozenset(c) for c in concepts]
+        holds = [i for i, (a, b) in enumerate(spans) if a < end <= b]
+        if not holds:
+            raise ValueError(f"no token holds the last character of {sentence.text[:end]!r} in {sentence.text!r}")
+        concepts[holds[-1]].update(names)  # of a character that is split over tokens the last completes it
+    return ids, [frozenset(c) for c in concepts]

@@ -69,7 +69,8 @@ def test_no_examples_no_score():
 def test_balanced_accuracy_and_area():
     assert _balanced_accuracy([True, True, False, False], [True, True, False, False]) == 1
     assert _balanced_accuracy([True] * 4, [True, False, False, False]) == 0.5
-    assert _balanced_accuracy([None, None], [True, False]) == 0
+    assert _balanced_accuracy([True, None, None], [True, False, True]) is np.nan
+    assert _balanced_accuracy([True, None, True], [True, True, False]) == 0.5
     assert roc_auc([3, 2, 1, 0], [True, True, False, False]) == 1
     assert roc_auc([0, 1, 2, 3], [True, True, False, False]) == 0
     assert roc_auc([1, 1], [True, False]) == 0.5

@@ -248,7 +248,7 @@ def test_no_text():
     model = tiny_model()
     with pytest.raises(ValueError, match="no text"):
         ik.collect_features(model, tiny_transcoder(model), [])
-    with pytest.raises(ValueError, match="trained on"):
+    with pytest.raises(ValueError, match="the transcoder and the model do not belong together"):
         ik.collect_features(tiny_model(seed=3), tiny_transcoder(model), TEXTS)
 
 

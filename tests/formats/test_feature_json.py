@@ -75,7 +75,7 @@ def test_a_store_comes_back(store, tmp_path):
 
 def test_only_known_numbers_are_written(store, tmp_path):
     store.save_json(tmp_path / "features", only=[(1, 4)])
-    (path,) = (tmp_path / "features").iterdir()
+    (path,) = (tmp_path / "features").glob("[0-9]*.json")
     content = json.loads(path.read_text())
     row = store.features.query("layer == 1 and feature == 4").iloc[0]
     assert path.name == "19.json" and content["index"] == 19

@@ -126,10 +126,10 @@ def test_bad_input(setting, monkeypatch):
         ik.validate(graph, model, clt, nodes=["E_0_0"])
     with pytest.raises(ValueError, match="nothing to switch off"):
         ik.validate(graph.prune(0.0), model, clt)
-    with pytest.raises(ValueError, match="another transcoder"):
+    with pytest.raises(ValueError, match="the graph and the transcoder do not belong together"):
         ik.validate(graph, model, tiny_transcoder(model, seed=9))
     other = tiny_model(seed=5)
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(ValueError, match="the graph and the model do not belong together"):
         ik.validate(graph, other, tiny_transcoder(other))
     monkeypatch.setattr("interp_kit.graphs.validation.MAX_EFFECTS", 100)
     with pytest.raises(ValueError, match="pruned"):

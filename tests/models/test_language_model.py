@@ -1,14 +1,17 @@
 """LanguageModel on a tiny random Llama, against plain transformers calls and values worked out by hand."""
 
 import math
+import warnings
 
 import pytest
 import torch
+from tiny import tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import interp_kit
 from interp_kit.models import LanguageModel
+from interp_kit.models.cache import new_cache, read_into, read_on
 
 SENTENCES = ["The capital of Texas is Austin.", "Texas speaks English."] * 6
 CHAT = (
@@ -370,3 +373,28 @@ def test_complete_checks_stop(model):
         model.complete("Texas", stop="")
     with pytest.raises(TypeError, match="list"):
         model.complete("Texas", stop=["\n"])
+
+
+# ---------------------------------------------------------------------- what a model keeps of what it has read
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "openai-gpt"])
+def test_the_cache_is_handed_over_by_the_name_that_the_family_knows(family):
+    """openai-gpt keeps none. A name that a model does not know is mostly passed over: then the answer would differ."""
+    extra = {"n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 4} if family == "openai-gpt" else {}
+    model = tiny_model(family, **extra)
+    ids, keeps = model.encode("the capital of Texas is"), family != "openai-gpt"
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = read_on(model.hf, ids[None], None)
+        if keeps:
+            cache = new_cache(model.hf)
+            read_into(model.hf, ids[None, :2], cache)
+            torch.testing.assert_close(read_on(model.hf, ids[None, 2:], cache), whole[:, 2:])
+        else:
+            with pytest.raises(NotImplementedError, match="'openai-gpt' models keep no keys and values"):
+                new_cache(model.hf)
+        greedy = list(model.greedy(ids, 4))
+    for token in greedy:
+        assert token == model.logits(ids)[-1].argmax()
+        ids = torch.cat([ids, torch.tensor([token])])

@@ -5,7 +5,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from interp_kit.models import LanguageModel
+from interp_kit.models import LanguageModel, Vocabulary
 from interp_kit.text.rows import encode_texts
 
 
@@ -118,3 +118,105 @@ def test_every_byte_has_its_token():
     assert sorted(model.token_bytes(i) for i in range(256)) == [bytes([byte]) for byte in range(256)]
     text = "日本 🙂\n"
     assert b"".join(model.token_bytes(i) for i in model.encode(text).tolist()) == text.encode()
+
+
+def pieces(decoder, unknown="<unk>"):
+    vocabulary = {token: i for i, token in enumerate([unknown, "play", "##ing", "the</w>", "the", "a", "é", "▁play"])}
+    core = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.decoder = decoder
+    return core
+
+
+def test_pieces_that_go_on_or_end_a_word_read_as_text():
+    model = with_tokenizer(pieces(decoders.WordPiece(prefix="##")), unk_token="<unk>")
+    assert model.tokens("playing the a") == ["play", "ing", "the", "a"]
+    model = with_tokenizer(pieces(decoders.BPEDecoder(suffix="</w>")), unk_token="<unk>")
+    assert model.tokens([3, 4]) == ["the ", "the"]
+
+
+# ------------------------------------------------------------------ prompts of all kinds
+
+
+PROMPTS = [
+    "Texas", " ", "   ", "Привет, мир", "日本 🙂", "🏳️‍🌈", "\n\n", "a" * 60, "<eos>", "x<eos>y", "<|im_start|>user\n",
+    "\t x", "Å",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_is_read_and_comes_back(prompt):
+    added = [AddedToken("<eos>", special=True), AddedToken("<|im_start|>", special=True), AddedToken("  ")]
+    model = with_tokenizer(byte_level(added), eos_token="<eos>")
+    ids = model.encode(prompt).tolist()
+    assert ids.count(model.tokenizer.eos_token_id) == prompt.count("<eos>") + (not prompt.startswith("<"))
+    assert model.decode(ids).removeprefix("" if prompt.startswith("<eos>") else "<eos>") == prompt
+    assert b"".join(map(model.token_bytes, ids)).decode().endswith(prompt)
+    assert len(model.tokens(prompt)) == len(ids) == len(model.logits(prompt))
+
+
+def test_a_pad_token_alone_is_special_and_no_prefix():
+    model = with_tokenizer(byte_level([AddedToken("<pad>", special=True)]), pad_token="<pad>")
+    assert model.prefix_ids == [] and model.special_ids == {256} and model.end_ids == set()
+    assert model.encode("<pad>x").tolist()[0] == 256
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "half \ude42 of it"])
+def test_half_a_character_is_refused_with_words(text):
+    model = with_tokenizer(byte_level())
+    for ask in (model.encode, model.token_id, model.next_tokens, model.vocabulary.offsets):
+        with pytest.raises(ValueError, match="half of a surrogate pair"):
+            ask(text)
+
+
+# ------------------------------------------------------------------ where tokens stand in a text
+
+
+class Slow:
+    """A tokenizer that does not say where its tokens stand, as those written in Python."""
+
+    is_fast = False
+
+    def __init__(self, fast):
+        self._fast = fast
+
+    def __getattr__(self, name):
+        return getattr(self._fast, name)
+
+    def __call__(self, *args, **kwargs):
+        assert "return_offsets_mapping" not in kwargs
+        return self._fast(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("core", "texts"),
+    [
+        (byte_level([AddedToken("  ")]), ["x  x x", "x", "", " x", "日本 🙂 é", "the  playing ", "\n\tx"]),
+        (sentencepiece(), ["x  x x", "x", "", " x", "xx  x"]),
+        (pieces(decoders.WordPiece(prefix="##")), ["playing the", "", " a  playing é", "theing"]),
+    ],
+)
+def test_spans_are_the_same_where_a_tokenizer_does_not_say_them(core, texts):
+    tokenizer = with_tokenizer(core).tokenizer
+    for text in texts:
+        assert Vocabulary(Slow(tokenizer)).offsets(text) == Vocabulary(tokenizer).offsets(text), text
+
+
+def test_spans_that_cannot_be_told_are_an_error():
+    core = byte_level()
+    core.normalizer = normalizers.Lowercase()
+    with pytest.raises(ValueError, match="cannot be told, from 't' on: take the model's fast tokenizer"):
+        Vocabulary(Slow(with_tokenizer(core).tokenizer)).offsets("Texas")
+
+
+def test_a_character_split_over_tokens_is_covered_by_each():
+    tokenizer = with_tokenizer(byte_level()).tokenizer
+    for vocabulary in (Vocabulary(tokenizer), Vocabulary(Slow(tokenizer))):
+        assert vocabulary.offsets("a🙂")[1] == [(0, 1), (1, 2), (1, 2), (1, 2), (1, 2)]
+
+
+def test_the_first_token_of_a_text():
+    model = with_tokenizer(byte_level())
+    assert model.vocabulary.first_id("Ohio") == model.vocabulary.ids("O")[0]
+    with pytest.raises(ValueError, match="'' has no tokens"):
+        model.vocabulary.first_id("")

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_model, tiny_transcoder
@@ -65,11 +66,28 @@ def test_wrong_shape_names_both_shapes():
         {"k": 99},
         {"feature_input_hook": "resid"},
         {"feature_output_hook": "resid"},
+        {"activation": ["topk"]},
+        {"layers": [1, 0]},
+        {"layers": [0, 0]},
+        {"layers": [-1, 0]},
+        {"layers": [0, "1"]},
+        {"skip": "false"},
+        {"excludes_first_position": 1},
+        {"n_features_per_layer": [20]},
+        {"n_features_per_layer": [20, 21]},
+        {"d_model": 16.0},
+        {"n_features": True},
+        {"model": {"name": None}},
     ],
 )
 def test_configurations_that_make_no_sense(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong)))):
         TranscoderConfig(**{"d_model": 16, "n_features": 20, "layers": [0, 1], "span": 2} | wrong)
+
+
+def test_a_range_and_numpys_numbers_are_plain_afterwards():
+    config = TranscoderConfig(np.int64(16), 20, range(2), np.int8(2), model={})
+    assert (config.d_model, config.layers, config.span) == (16, [0, 1], 2) and type(config.d_model) is int
 
 
 def test_a_transcoder_of_the_mlps_own_output_does_not_fit_a_model_with_a_norm_after_it():

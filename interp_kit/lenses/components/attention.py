@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids, LanguageModel
@@ -64,6 +65,7 @@ class AttentionPatterns:
         return f"<p>what the last position is given most</p>{table}"
 
 
+@checked
 @torch.no_grad()
 def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatterns:
     """Every head's pattern on one prompt (text, or ids [position]), and what each weight moves.
@@ -81,7 +83,7 @@ def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatt
             f"what the heads of {model.family!r} models move cannot be told: see models/families.py"
         )
     moved = [_moved(FrozenAttention.of(frozen, l), frozen.residual_pre[l]) for l in range(frozen.n_layers)]
-    return AttentionPatterns(model.tokens(frozen.ids), torch.stack(frozen.patterns), torch.stack(moved))
+    return AttentionPatterns(model.tokens(frozen.ids), torch.stack(frozen.patterns).cpu(), torch.stack(moved).cpu())
 
 
 def _moved(attention: FrozenAttention, stream: torch.Tensor) -> torch.Tensor:

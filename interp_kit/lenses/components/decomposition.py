@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids, LanguageModel
+from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
@@ -102,6 +104,7 @@ class Decomposition:
         return f"<p>{html.escape(title)}</p>{rows}"
 
 
+@checked
 @torch.no_grad()
 def decompose(
     model: LanguageModel,
@@ -144,18 +147,18 @@ def decompose(
     table = table.astype({"layer": "Int64", "head": "Int64"})
     if len(places) == 1:
         by_source = torch.cat([written for *_, written in parts])
-        sources = pd.DataFrame(by_source.numpy(), index=list(table["component"]), columns=tokens)
-        table = table.assign(contribution=values[:, 0].numpy())
+        sources = pd.DataFrame(as_numpy(by_source), index=list(table["component"]), columns=tokens)
+        table = table.assign(contribution=as_numpy(values[:, 0]))
         return Decomposition(asked.name, table, sources, float(values.sum()), float(logit))
     tables = [
         table.assign(
-            contribution=values[:, i].numpy(), position=p, token=tokens[p],
+            contribution=as_numpy(values[:, i]), position=p, token=tokens[p],
             target=" / ".join(model.tokens(list(targets[i].ids))),
         )
         for i, p in enumerate(places)
     ]  # fmt: skip
     table = pd.concat(tables, ignore_index=True)
-    return Decomposition("the token that follows", table, None, values.sum(0).numpy(), logit.numpy())
+    return Decomposition("the token that follows", table, None, as_numpy(values.sum(0)), as_numpy(logit))
 
 
 def _places(position: int | Literal["all"], n: int) -> list[int]:
@@ -208,7 +211,7 @@ def _parts(frozen: FrozenModel, places: list[int], gradients: torch.Tensor, cons
 
 def _on_places(values: torch.Tensor, places: list[int], n_positions: int) -> torch.Tensor:
     """values [place] -> [place, source position], each at its own place."""
-    found = torch.zeros(len(places), n_positions, dtype=values.dtype)
+    found = values.new_zeros(len(places), n_positions)
     found[range(len(places)), places] = values
     return found
 

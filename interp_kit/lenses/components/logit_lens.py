@@ -8,8 +8,10 @@ import pandas as pd
 import torch
 from transformers import PretrainedConfig
 
+from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.language_model import Ids, LanguageModel
+from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
@@ -58,6 +60,7 @@ class LogitLens:
         return "<p>at the last position</p>" + table.to_html(float_format="{:.3f}".format)
 
 
+@checked
 @torch.no_grad()
 def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = None) -> LogitLens:
     """The next token that the stream after each layer would give, at every position.
@@ -79,7 +82,7 @@ def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = 
         highest, ids = p.max(-1)
         of_target = p[:, list(asked.ids)]
         rank = 1 + (p > of_target.amax(-1, keepdim=True)).sum(-1)
-        rows.append((model.tokens(ids), highest.numpy(), of_target.sum(-1).numpy(), rank.numpy()))
+        rows.append((model.tokens(ids), *map(as_numpy, (highest, of_target.sum(-1), rank))))
     index = pd.Index(["embedding", *range(model.n_layers)], name="after layer")
     columns = model.tokens(frozen.ids)
     return LogitLens(asked.name, *(pd.DataFrame(list(values), index, columns) for values in zip(*rows)))

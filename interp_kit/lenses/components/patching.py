@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ...models.arguments import checked
 from ...models.edits import SITES, Edit, Site, record
 from ...models.language_model import Ids, LanguageModel
+from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
@@ -46,6 +48,7 @@ class ActivationPatching:
         return f"<p>{html.escape(title)}</p>{self.table.to_html(float_format='{:.2f}'.format)}"
 
 
+@checked
 def patch_activations(
     model: LanguageModel,
     clean: str | Ids,
@@ -93,5 +96,5 @@ def patch_activations(
         versions = [[Edit(what, l, values[l, place], place)] for l in rows for place in spots]
     restored = (run(model.hf, other_ids, versions, asked.score, f"patching {what}") - worst) / (best - worst)
     index = pd.RangeIndex(model.n_layers, name="layer")
-    table = pd.DataFrame(restored.view(len(index), -1).double().numpy(), index, columns)
+    table = pd.DataFrame(as_numpy(restored.view(len(index), -1).double()), index, columns)
     return ActivationPatching(asked.name, what, table, best, worst)

@@ -8,6 +8,8 @@ import pandas as pd
 import torch
 
 from ...models import LanguageModel
+from ...models.arguments import checked
+from ...models.precision import as_numpy
 from ...text.batches import pad
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE
@@ -70,6 +72,7 @@ class Calibration:
         return f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}"
 
 
+@checked
 @torch.no_grad()
 def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> Calibration:
     """Every next token of the texts, predicted from what stands before it.
@@ -91,14 +94,14 @@ def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> C
     found = []
     at_once = max(1, int(VALUES_AT_ONCE / (max(map(len, rows)) * model.vocab_size)))
     for first in ProgressBar(range(0, len(rows), at_once), desc="calibration", leave=False):
-        ids, real = pad(rows[first : first + at_once])
+        ids, real = pad(rows[first : first + at_once], model.device)
         confidence, prediction = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
         text, position = real[:, 1:].nonzero(as_tuple=True)
         came, prediction = ids[:, 1:][text, position], prediction[text, position]
         columns = {
-            "text": (text + first).numpy(), "position": (position + 1).numpy(), "token": model.tokens(came),
-            "prediction": model.tokens(prediction), "confidence": confidence[text, position].numpy(),
-            "correct": (came == prediction).numpy(),
+            "text": text + first, "position": position + 1, "token": model.tokens(came),
+            "prediction": model.tokens(prediction), "confidence": confidence[text, position],
+            "correct": came == prediction,
         }  # fmt: skip
-        found.append(pd.DataFrame(columns))
+        found.append(pd.DataFrame({name: as_numpy(column) for name, column in columns.items()}))
     return Calibration(pd.concat(found, ignore_index=True), bins)

@@ -11,6 +11,7 @@ from typing import TypedDict
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
 from ...widgets.token_strip import TokenStrip
 
@@ -106,6 +107,7 @@ def _least_entropy(record: TokenLogprob) -> float:
     return -sum(p * math.log(p) for p in (*listed.values(), rest) if p > 0)
 
 
+@checked
 @torch.no_grad()
 def logprobs(
     model: LanguageModel,
@@ -135,7 +137,7 @@ def logprobs(
     else:
         start = model.input_ids(prompt)
         new = list(model.greedy(start, max_new_tokens)) if text is None else model.vocabulary.ids(text)
-        ids, n = torch.cat([start, torch.tensor(new, dtype=torch.long)]), len(start)
+        ids, n = torch.cat([start, start.new_tensor(new)]), len(start)
     scores = model.logits(ids)[n - 1 : -1].float().log_softmax(-1)
     entropies = -(scores.exp() * scores.clamp(min=-1e4)).sum(-1)
     best, alternatives = scores.topk(min(top_logprobs, scores.shape[1]), -1)

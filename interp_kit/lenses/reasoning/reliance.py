@@ -17,6 +17,7 @@ import pandas as pd
 
 from ...graphs import AttributionGraph, attribute
 from ...models import LanguageModel
+from ...models.arguments import checked
 from ...statistics import bootstrap_interval, roc_auc, spearman
 from ...transcoders import CrossLayerTranscoder
 from ...widgets.chart import Chart
@@ -130,6 +131,7 @@ class Source(NamedTuple):
     replaced: str
 
 
+@checked
 def reliance(
     model: LanguageModel, transcoder: CrossLayerTranscoder, problems: Sequence[Problem], times: int = 8, seed: int = 0
 ) -> Reliance:
@@ -180,6 +182,7 @@ def _sources(v: Variant, draw: random.Random) -> Iterator[Source]:
             yield Source(v.number, name, text, other, "".join([*texts[:i], other.text, *texts[i + 1 :], v.asked]))
 
 
+@checked
 def share_by_position(graph: AttributionGraph) -> np.ndarray:
     """Where a graph's influence enters: [position], the influence of each token's embedding, as shares."""
     inputs = graph.embeddings.sort_values("position")

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from ...models import LanguageModel
+from ...models.arguments import checked
 from ...models.targets import Tokens
 from ...statistics import bootstrap_interval
 from ...widgets.chart import Chart
@@ -67,6 +68,7 @@ class ExplanationComparison:
         return f"<p>{head}</p>{self.table.to_html(float_format='{:.3f}'.format)}<ul>{notes}</ul>"
 
 
+@checked
 def compare_explanations(
     model: LanguageModel,
     questions: pd.DataFrame,

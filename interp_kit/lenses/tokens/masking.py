@@ -73,8 +73,8 @@ class MaskedPrompt:
 
     def embedded(self, present: torch.Tensor) -> torch.Tensor:
         """present [version, token] -> embeddings [version, position, d_model]."""
-        whole = torch.ones(len(present), len(self.ids), dtype=self.embeddings.dtype)
-        whole[:, self.positions] = present.to(self.embeddings.dtype)
+        whole = self.embeddings.new_ones(len(present), len(self.ids))
+        whole[:, self.positions] = present.to(whole)
         return torch.lerp(self.absent, self.embeddings, whole[..., None])
 
     def scored(self, embeddings: torch.Tensor) -> torch.Tensor:
@@ -119,16 +119,16 @@ def _absent(model: LanguageModel, embed: torch.nn.Module, baseline: Baseline | s
     weight = embed.get_parameter("weight")
     n_tokens, d_model = weight.shape
     if baseline == "zero":
-        return torch.zeros(d_model, dtype=weight.dtype)
+        return weight.new_zeros(d_model)
     if baseline == "mean":  # through the module, since Gemma scales what it looks up
-        total = torch.zeros(d_model)
-        for ids in torch.arange(n_tokens).split(EMBEDDINGS_AT_ONCE):
+        total = weight.new_zeros(d_model, dtype=torch.float32)
+        for ids in torch.arange(n_tokens, device=weight.device).split(EMBEDDINGS_AT_ONCE):
             total += embed(ids).sum(0, dtype=torch.float32)
         return (total / n_tokens).to(weight.dtype)
     boundary = model.tokenizer.eos_token or model.tokenizer.bos_token
     text = {"space": " ", "boundary": boundary}.get(baseline, baseline)
     try:
-        return embed(torch.tensor(model.token_id(text)))
+        return embed(torch.tensor(model.token_id(text), device=weight.device))
     except (TypeError, ValueError) as error:
         names = ", ".join(f"{name!r} ({what})" for name, what in BASELINES.items())
         raise ValueError(f"baseline {baseline!r}: expected {names}, or the text of one token. {error}") from None

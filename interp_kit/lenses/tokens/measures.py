@@ -40,7 +40,7 @@ def scores(test: MaskedPrompt, values: np.ndarray, truth: np.ndarray | None) -> 
     n = len(values)
     rank = np.argsort(np.argsort(-values, kind="stable"))  # 0 for the highest
     without = torch.tensor(rank >= np.arange(n + 1)[:, None]).float()  # row k: the k highest are hidden
-    p = test.probability(test.value(torch.cat([without, 1 - without]))).double().numpy()
+    p = test.probability(test.value(torch.cat([without, 1 - without]))).double().cpu().numpy()
     hidden, shown = p[: n + 1], p[n + 1 :]
     counts = [max(1, round(share * n)) for share in BINS]
     found = {

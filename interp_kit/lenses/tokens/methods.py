@@ -147,9 +147,9 @@ def attention(masked: MaskedPrompt, difference: float, seed: int) -> MethodResul
 def rollout(masked: MaskedPrompt, difference: float, seed: int) -> MethodResult:
     """Attention rollout: half of each layer's step is attention, averaged over heads, and half the residual stream."""
     patterns = _patterns(masked).mean(1)
-    flow = torch.eye(patterns.shape[-1])
+    flow = torch.eye(patterns.shape[-1], device=patterns.device)
     for layer in patterns:
-        flow = (layer + torch.eye(len(layer))) / 2 @ flow
+        flow = (layer + torch.eye(len(layer), device=layer.device)) / 2 @ flow
     return MethodResult(flow[-1, masked.positions].tolist(), in_nats=False)
 
 
@@ -161,7 +161,7 @@ METHODS: dict[Method, Callable[..., MethodResult]] = {
 
 def _whole(masked: MaskedPrompt) -> torch.Tensor:
     """All tokens present: [version, token]."""
-    return torch.ones(1, len(masked.positions))
+    return torch.ones(1, len(masked.positions), device=masked.model.device)
 
 
 @torch.no_grad()
@@ -175,7 +175,7 @@ def _patterns(masked: MaskedPrompt) -> torch.Tensor:
 def _numpy_value(masked: MaskedPrompt) -> Callable[[np.ndarray], np.ndarray]:
     @torch.no_grad()
     def value(present: np.ndarray) -> np.ndarray:
-        return masked.value(torch.as_tensor(np.asarray(present), dtype=torch.float32)).double().numpy()
+        return masked.value(torch.as_tensor(np.asarray(present), dtype=torch.float32)).double().cpu().numpy()
 
     return value
 

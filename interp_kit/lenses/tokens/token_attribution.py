@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Tokens
 from ...widgets.progress import ProgressBar
@@ -93,6 +94,7 @@ class TokenAttribution:
         return f"TokenAttribution({self.method}, {self.question}: {self.note})"
 
 
+@checked
 def explain_tokens(
     model: LanguageModel,
     prompt: str | Ids,

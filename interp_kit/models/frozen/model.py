@@ -9,6 +9,7 @@ This is the local replacement model of Ameisen et al. 2025 with nothing replaced
 
 import copy
 from functools import cached_property, partial
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ from transformers import PreTrainedModel
 from ..families import MLP_INPUT, RESIDUAL, Norm, anatomy
 from ..hooks import Hook, hooked
 from ..language_model import Ids, LanguageModel
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class FrozenModel:
@@ -37,7 +40,7 @@ class FrozenModel:
 
     def __init__(self, model: LanguageModel, prompt: str | Ids, dtype: torch.dtype = torch.float32):
         self.hf = in_dtype(model.hf, dtype)
-        self.ids = model.input_ids(prompt)
+        self.ids = model.input_ids(prompt).to(self.hf.device)
         self.parts = anatomy(self.hf)
         self.final_norm = Norm.of(self.parts.final_norm)
         self._run()
@@ -117,19 +120,33 @@ class FrozenModel:
         return gradients @ stream + constant, gradients, constant
 
 
-# ---------------------------------------------------------------- precision
+# ---------------------------------------------------------------- precision and device
+
+
+def copied(module: Module, dtype: torch.dtype) -> Module:
+    """A copy on the CPU, in `dtype`; none is made elsewhere on the way, where memory may be short."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    moved = {id(tensor): _moved(tensor, dtype) for _, tensor in named}
+    return copy.deepcopy(module, moved)  # which takes what it finds there as copied already
+
+
+def _moved(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    values = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+    return nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
 
 
 def in_dtype(hf: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """The model itself, or a copy in `dtype` whose norms really compute in it (transformers' use float32).
 
+    What is frozen is computed on the CPU, in its memory and by its threads, so that of a model on a GPU this is a copy.
+
     Raises ValueError for a dtype other than float32 and float64: half precision is too coarse for edges.
     """
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype should be torch.float32 or torch.float64, got {dtype!r}")
-    if hf.dtype == dtype == torch.float32:
+    if hf.dtype == dtype == torch.float32 and hf.device.type == "cpu":
         return hf
-    hf = copy.deepcopy(hf).to(dtype)  # type: ignore[arg-type]  (transformers wraps `to` without its signature)
+    hf = copied(hf, dtype)
     for module in hf.modules():
         if "RMSNorm" in type(module).__name__:
             module.forward = Norm.of(module)

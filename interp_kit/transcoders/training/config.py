@@ -1,18 +1,22 @@
 """The options of a training run, each with its manual."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, cast, get_args
 
 import torch
 
+from ...formats.validation import need
 from ...models import LanguageModel
-from ..module import TranscoderConfig
+from ..module import TranscoderConfig, plain
 from .parallel import Split
 
 TrainingActivation = Literal["topk", "batchtopk", "jumprelu"]
 Kind = Literal["cross-layer", "per-layer"]
+LEAST = {"n_features": 1, "k": 1, "span": 1, "steps": 0, "batch": 1, "seed": -(2**63)}  # of the whole numbers
 TRANSCODER_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -20,7 +24,8 @@ TRANSCODER_KINDS: tuple[Kind, ...] = get_args(Kind)
 class TrainingConfig:
     """What `ik.train_transcoder` takes as keywords.
 
-    Raises ValueError for an unknown kind or activation, and for a k that does not fit.
+    Raises ValueError for an unknown kind or activation, for a number that is none or too small, and for a k that does
+    not fit.
     """
 
     n_features: int = 1024
@@ -60,6 +65,17 @@ class TrainingConfig:
     "of the encoders that training starts from, and of the order of texts"
 
     def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = plain(getattr(self, name))
+            object.__setattr__(self, name, value)
+            good = value is None and name == "span" or type(value) is int and least <= value < 2**63
+            need(good, name, f"a whole number of at least {least}", value)
+        for name in ("learning_rate", "sparsity"):
+            value = getattr(self, name)
+            good = isinstance(value, Real) and 0 <= float(value) < math.inf and (bool(value) or name == "sparsity")
+            need(good, name, "a finite number above 0", value)
+        good = self.dtype is None or isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point
+        need(good, "dtype", "a floating-point type such as torch.float32", self.dtype)
         if self.kind not in TRANSCODER_KINDS:
             raise ValueError(f"kind {self.kind!r} is not one of {', '.join(TRANSCODER_KINDS)}")
         check_activation(self.activation)
@@ -91,7 +107,7 @@ def renamed_activation(activation: str) -> TrainingActivation:
 
 def chosen_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
     """The model's layers to transcode, ascending; None for all. Raises ValueError for layers that it does not have."""
-    chosen = list(range(n_layers)) if layers is None else sorted(layers)
+    chosen = list(range(n_layers)) if layers is None else [plain(layer) for layer in sorted(layers)]
     if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers:
         raise ValueError(f"layers {chosen}: expected some of 0 to {n_layers - 1}")
     return chosen

@@ -115,8 +115,8 @@ class ActivationStream:
     def _shuffled(self, block: Rows, number: int, step: int) -> Iterator[Batch]:
         """The batches of the `number`-th block, of which the first is that of `step`."""
         buffer = self._read(block)
-        generator = torch.Generator().manual_seed(number)
-        order = torch.randperm(len(buffer.places), generator=generator).to(buffer.places.device)
+        generator = torch.Generator("cpu").manual_seed(number)  # the same order on every device
+        order = torch.randperm(len(buffer.places), generator=generator, device="cpu").to(buffer.places.device)
         for i in range(len(order) // self.batch):
             here = buffer.places[order[i * self.batch : (i + 1) * self.batch]]
             mine = (here >= 0).nonzero()[:, 0]
@@ -129,10 +129,10 @@ class ActivationStream:
             self.buffer = None  # lets go of the last block before the next one is read
             which, n = self.share
             x, y = read_activations(self.hf, rows[which::n], self.config)
-            mine = torch.arange(len(rows)) % n == which
-            mine = mine.repeat_interleave(torch.tensor([_count([row], self.config) for row in rows]))
+            mine = torch.arange(len(rows), device=x.device) % n == which
+            mine = mine.repeat_interleave(torch.tensor([_count([row], self.config) for row in rows], device=x.device))
             places = torch.where(mine, mine.cumsum(0) - 1, -1)
-            self.buffer = Buffer(rows, x, y, places.to(x.device))
+            self.buffer = Buffer(rows, x, y, places)
         return self.buffer
 
 
@@ -154,7 +154,7 @@ def activations(
     """For a few rows at a time ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
     d_model] of these tokens, but for position 0 where the transcoder leaves it out. A bar shows `what`, if given."""
     for some in ProgressBar(list(of_similar_size(rows)), desc=what, leave=False, disable=what is None):
-        ids, real = (t.to(hf.device) for t in pad(some))
+        ids, real = pad(some, hf.device)
         kept = real.clone()
         kept[:, 0] &= not config.excludes_first_position
         x, y = mlp_activations(hf, ids, config.feature_input_hook, config.layers)

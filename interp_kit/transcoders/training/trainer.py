@@ -7,13 +7,16 @@ from functools import reduce
 from pathlib import Path
 
 import torch
+from typing_extensions import TypedDict
 
+from ...formats.validation import Number, WholeNumber, check_type, need
 from ...hardware import multiplies_bfloat16
 from ...storage.checkpoint import load_checkpoint, save_checkpoint
 from ..folder import in_todays_words
 from ..foreign import Json
 from ..module import CrossLayerTranscoder, TranscoderConfig
 from .config import TrainingConfig
+from .fingerprint import text_fingerprint
 from .jumprelu import INITIAL_THRESHOLD, DensePass
 from .parallel import LayerWorkers, Processes
 from .progress import Progress
@@ -30,6 +33,25 @@ DEAD_AFTER_STEPS = 100  # without firing; while it trains ...
 REVIVE_BIAS_STEP = 0.02  # ... a dead feature's bias rises by this much a step until it fires
 LOG_EVERY = 25  # steps
 SAVE_SECONDS = 60  # between two checkpoints
+SAME_TEXT = 1e-3  # of a scale: what another number of threads may change of it; another text changes more
+
+
+class HistoryLine(TypedDict):
+    """Of the training batch after `step` steps; `TrainingRun` says what the numbers are."""
+
+    step: WholeNumber
+    tokens: WholeNumber
+    loss: Number
+    NMSE: Number
+    L0: Number
+    dead: Number
+
+
+class Notes(TypedDict):
+    """What a checkpoint says beside its tensors."""
+
+    history: list[HistoryLine]
+    settings: dict[str, object]
 
 
 class Trainer:
@@ -46,6 +68,7 @@ class Trainer:
         self.last_fired = torch.zeros(n, self.weights.n_features, device=device)  # the step
         self.state = {"last_fired": self.last_fired, **vars(self.scales)}  # beside weights and optimizer; kept in place
         self.history: list[dict[str, float]] = []
+        self.texts = ""  # their fingerprint, where there is a checkpoint
 
         in_bfloat16 = multiplies_bfloat16(device)
         self.selection = Selection(config, self.weights, processes, torch.bfloat16 if in_bfloat16 else torch.float32)
@@ -66,8 +89,9 @@ class Trainer:
         """Trains to the last step, the end of the text, or the stop button, from where the checkpoint is, if any."""
         if checkpoint and self.processes.by_features:  # each process keeps its own share; else all hold the same
             checkpoint = f"{checkpoint}/{self.processes.rank}-of-{self.processes.size}"
-        start = self._resume(checkpoint) if checkpoint else 0
-        if start == 0:
+        start = self._resume(checkpoint) if checkpoint else None
+        if start is None:
+            start = 0
             self.normalise(*self.stream.first_block())
         batches = self.stream.batches(start) if start < self.config.steps else ()
         progress = Progress(self.config.steps, start, shown and self.processes.rank == 0)
@@ -99,17 +123,9 @@ class Trainer:
         Decoders are zero, so b_dec alone stands for the mean output at the start.
         """
         weights = self.weights
-        # A layer at a time: in float32 all of it would take twice its memory.
-        x_norm = torch.stack([layer.float().norm(dim=-1).sum() for layer in read])
-        y_square = torch.stack([layer.float().pow(2).sum() for layer in written])
-        y_sum = torch.stack([layer.float().sum(0) for layer in written])
-        n_tokens = torch.tensor(float(read.shape[1]), device=self.processes.device)
-        self.processes.sum_over_tokens(n_tokens, x_norm, y_square, y_sum)
-        root, mean = self.transcoder.d_model**0.5, y_sum / n_tokens
-        variance = y_square / n_tokens - mean.pow(2).sum(1)
-        self.scales.x[:] = (root / (x_norm / n_tokens))[:, None, None]
-        self.scales.y[:] = (root / variance.sqrt())[:, None, None]
-        self.scales.mean[:] = mean[:, None]
+        scales = self._scales_of(read, written)
+        for name, value in vars(self.scales).items():
+            value.copy_(vars(scales)[name])
         x = first.x * self.scales.x
         center = x.sum(1) / self.config.batch
         self.processes.sum_over_tokens(center)
@@ -120,6 +136,29 @@ class Trainer:
         elif self.config.activation == "batchtopk":
             pre = [self.selection.preactivations(i, x[i]) for i in range(len(x))]
             weights.threshold[:] = self.selection.threshold([self.selection.candidates(p, first.places) for p in pre])
+
+    def _scales_of(self, read: torch.Tensor, written: torch.Tensor) -> Scales:
+        """Raises ValueError where the model reads or writes numbers that are not finite."""
+        # A layer at a time: in float32 all of it would take twice its memory.
+        x_norm = torch.stack([layer.float().norm(dim=-1).sum() for layer in read])
+        y_square = torch.stack([layer.float().pow(2).sum() for layer in written])
+        y_sum = torch.stack([layer.float().sum(0) for layer in written])
+        n_tokens = torch.tensor(float(read.shape[1]), device=self.processes.device)
+        self.processes.sum_over_tokens(n_tokens, x_norm, y_square, y_sum)
+        root, mean = self.transcoder.d_model**0.5, y_sum / n_tokens
+        variance = y_square / n_tokens - mean.pow(2).sum(1)
+        scales = Scales(len(read), self.transcoder.d_model, self.processes.device)
+        scales.x[:] = (root / (x_norm / n_tokens))[:, None, None]
+        scales.y[:] = (root / variance.sqrt())[:, None, None]
+        scales.mean[:] = mean[:, None]
+        for name, value in vars(scales).items():
+            if not value.isfinite().all():
+                layer = self.transcoder.layers[int((~value.isfinite()).flatten(1).any(1).nonzero()[0])]
+                raise ValueError(
+                    f"what the MLP of layer {layer} reads or writes on these texts is constant or not finite (scale "
+                    f"{name!r}): leave the layer out, or run the model in another dtype"
+                )
+        return scales
 
     # ---------------------------------------------------------------- a step
 
@@ -167,6 +206,11 @@ class Trainer:
         square = torch.stack([part.norm() for part in own]).pow(2).sum()
         self.processes.sum_over_features(square)
         norm = math.sqrt(square + shared.norm().pow(2))
+        if not math.isfinite(norm):
+            raise ValueError(
+                f"the gradient of a step is not finite (its norm is {norm}): lower the learning rate, or run the model "
+                "in another dtype; from a checkpoint, begin anew"
+            )
         if norm > MAX_GRAD_NORM:
             for part in (*own, shared):
                 part.mul_(MAX_GRAD_NORM / norm)
@@ -205,32 +249,55 @@ class Trainer:
         """What a checkpoint must agree with to be resumed."""
         names = ("activation", "sparsity", "steps", "batch", "learning_rate", "seed")
         ours = {name: getattr(self.config, name) for name in names}
-        return asdict(self.transcoder) | ours | {"buffer": self.stream.size}
+        return asdict(self.transcoder) | ours | {"buffer": self.stream.size, "texts": self.texts}
 
     def _save(self, folder: str | Path, step: int) -> None:
         if self.processes.rank == 0 or self.processes.by_features:
             notes = {"history": self.history, "settings": self._settings()}
             save_checkpoint(folder, self.weights, self.optimizer, step, self.state, notes)
 
-    def _resume(self, folder: str | Path) -> int:
-        """Loads the checkpoint, if there is one; returns the step to go on with.
+    def _resume(self, folder: str | Path) -> int | None:
+        """Loads the checkpoint; returns the step to go on with, None where there is no checkpoint.
 
-        Raises ValueError for one of a run with other settings.
+        Raises ValueError for one that is damaged, or of a run with other settings or texts.
         """
-        step, notes = load_checkpoint(folder, self.weights, self.optimizer, self.state)
+        self.texts = text_fingerprint(self.stream.rows)
+        step, notes = load_checkpoint(
+            folder, self.weights, self.optimizer, self.state, self.config.steps, self._check_notes
+        )
         if notes is None:
-            return step
+            return None
+        if "texts" not in notes["settings"]:  # written before 0.3
+            self._check_first_block(folder)
         self.history = notes["history"]
-        ours, theirs = self._settings(), settings_in_todays_words(notes["settings"])
-        if differing := [name for name in ours if ours[name] != theirs.get(name)]:
-            was = ", ".join(f"{name} {theirs.get(name)!r}, now {ours[name]!r}" for name in differing)
-            raise ValueError(f"the checkpoint in {folder} is of another run ({was}): name another folder, or delete it")
         return step
+
+    def _check_notes(self, step: int, notes: object) -> None:
+        """An error for notes that are not this run's; `load_checkpoint` adds the file's name."""
+        found = check_type(Notes, notes)
+        ours, theirs = self._settings(), settings_in_todays_words(found["settings"])
+        theirs.setdefault("texts", ours["texts"])  # not known before 0.3: see `_check_first_block`
+        if differing := [name for name in ours if name not in theirs or ours[name] != theirs[name]]:
+            was = ", ".join(f"{name} {theirs.get(name, 'absent')!r}, now {ours[name]!r}" for name in differing)
+            raise ValueError(f"the checkpoint is of another run ({was}): name another folder, or delete it")
+        logged = [done for done in range(1, step + 1) if self._is_logged(done)]
+        need([line["step"] for line in found["history"]] == logged, "history", f"lines of steps {logged}", "others")
+        for i, line in enumerate(found["history"]):
+            need(line.keys() == HistoryLine.__annotations__.keys(), f"history[{i}]", "a line of history", line)
+            need(line["tokens"] == line["step"] * self.config.batch, f"history[{i}].tokens", "steps * batch", line)
+
+    def _check_first_block(self, folder: str | Path) -> None:
+        """Raises ValueError unless the scales that were loaded follow from the first block of the texts."""
+        read, written, _ = self.stream.first_block()
+        for name, now in vars(self._scales_of(read, written)).items():
+            before = self.state[name]
+            if (now - before).norm() > SAME_TEXT * before.norm():
+                raise ValueError(f"the checkpoint in {folder} is of a run on other texts: name another folder")
 
 
 def settings_in_todays_words(settings: Json) -> Json:
     """Those of a checkpoint written before 0.2: "jumprelu" told the two activations with thresholds apart."""
     settings = in_todays_words(settings)
-    if settings.pop("jumprelu", None) is False and settings["activation"] == "jumprelu":
+    if settings.pop("jumprelu", None) is False and settings.get("activation") == "jumprelu":
         settings["activation"] = "batchtopk"
     return settings

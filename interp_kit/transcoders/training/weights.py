@@ -5,6 +5,7 @@ that writes there, and what comes and goes in a step are blocks [token, d_model]
 """
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -42,13 +43,15 @@ class Weights(nn.Module):
         self.config, self.processes = config, processes
         n, d, own = len(config.layers), config.d_model, processes.features(config.n_features)
         self.n_features = own.stop - own.start
-        generator, bound = torch.Generator().manual_seed(seed), d**-0.5
-        whole = (torch.empty(config.n_features, d).uniform_(-bound, bound, generator=generator) for _ in range(n))
+        generator, bound = torch.Generator("cpu").manual_seed(seed), d**-0.5  # the same weights on every device
+        empty = partial(torch.empty, config.n_features, d, device="cpu")
+        whole = (empty().uniform_(-bound, bound, generator=generator) for _ in range(n))
+        zeros = partial(torch.zeros, device="cpu")
         self.W_enc = nn.ParameterList(weights[own].clone() for weights in whole)
-        self.W_dec = nn.ParameterList(torch.zeros(len(self.sources(i)), self.n_features, d) for i in range(n))
-        self.b_enc = nn.Parameter(torch.zeros(n, self.n_features))
-        self.b_dec = nn.Parameter(torch.zeros(n, d))
-        self.register_buffer("threshold", torch.zeros(n, self.n_features))
+        self.W_dec = nn.ParameterList(zeros(len(self.sources(i)), self.n_features, d) for i in range(n))
+        self.b_enc = nn.Parameter(zeros(n, self.n_features))
+        self.b_dec = nn.Parameter(zeros(n, d))
+        self.register_buffer("threshold", zeros(n, self.n_features))
         self.requires_grad_(False)
         self.narrow_decoders: dict[int, torch.Tensor] = {}
 
@@ -79,7 +82,9 @@ class Weights(nn.Module):
     @torch.no_grad()
     def folded(self, scales: Scales) -> CrossLayerTranscoder:
         """The whole transcoder with the scales in its weights: it reads and writes the model's own units."""
-        clt, whole = CrossLayerTranscoder(replace(self.config)).requires_grad_(False), self.processes.whole
+        whole = self.processes.whole
+        with self.b_enc.device:  # where the model is, too
+            clt = CrossLayerTranscoder(replace(self.config)).requires_grad_(False)
         clt.b_enc.copy_(whole(self.b_enc, 1))
         clt.threshold.copy_(whole(self.threshold, 1))
         clt.b_dec.copy_(self.b_dec / scales.y[:, 0] + scales.mean[:, 0])

@@ -4,6 +4,7 @@ import inspect
 import json
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -175,7 +176,22 @@ def test_the_model_is_left_as_it_was(model):
         ({"kind": "sideways"}, "cross-layer, per-layer"),
         ({"activation": "gelu"}, "topk, batchtopk, jumprelu"),
         ({"layers": [9]}, "some of 0 to 3"),
+        ({"layers": [1, 1]}, "ascending"),
+        ({"layers": [True]}, r"layers\[0\] should be a valid integer"),
         ({"k": 500}, "between 1 and the 48"),
+        ({"k": 5.0}, "k should be a whole number of at least 1, got 5.0"),
+        ({"n_features": "48"}, "n_features should be a whole number"),
+        ({"steps": -1}, "steps should be a whole number of at least 0"),
+        ({"batch": 0}, "batch should be a whole number of at least 1"),
+        ({"batch": True}, "batch should be a whole number"),
+        ({"seed": 2**70}, "seed should be a whole number"),
+        ({"span": 0}, "span should be a whole number of at least 1"),
+        ({"learning_rate": 0}, "learning_rate should be a finite number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate should be"),
+        ({"sparsity": float("inf")}, "sparsity should be"),
+        ({"sparsity": "2"}, "sparsity should be"),
+        ({"dtype": torch.int8}, "dtype should be a floating-point type"),
+        ({"dtype": "bfloat16"}, "dtype should be a floating-point type"),
         ({"k": 500, "activation": "batchtopk"}, "between 1 and the 48"),
         ({"span": 5}, "span 5"),
         ({"parallel": "layers"}, "data, features"),
@@ -185,6 +201,22 @@ def test_the_model_is_left_as_it_was(model):
 def test_bad_arguments(model, wrong, message):
     with pytest.raises(ValueError, match=message):
         ik.train_transcoder(model, TEXTS, **SMALL | wrong)
+
+
+def test_numpys_numbers_are_numbers(model, tmp_path):
+    some = {"n_features": np.int64(48), "k": np.int32(5), "steps": np.int16(3), "batch": np.int64(64)}
+    run = ik.train_transcoder(model, TEXTS, layers=np.array([3, 1]), learning_rate=np.float32(1e-3), **some)
+    run.transcoder.save(tmp_path)
+    assert ik.load_transcoder(tmp_path).layers == [1, 3]
+
+
+def test_a_layer_that_is_constant_is_named(model):
+    still = tiny_model()
+    for weights in still.hf.model.layers[2].mlp.parameters():
+        weights.data.zero_()
+    with pytest.raises(ValueError, match="MLP of layer 2 reads or writes on these texts is constant"):
+        ik.train_transcoder(still, TEXTS, **SMALL)
+    assert ik.train_transcoder(still, TEXTS, layers=[0, 1, 3], **SMALL | {"steps": 3}).transcoder.layers == [0, 1, 3]
 
 
 class Stream:
