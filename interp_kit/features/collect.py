@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn.functional import pad as pad_zeros
-from tqdm.auto import tqdm
 
 from ..formats.provenance import About, insisted
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..text.batches import of_similar_size, pad
 from ..text.rows import NOTHING, TextRows, Texts
+from ..widgets.progress import ProgressBar
 from .dictionaries import (
     SIGNED_SILENCE,
     AnyDictionary,
@@ -65,7 +65,7 @@ def collect_features(
     total = len(rows.texts) if isinstance(rows.texts, Sequence) else None
     start = max(len(model.prefix_ids), int(dictionary.excludes_first_position))
     reader = _Reader(dictionary, start, n_examples, seed)
-    with tqdm(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
+    with ProgressBar(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
         stream = rows.epoch()
         while some := list(islice(stream, ROWS_AT_ONCE)):
             reader.read(some)

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ..formats.json import write_json
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.targets import Token, token_ids
 from ..storage.atomic import always
+from ..widgets.progress import ProgressBar
 from .environment import lit_python
 
 CONFIG, STATUS, LOG, WEIGHTS = "config.json", "status.json", "lit.log", "model"  # in a server's folder
@@ -193,7 +193,7 @@ def _candidate_ids(model: LanguageModel, examples: list[Example], candidates: Se
         if not ids:
             raise ValueError("candidates are empty: give at least one token, or None")
     else:
-        bar = tqdm(examples, desc="likeliest next tokens", leave=False)
+        bar = ProgressBar(examples, desc="likeliest next tokens", leave=False)
         tables = [model.next_tokens(example["prompt"], k=N_OF_A_PROMPT) for example in bar]
         highest = pd.concat(tables)["probability"].groupby(level="id").max()
         likeliest = highest.sort_values(ascending=False, kind="stable").index.tolist()
@@ -247,7 +247,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _wait_until_up(process: subprocess.Popen[bytes], folder: Path, deadline: float) -> tuple[int, str]:
     """The port, once LIT answers on it, and LIT's name of the first prompt."""
-    with tqdm(total=len(STEPS) - 1, desc=STEPS[0]) as bar:
+    with ProgressBar(total=len(STEPS) - 1, desc=STEPS[0]) as bar:
         while time.monotonic() < deadline:
             status = _read(folder / STATUS)
             if status["step"] > bar.n:

@@ -16,12 +16,12 @@ import torch
 import transformers
 from filelock import FileLock
 from tokenizers import Tokenizer, pre_tokenizers
-from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..storage import shipped
 from ..storage.atomic import always, atomic_file, cache_entry
 from ..storage.reading import check_no_pointer
+from ..widgets.progress import ProgressBar
 from .checks import check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
@@ -127,7 +127,7 @@ def _convert(path: Path, entry: Path, digest: str) -> None:
 
 def _write_model(path: Path, folder: Path) -> None:
     # Half a minute for 135 million parameters, nearly all of it inside transformers.
-    with tqdm(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
+    with ProgressBar(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
         pre = _check_readable(path)
         steps.update()
         model, tokenizer = _read_gguf(path)

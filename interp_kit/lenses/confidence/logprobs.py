@@ -90,6 +90,10 @@ class Logprobs:
     def _repr_html_(self) -> str:
         return self.show()._repr_html_()
 
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        data, metadata = self.show()._repr_mimebundle_()
+        return data | {"text/plain": repr(self)}, metadata
+
     def __repr__(self) -> str:
         mean = sum(record["logprob"] for record in self.content) / max(len(self.content), 1)
         return f"Logprobs({self.text!r}: {len(self.content)} tokens, mean logprob {mean:.3f})"

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ...graphs import AttributionGraph, attribute
 from ...models import LanguageModel
@@ -23,6 +22,7 @@ from ...statistics import bootstrap_interval, roc_auc, spearman
 from ...transcoders import CrossLayerTranscoder
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
+from ...widgets.progress import ProgressBar
 from .chain_of_thought import ANSWER_TOKENS, Variant, undisturbed
 from .faithfulness import overlap
 from .greedy import continue_all
@@ -155,7 +155,7 @@ def reliance(
     stops = [v.problem.until for v in own] + [own[source.number].problem.until for source in sources]
     replaced = [source.replaced for source in sources]
     answers = continue_all(model, prompts + replaced, stops, ANSWER_TOKENS, "answers")
-    bar = tqdm(prompts, desc="graphs", delay=1, leave=False)
+    bar = ProgressBar(prompts, desc="graphs", delay=1, leave=False)
     shares = [share_by_position(attribute(model, transcoder, prompt)) for prompt in bar]
     rows = []
     for source, after in zip(sources, answers[len(own) :]):
