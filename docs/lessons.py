@@ -1,6 +1,7 @@
 """Every lesson is run once: the tests check the executed copy, and the documentation shows it.
 
-python docs/lessons.py     run the lessons that changed since they last ran (`make docs` begins with it)
+python docs/lessons.py                 run the lessons that changed since they last ran (`make docs` begins with it)
+python docs/lessons.py keep 00_tour    write a lesson's outputs into the notebook: for the one that is read first
 
 An executed copy lies in build/lessons/. It holds what it was made of: a hash of the notebook, its checks, the package
 and the shipped data. While that stays the same, the copy is used again.
@@ -9,6 +10,7 @@ and the shipped data. While that stays the same, the copy is used again.
 import hashlib
 import os
 import resource
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -23,11 +25,12 @@ CHECKS = ROOT / "tests" / "lessons"  # <lesson>.py: what must hold for the names
 EXECUTED = ROOT / "build" / "lessons"
 MADE_OF = [ROOT / "interp_kit", ROOT / "data", Path(__file__)]
 
+LIVE_VIEW = "application/vnd.jupyter.widget-view+json"
+
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 LONGEST = 600  # seconds that one cell may take on a busy machine
 # As a file, so that a failed check shows its file and line.
 RUN_CHECKS = "exec(compile(open({0!r}, encoding='utf-8').read(), {0!r}, 'exec'))"
-# One thread: the sums do not differ from run to run. No network: a lesson needs none.
 # What a library warns of in a call of ours is shown too, though Python hides it from those who did not write the call:
 # tests/test_notebooks.py fails on any warning.
 SHOW_WARNINGS = """
@@ -35,6 +38,7 @@ import warnings
 for kind in (DeprecationWarning, PendingDeprecationWarning):
     warnings.filterwarnings("default", category=kind, module="interp_kit")
 """
+# One thread: the sums do not differ from run to run. No network: a lesson needs none.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
 
 
@@ -52,6 +56,17 @@ def executed(lesson: Path) -> nbformat.NotebookNode:
         notebook.metadata["interp_kit"] = {"seconds": _run(notebook, _checks(lesson)), "made_of": _made_of(lesson)}
         nbformat.write(notebook, EXECUTED / lesson.name)
     return notebook
+
+
+def keep_outputs(lesson: Path) -> None:
+    """Writes the outputs into the notebook itself, without the live views: nothing answers them there, and each has
+    left its picture."""
+    notebook, ran = nbformat.read(lesson, as_version=4), executed(lesson)
+    for cell, copy in zip(notebook.cells, ran.cells):
+        if cell.cell_type == "code":
+            cell.execution_count = copy.execution_count
+            cell.outputs = [output for output in copy.outputs if LIVE_VIEW not in output.get("data", {})]
+    nbformat.write(notebook, lesson)
 
 
 def _kept(lesson) -> nbformat.NotebookNode | None:
@@ -120,6 +135,9 @@ def _report(lesson) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["keep"]:
+        keep_outputs(NOTEBOOKS / f"{sys.argv[2]}.ipynb")
+        sys.exit()
     if changed := [lesson for lesson in LESSONS if not _kept(lesson)]:
         print(f"Running {len(changed)} of {len(LESSONS)} lessons (all of them take some minutes) ...", flush=True)
     with ProcessPoolExecutor(max_workers=2) as pool:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -182,15 +183,13 @@ _training = TrainingReader()
 
 def kept(write):
     """Writes once, and copies from then on: most of the time would go into writing."""
-    first: list[Path] = []
+    first: list[TemporaryDirectory] = []  # removed when Python ends
 
     def again(folder: Path) -> None:
         if not first:
-            import tempfile
-
-            first.append(Path(tempfile.mkdtemp(prefix="hostile-")))
-            write(first[0])
-        shutil.copytree(first[0], folder, dirs_exist_ok=True)
+            first.append(TemporaryDirectory(prefix="hostile-"))
+            write(Path(first[0].name))
+        shutil.copytree(first[0].name, folder, dirs_exist_ok=True)
 
     return again
 

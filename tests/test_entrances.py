@@ -171,6 +171,36 @@ def test_the_table_has_a_row_for_every_entrance():
     assert set(entrances()) == CASES.keys() | BLANK.keys()
 
 
+# Each with its reason: what is no function of a model, or asks for it under another kind.
+UNCHECKED = {
+    "features.LLM": "its model is a name",
+    "models.LanguageModel": "is the model itself",
+    "models.Target": "within the kit, behind functions that check",
+    "transcoders.CrossLayerTranscoder": "its check of a model is behind functions that check",
+    "transcoders.TranscoderConfig": "its model is a note",
+    "transcoders.plan_training": "takes a config of transformers too",
+}
+
+
+@pytest.mark.parametrize("entrance", sorted(set(entrances()) - UNCHECKED.keys()))
+def test_another_object_in_the_models_place_is_refused_with_words(entrance):
+    room, name = entrance.split(".")
+    function = getattr(getattr(ik, room), name)
+    with pytest.raises(TypeError, match=rf"{name} takes \(.*model.* should be a LanguageModel, got list \['not'"):
+        function(model=["not", "a model"])
+
+
+def test_arguments_in_the_wrong_order_are_named():
+    model = tiny_model()
+    with pytest.raises(TypeError, match=r"attribute takes \(model, transcoder, prompt, .*transcoder should be a Cross"):
+        ik.attribute(model, PROMPT, tiny_transcoder(model))
+    with pytest.raises(TypeError, match=r"compare_explanations takes .*questions should be a DataFrame, got list"):
+        ik.lenses.compare_explanations(model, [PROMPT])
+    for several in ([PROMPT, OTHER], [[1, 2], [3]], {"prompt": PROMPT}, None, PROMPT.encode()):
+        with pytest.raises((TypeError, ValueError), match="one prompt|Token ids are whole numbers|has no tokens"):
+            model.next_tokens(several)
+
+
 @pytest.fixture(scope="module", params=[name for name in DTYPES if name != "float32"])  # which all other tests are of
 def given(request) -> Given:
     return Given(DTYPES[request.param])

@@ -42,7 +42,7 @@ def test_runs_within_its_time(path):
 
 @each_lesson
 def test_warns_of_nothing(path):
-    """Nothing at all on stderr, whoever writes it there. A lesson's progress bars are widgets."""
+    """Nothing at all on stderr, whoever writes it there. A lesson's progress bars are displays."""
     outputs = [output for cell in executed(path).cells for output in cell.get("outputs", [])]
     assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
 
@@ -72,7 +72,7 @@ def test_all_run_within_twelve_minutes():
 @each_lesson
 def test_is_committed_clean(path):
     notebook = nbformat.read(path, as_version=4)
-    # Saved widgets weigh megabytes and show nothing without a kernel; their static twin is text/html.
+    # Saved widgets weigh megabytes and show nothing without a kernel; the picture that each left does.
     assert not notebook.metadata.get("widgets")
     if path not in WITH_OUTPUTS:
         command = [sys.executable, "-m", "nbstripout", "--verify", path]
@@ -82,8 +82,11 @@ def test_is_committed_clean(path):
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
-            kinds = output.get("data", {}).keys()
-            assert "application/vnd.jupyter.widget-view+json" not in kinds or "text/html" in kinds
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+    kinds = [set(output.get("data", {})) for cell in notebook.cells for output in cell.get("outputs", [])]
+    # A graph and a chart, and neither needs a script to be seen.
+    assert {"image/png", "text/html"} in [kind - {"text/plain"} for kind in kinds]
+    assert all("image/png" in kind for kind in kinds if "application/vnd.plotly.v1+json" in kind)
 
 
 @each_lesson

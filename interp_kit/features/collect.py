@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn.functional import pad as pad_zeros
-from tqdm.auto import tqdm
 
 from ..formats.provenance import About, insisted
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.batches import of_similar_size, pad
 from ..text.rows import NOTHING, TextRows, Texts
+from ..widgets.progress import ProgressBar
 from .dictionaries import (
     SIGNED_SILENCE,
     AnyDictionary,
@@ -40,6 +41,7 @@ GROUPS = LABEL_GROUPS + TEST_GROUPS
 ACTIVATING_GROUPS = ("top", "sample", "held_out")
 
 
+@checked
 @torch.no_grad()
 def collect_features(
     model: LanguageModel, dictionary: AnyDictionary, texts: Texts, n_examples: int = 10, seed: int = 0
@@ -63,7 +65,7 @@ def collect_features(
     total = len(rows.texts) if isinstance(rows.texts, Sequence) else None
     start = max(len(model.prefix_ids), int(dictionary.excludes_first_position))
     reader = _Reader(dictionary, start, n_examples, seed)
-    with tqdm(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
+    with ProgressBar(total=total, desc="collecting features", unit=" texts", leave=False) as bar:
         stream = rows.epoch()
         while some := list(islice(stream, ROWS_AT_ONCE)):
             reader.read(some)
@@ -74,6 +76,7 @@ def collect_features(
     return reader.store()
 
 
+@checked
 def neuron_examples(model: LanguageModel, layer: int, neuron: int, texts: Texts, n_examples: int = 10) -> "FeatureCard":
     """A card of one neuron: the windows of `texts` in which it is strongest, of either sign, and some at random.
 

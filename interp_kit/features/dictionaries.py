@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from ..hardware import multiplies_bfloat16
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.families import MLP_INPUT, Norm, anatomy, input_embeddings, mlp_activations
 from ..models.hooks import Hook, hooked
 from ..transcoders import CrossLayerTranscoder
@@ -70,6 +71,7 @@ class Neurons:
     excludes_first_position = False
     fingerprint = "neurons"
 
+    @checked
     def __init__(self, model: LanguageModel, layers: Sequence[int] | None = None) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         blocks = anatomy(model.hf).blocks
@@ -106,6 +108,7 @@ class RandomDirections:
     is_signed = True
     excludes_first_position = False
 
+    @checked
     def __init__(self, model: LanguageModel, n: int, layers: Sequence[int] | None = None, seed: int = 0) -> None:
         self.model, self.layers = model, chosen_layers(layers, model.n_layers)
         draw = torch.Generator().manual_seed(seed)

@@ -19,12 +19,13 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ..formats.provenance import about_of, check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.families import input_embeddings
 from ..statistics import roc_auc
+from ..widgets.progress import ProgressBar
 from .corpus import Corpus
 from .llm import LLM, MAX_JUDGE_TOKENS, AnswerRefused, judge_prompt, marked, strong
 from .rules import Rule, with_rules
@@ -49,6 +50,7 @@ class Judge(Protocol):
     def __call__(self, label: pd.Series, texts: TokenLists, marks: Marks) -> Sequence[bool | None]: ...
 
 
+@checked
 def score_labels(
     store: FeatureStore,
     labels: pd.DataFrame,
@@ -78,7 +80,7 @@ def score_labels(
     check_belongs(labels, "labels", store, "features")
     ask = _judge(judge, store, model)
     rows = []
-    for row in tqdm(rows_of(labels, only), desc="scoring labels", leave=False):
+    for row in ProgressBar(rows_of(labels, only), desc="scoring labels", leave=False):
         at = row["layer"], row["feature"]
         examples, draw = store.examples_of(*at), random.Random(f"{seed}{at}")
         rows.append(row | _score(pd.Series(row), examples, ask, model, draw))

@@ -22,10 +22,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ..formats.label_table import checked_labels
 from ..formats.provenance import about_of
+from ..models.arguments import checked
+from ..widgets.progress import ProgressBar
 from .corpus import Corpus
 from .examples import LABEL_GROUPS
 from .llm import LLM, MAX_LABEL_TOKENS, N_EXAMPLES_SHOWN, AnswerRefused, label_prompt, one_line
@@ -47,6 +48,7 @@ NO_ANSWER = "no answer: "  # how the evidence of a feature begins that an LLM di
 COLUMNS = ["layer", "feature", "label", "evidence", "rule", "words", "source"]
 
 
+@checked
 def label_features(store: FeatureStore, llm: LLM | None = None, only: Pairs | None = None) -> pd.DataFrame:
     """A table with a row for each feature that fires: layer, feature, label, evidence (in words), rule and words (what
     the label expects, see the module's table of rules; None without a rule), source.
@@ -70,7 +72,7 @@ def label_features(store: FeatureStore, llm: LLM | None = None, only: Pairs | No
     rows = rows_of(store.features.loc[fires, ["layer", "feature"]], only)
     corpus = Corpus(() if llm else store.windows(LABEL_GROUPS))
     lines = []
-    for row in tqdm(rows, desc="labelling", leave=False):
+    for row in ProgressBar(rows, desc="labelling", leave=False):
         at = row["layer"], row["feature"]
         mine = store.examples_of(*at)
         usable = mine[mine["group"].isin(LABEL_GROUPS)]

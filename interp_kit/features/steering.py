@@ -3,20 +3,22 @@
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ..formats.feature_json import example_rows
 from ..formats.label_table import checked_labels
 from ..formats.provenance import about_of, check_belongs
 from ..graphs import NodeId, Steer, intervene
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from .store import FeatureStore, Pairs, check_set, rows_of
 
 MAX_TEXTS = 4  # held-out texts in which a feature is turned up
 STEERING_FACTOR = 2.0  # times the feature's largest activation
 
 
+@checked
 def steering_scores(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,
@@ -47,7 +49,7 @@ def steering_scores(
     promised = {label: _tokens(model, label) for label in labels["label"]}
     everyone = torch.tensor(sorted(set().union(*promised.values())), dtype=torch.long)
     rows = []
-    for row in tqdm(rows_of(labels, only), desc="steering", leave=False):
+    for row in ProgressBar(rows_of(labels, only), desc="steering", leave=False):
         at, tokens = (row["layer"], row["feature"]), list(promised[row["label"]])
         examples, found = store.examples_of(*at), []
         held_out = examples[examples["group"] == "held_out"].head(MAX_TEXTS if tokens else 0)

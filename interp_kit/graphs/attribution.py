@@ -19,6 +19,7 @@ import torch
 from ..formats.provenance import About, insisted
 from ..hardware import bytes_of
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.frozen import FrozenModel, copied
 from ..transcoders import CrossLayerTranscoder
 from .deprecation import renamed_keyword
@@ -31,6 +32,7 @@ FEATURES_PER_RANKING = 512  # with max_features: rows computed between two ranki
 ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 
 
+@checked
 @renamed_keyword("zero_first", "zero_first_position")
 def attribute(
     model: LanguageModel,

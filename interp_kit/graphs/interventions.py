@@ -18,6 +18,7 @@ import torch
 from ..formats.node_id import NodeId
 from ..formats.provenance import About, check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
@@ -120,6 +121,7 @@ def as_list(nodes: Ids) -> list[str | NodeId]:
     return [nodes] if isinstance(nodes, str | NodeId) else list(nodes)
 
 
+@checked
 def swap(graph: AttributionGraph, off: Ids, other: AttributionGraph, on: Ids, strength: float = 1.0) -> list[Steer]:
     """Changes that switch off some features of `graph` and switch on features of `other`, the graph of another prompt.
 
@@ -218,6 +220,7 @@ class Intervention:
         return self.table.to_html(index=False, float_format="{:.3f}".format) + said
 
 
+@checked
 def intervene(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,

@@ -15,11 +15,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from tqdm.auto import tqdm
 
 from ..hardware import one_core_pool
 from ..models.frozen import FrozenModel, linear_maps
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from .nodes import NodeOrder, Nodes
 
 MAX_GRADIENT_BYTES = 32e6  # of one block: large enough for efficient products, small enough for the caches
@@ -141,7 +141,7 @@ class Sweep:
         pool = one_core_pool(self.workers) if self.workers > 1 else None
         try:
             found = pool.map(sweep, blocks) if pool else map(sweep, blocks)
-            yield from tqdm(found, desc="attributing", total=len(blocks), delay=1, leave=False)
+            yield from ProgressBar(found, desc="attributing", total=len(blocks), delay=1, leave=False)
         finally:
             if pool:
                 pool.shutdown(cancel_futures=True)

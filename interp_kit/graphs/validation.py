@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from tqdm.auto import tqdm
 
 from ..formats.graph_tables import node_rows
 from ..formats.provenance import check_belongs
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from .attribution import in_same_dtype
 from .feature_edits import FeatureEdits
 from .graph import AttributionGraph
@@ -111,6 +112,7 @@ def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:
     return {"spearman": spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
 
 
+@checked
 def validate(
     graph: AttributionGraph,
     model: LanguageModel,
@@ -184,7 +186,7 @@ def _measure(
     value_before, log_before = _centred(frozen.uncapped[-1]), frozen.logits[-1].log_softmax(-1)
     n_at_once = _versions(edits)
     changes, divergence, names = [], [], list(steps)
-    for start in tqdm(range(0, len(names), n_at_once), desc="switching nodes off", delay=1, leave=False):
+    for start in ProgressBar(range(0, len(names), n_at_once), desc="switching nodes off", delay=1, leave=False):
         part = [Steer(steps[name], factor=0.0).changes(edits) for name in names[start : start + n_at_once]]
         run = edits.run(part, constrained_layers, freeze_attention)
         now = torch.stack([run.preactivations[i][:, p, f] for i, p, f in places], 1)

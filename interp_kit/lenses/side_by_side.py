@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ..features import FeatureStore
 from ..features.store import check_set
 from ..graphs import AttributionGraph, attribute
+from ..models.arguments import checked
 from ..models.language_model import Ids, LanguageModel
 from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from ..widgets.text_table import text_table
 from .components.attention import AttentionPatterns, attention_patterns
 from .components.decomposition import Decomposition, decompose
@@ -58,6 +59,7 @@ class SideBySide:
         return f"<p><code>{html.escape(self.prompt)}</code></p>{text_table(self.table)}{''.join(parts)}"
 
 
+@checked
 def side_by_side(
     model: LanguageModel,
     prompt: str | Ids,
@@ -114,7 +116,7 @@ def side_by_side(
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(library)
     results, rows = {}, {}
-    bar = tqdm(looks.items(), desc="lenses", leave=False)
+    bar = ProgressBar(looks.items(), desc="lenses", leave=False)
     for name, look in bar:
         bar.set_postfix_str(name)
         tells, say = LENSES[name]

@@ -15,9 +15,9 @@ import venv
 from pathlib import Path
 
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from ..storage.atomic import cache_entry
+from ..widgets.progress import ProgressBar
 
 LIT = "lit-nlp==1.3.1"
 COMMAND = "python -m interp_kit lit"
@@ -73,7 +73,7 @@ def _fill(folder: Path) -> None:
         "what LIT needs": lambda: _run(folder, *pip, *needs),
         "does it start?": lambda: _run(folder, "-c", "import lit_nlp.app"),
     }
-    with tqdm(total=len(steps), desc="environment of LIT") as bar:
+    with ProgressBar(total=len(steps), desc="environment of LIT") as bar:
         for name, step in steps.items():
             bar.set_postfix_str(name)
             step()

@@ -1,14 +1,21 @@
 """Is this folder, config, tokenizer or weight what a model needs? Each check says what is wrong and what to do."""
 
-import json
+import math
+import reprlib
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from typing_extensions import TypedDict
+
+from ..formats.json import read_json
+from ..formats.validation import check_type
+from ..storage.reading import check_no_pointer, check_tensors, file_size
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+CONFIG_BYTES = 2**24  # those of real models have a few thousand
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CONVERT_REMEDY = (
     "Pickled weights can run code when they are opened, so only safetensors are read. If you trust the file, convert "
@@ -25,6 +32,9 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
         if gguf:
             hint = f"Give the path of the .gguf file instead: {str(gguf[0])!r}."
         raise ValueError(f"{str(folder)!r} ({label!r}) is no model folder: it has no config.json. {hint}")
+    if file_size(folder / "config.json") > CONFIG_BYTES:
+        raise ValueError(f"The config.json in {str(folder)!r} ({label!r}) has over {CONFIG_BYTES:,} bytes: it is none.")
+    check_no_pointer(folder / "config.json")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # damaged JSON, an unknown architecture, or one that wants to run its own code
@@ -51,23 +61,70 @@ def _why_no_decoder(config: PreTrainedConfig) -> str | None:
     if getattr(config, "is_decoder", None) is False and hasattr(config, "add_cross_attention"):
         return f"{config.model_type!r} is an encoder, which reads in both directions"
     made_for = config.architectures or []
+    if not isinstance(made_for, list) or not all(isinstance(name, str) for name in made_for):
+        return f"the architectures in its config.json are {reprlib.repr(made_for)}, expected a list of names"
     causal = {getattr(cls, "__name__", "") for cls in (classes if isinstance(classes, tuple) else (classes,))}
     if made_for and not causal & set(made_for) and not any("CausalLM" in name for name in made_for):
         return f"its config.json names the architecture {made_for[0]!r}, not {' or '.join(sorted(causal))}"
     return None
 
 
-def check_weight_files(folder: Path, label: str) -> None:
-    """Raises ValueError when safetensors files are missing, or one is shorter than its header says."""
+def check_weight_files(folder: Path, label: str, config: PreTrainedConfig) -> None:
+    """Raises ValueError when safetensors files are missing, one is shorter than its header says or only points at one,
+    or they hold fewer weights than config.json asks memory for, or none that are numbers to compute with."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in _weight_files(folder, label):
-        try:
-            with safe_open(file, framework="pt"):  # reads the header alone, which says how long the file must be
-                pass
-        except SafetensorError as error:
+        found, _ = check_tensors(file)  # reads the header alone, which says how long the file must be
+        shapes |= found
+        if not hasattr(config, "quantization_config"):
+            _check_dtypes(file, label)
+    _check_sizes(config, shapes, label)
+
+
+def _check_dtypes(file: Path, label: str) -> None:
+    """Whole numbers would be taken for weights as they stand. (Masks are among the tensors of some older models.)"""
+    with safe_open(file, framework="pt") as opened:
+        for name in opened.keys():
+            dtype = opened.get_slice(name).get_dtype()
+            if name.endswith("weight") and not dtype.startswith(("F", "BF")):
+                raise ValueError(
+                    f"{label!r}: the tensor {name!r} in {str(file)!r} is stored as {dtype}, expected floating-point "
+                    "numbers. Quantized weights mean nothing without their scales: take the model's unquantized copy."
+                )
+
+
+def _check_sizes(config: PreTrainedConfig, shapes: dict[str, tuple[int, ...]], label: str) -> None:
+    """Before memory is asked for: no matrix that config.json describes is larger than all weights together."""
+    config, total = config.get_text_config(), sum(map(math.prod, shapes.values()))
+    width, layers = (_whole_number(config, name) for name in ("hidden_size", "num_hidden_layers"))
+    heads = _whole_number(config, "num_attention_heads") * _whole_number(config, "head_dim")
+    sizes = {name: _whole_number(config, name) for name in ("vocab_size", "intermediate_size")}
+    for name, size in (sizes | {"num_attention_heads * head_dim": heads, "hidden_size": 1}).items():
+        if width * size > total:
             raise ValueError(
-                f"{str(file)!r} ({file.stat().st_size:,} bytes) is truncated or no safetensors file: {error}. Copy or "
-                "download it again."
-            ) from error
+                f"{label!r}: config.json says hidden_size {width:,} and {name} {size:,}, and the files hold "
+                f"{total:,} weights in all. They belong to different models: download or save both again."
+            )
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and (not isinstance(context, int) or context < 1):
+        raise ValueError(f"{label!r}: config.json says max_position_embeddings {context!r}, expected at least 1")
+    if layers > len(shapes):
+        raise ValueError(
+            f"{label!r}: config.json says num_hidden_layers {layers:,}, and the files hold {len(shapes):,} tensors. "
+            "They belong to different models: download or save both again."
+        )
+
+
+def _whole_number(config: PreTrainedConfig, name: str) -> int:
+    """1 where a family has no such field, or lets it follow from others."""
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+class _Index(TypedDict):
+    """Which file each tensor lies in."""
+
+    weight_map: dict[str, str]
 
 
 def _weight_files(folder: Path, label: str) -> list[Path]:
@@ -76,10 +133,16 @@ def _weight_files(folder: Path, label: str) -> list[Path]:
     if single.is_file():
         return [single]
     if index.is_file():
+        check_no_pointer(index)
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+            names = sorted(set(check_type(_Index, read_json(index))["weight_map"].values()))
+        except ValueError as error:
             raise ValueError(f"{str(index)!r} is damaged: {error}. Copy or download it again.") from error
+        if elsewhere := [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]:
+            raise ValueError(
+                f"{str(index)!r} names {elsewhere[0][:80]!r}, expected names of safetensors files in the same folder. "
+                "Take the model from where you trust it."
+            )
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise ValueError(f"{label!r} lacks the weight files {missing} in {str(folder)!r}. Download them.")
         return [folder / name for name in names]
@@ -92,8 +155,12 @@ def _weight_files(folder: Path, label: str) -> list[Path]:
 
 
 def check_tokenizer_files(folder: Path, label: str) -> None:
-    """Raises ValueError for a folder without a tokenizer."""
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    """Raises ValueError for a folder without a tokenizer, or with one that Git LFS has not fetched."""
+    there = [folder / name for name in TOKENIZER_FILES if (folder / name).exists()]
+    for file in there:
+        file_size(file)  # a pipe would wait for ever
+        check_no_pointer(file)
+    if not there:
         raise ValueError(
             f"{label!r} has no tokenizer: expected tokenizer.json in {str(folder)!r}. Save it there with "
             "tokenizer.save_pretrained(folder)."

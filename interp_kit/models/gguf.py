@@ -5,20 +5,23 @@ entry is written to a temporary folder beside it and renamed, so an entry that e
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 import transformers
 from filelock import FileLock
 from tokenizers import Tokenizer, pre_tokenizers
-from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..storage import shipped
 from ..storage.atomic import always, atomic_file, cache_entry
+from ..storage.reading import check_no_pointer
+from ..widgets.progress import ProgressBar
 from .checks import check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
@@ -48,26 +51,46 @@ def converted_folder(path: Path) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(
-            f"The cache folder {str(cache)!r} cannot be made: {error}. Set the environment variable INTERP_KIT_CACHE "
-            "to a folder you can write to."
-        ) from error
+        raise OSError(_no_cache(cache, error)) from error
     stat = path.stat()
     # The time of change cannot be set by hand, so it tells a file swapped for one of the same size and date.
     state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, CONVERSION_VERSION]
     note = cache / f"source-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
     known = _read_json(note)
-    if known and known.get("state") == state and _is_whole(cache / str(known.get("entry"))):
-        return cache / known["entry"]
+    name = str(known.get("entry"))
+    if known.get("state") == state and Path(name).name == name and _is_whole(cache / name):
+        return cache / name
+    check_no_pointer(path)
     digest = _sha256(path)
     entry = cache / f"{path.stem[:80]}-{stat.st_size}-{digest[:16]}-v{CONVERSION_VERSION}"
-    # One process converts and the others wait: two at once would be correct, but need twice the memory.
-    with FileLock(cache / f"{entry.name}.lock"):
-        if not _is_whole(entry):
-            _convert(path, entry, digest)
+    if not _is_whole(entry):  # else nothing is written: a cache may be shared and read-only
+        with _one_at_a_time(cache / f"{entry.name}.lock"):
+            if not _is_whole(entry):
+                _convert(path, entry, digest)
     with suppress(OSError), atomic_file(note, always) as temporary:  # without a note the next load hashes again
         temporary.write_text(json.dumps({"source": str(path), "state": state, "entry": entry.name}), encoding="utf-8")
     return entry
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """One process converts and the others wait: two at once would be correct, but need twice the memory."""
+    held = FileLock(lock)
+    try:
+        held.acquire()
+    except OSError as error:
+        raise OSError(_no_cache(lock.parent, error)) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _no_cache(cache: Path, error: OSError) -> str:
+    return (
+        f"The cache folder {str(cache)!r} cannot be made or written to: {error}. Set the environment variable "
+        "INTERP_KIT_CACHE to a folder you can write to."
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -77,11 +100,11 @@ def _sha256(path: Path) -> str:
 
 def _is_whole(entry: Path) -> bool:
     """Whether every file of an entry is there at the size it was written with."""
-    about = _read_json(entry / "source.json")
-    if not about:
+    listed = _read_json(entry / "source.json").get("files")
+    if not isinstance(listed, dict) or not listed:
         return False
-    files = {file.name: file.stat().st_size for file in entry.iterdir()}
-    return all(files.get(name) == size for name, size in about["files"].items())
+    files = {file.name: file.stat().st_size for file in entry.iterdir() if file.is_file()}
+    return all(files.get(name) == size for name, size in listed.items())
 
 
 def _convert(path: Path, entry: Path, digest: str) -> None:
@@ -104,7 +127,7 @@ def _convert(path: Path, entry: Path, digest: str) -> None:
 
 def _write_model(path: Path, folder: Path) -> None:
     # Half a minute for 135 million parameters, nearly all of it inside transformers.
-    with tqdm(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
+    with ProgressBar(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
         pre = _check_readable(path)
         steps.update()
         model, tokenizer = _read_gguf(path)
@@ -139,10 +162,10 @@ def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         tokenizer = AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
         )
-    except (ImportError, MemoryError):
+    except MemoryError:
         raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    except Exception as error:  # nearly any: the file's header was read before, by another package
+        raise (ImportError if isinstance(error, ImportError) else ValueError)(_not_made(path, error)) from error
     check_weights(model, report, path.name)
     return model, tokenizer
 
@@ -163,8 +186,22 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     )
 
 
-def _read_json(file: Path) -> dict | None:
+def _not_made(path: Path, error: Exception) -> str:
+    """Of a file that is whole as far as its header says."""
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate", "gguf")
+    )
+    return (
+        f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: {error}. "
+        "Either transformers does not read its architecture from GGUF (then use the model's safetensors), or a package "
+        f"is too old for this ({versions}): pip install --upgrade transformers accelerate gguf"
+    )
+
+
+def _read_json(file: Path) -> dict:
+    """Empty for what is no object of JSON, in our own cache: then it is made anew."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

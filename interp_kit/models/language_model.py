@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from html import escape
@@ -259,7 +260,14 @@ class LanguageModel:
 
     def _id_tensor(self, ids: Ids) -> torch.Tensor:
         """Ids in any form -> LongTensor [position] on the model's device, each in the vocabulary."""
-        tensor = torch.as_tensor(ids)
+        try:
+            tensor = torch.as_tensor(ids)
+        except (TypeError, ValueError, RuntimeError, OverflowError):  # torch's own words are about arrays
+            said = reprlib.repr(ids)
+            raise TypeError(
+                f"Expected one prompt, as a string or as the ids of its tokens; got the {type(ids).__name__} {said}. "
+                "Ask about several prompts one by one."
+            ) from None
         if tensor.numel() == 0:
             tensor = tensor.long()  # an empty list becomes a float tensor
         if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:

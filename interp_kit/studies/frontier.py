@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ..graphs.attribution import attribute
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.rows import Texts
 from ..transcoders.evaluation import AFFINE_MAP, MEAN_OUTPUT, evaluate_transcoder
 from ..transcoders.training.config import TRANSCODER_KINDS, Kind, TrainingActivation
 from ..transcoders.training.train import TrainingRun, train_transcoder
 from ..widgets.chart import Chart, panels
+from ..widgets.progress import ProgressBar
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}
 TICKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
@@ -63,6 +64,7 @@ class Frontier:
         return self.table.to_html(index=False, float_format=short) + self.baselines.to_html(float_format=short)
 
 
+@checked
 def frontier(
     model: LanguageModel,
     texts: Texts,
@@ -97,7 +99,7 @@ def frontier(
     setting, values = ("sparsity", sparsities) if activation == "jumprelu" else ("k", ks)
     rows, runs = [], {}
     wanted: list[tuple[Kind, float]] = [(kind, value) for kind in kinds for value in values]
-    bar = tqdm(wanted, desc="frontier")
+    bar = ProgressBar(wanted, desc="frontier")
     try:
         for kind, value in bar:
             bar.set_postfix_str(f"{kind}, {setting} {value:g}")

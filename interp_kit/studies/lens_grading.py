@@ -9,7 +9,6 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ..features import FeatureStore
 from ..features.store import check_set
@@ -18,7 +17,9 @@ from ..lenses import attention_patterns, decompose, explain_tokens, logit_lens
 from ..lenses.tokens.methods import Method
 from ..lenses.tokens.words import first_token, word_mask
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from ..widgets.text_table import text_table
 from ..worlds.geography import Geography
 
@@ -46,6 +47,7 @@ class LensGrades:
         return f"<p>{head}</p>{text_table(self.table.reset_index())}"
 
 
+@checked
 def grade_lenses(
     model: LanguageModel,
     world: Geography,
@@ -75,7 +77,7 @@ def grade_lenses(
     invented = dict(zip(cities, invented_cities(world, n, seed)))
     claims = _Grader(model, transcoder, features, labels, invented).claims()
     answers, rows = {}, []
-    with tqdm(total=n * len(claims), desc="grading lenses", leave=False) as bar:
+    with ProgressBar(total=n * len(claims), desc="grading lenses", leave=False) as bar:
         for (lens, claim), is_correct in claims.items():
             start, correct = time.process_time(), []
             for question in questions:

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 
 from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.batches import of_similar_size, pad
 from ..widgets.chart import Chart
+from ..widgets.progress import ProgressBar
 from ..worlds.sentences import Sentence, token_concepts
 
 NAMES = ("city", "name", "relation", "kind", "answer")  # kinds of concepts that say what a token is, and
@@ -71,6 +72,7 @@ class Polysemanticity:
         return self.summary.to_html(float_format="{:.2f}".format)
 
 
+@checked
 def polysemanticity(
     model: LanguageModel, dictionaries: Mapping[str, AnyDictionary], texts: Iterable[Sentence | str]
 ) -> Polysemanticity:
@@ -139,7 +141,7 @@ def _measure(dictionary: Dictionary, rows: list[list[int]], ways: list[_Way]) ->
     layers = [_Sums(n * sides, [len(way.names) for way in ways]) for n in dictionary.n_features_per_layer]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     done = 0
-    for some in tqdm(list(of_similar_size([rows[i] for i in order])), desc="measuring features", leave=False):
+    for some in ProgressBar(list(of_similar_size([rows[i] for i in order])), desc="measuring features", leave=False):
         mine = order[done : done + len(some)]
         groups = [[torch.tensor(way.groups[i], dtype=torch.long) for i in mine] for way in ways]
         at = torch.stack([pad_sequence(lines, batch_first=True, padding_value=-1) for lines in groups])

@@ -14,6 +14,7 @@ import torch
 
 from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..worlds.sentences import Sentence
 from ..worlds.truth import Graded, concepts_of, graded
 
@@ -48,6 +49,7 @@ class Recovery:
         return self.summary.to_html(float_format="{:.2f}".format)
 
 
+@checked
 def recover_concepts(
     model: LanguageModel,
     dictionaries: Mapping[str, AnyDictionary],

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import torch
 
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..text.batches import pad
 from ..worlds import Question
 
 
+@checked
 def two_hop_accuracy(model: LanguageModel, questions: Sequence[Question], batch: int = 256) -> list[bool]:
     """Whether the greedy continuation of each question is its whole answer followed by a full stop.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import LanguageModel
+from ..models.arguments import checked
 from ..models.precision import at_least_float32
 from ..text.rows import Texts, encode_texts
 from .baselines import LeastSquares, featureless
@@ -38,6 +39,7 @@ class Evaluation:
         return f"{self.summary.to_string()}\n\n{self.baselines.to_string()}\n\n{self.layers.to_string()}"
 
 
+@checked
 @torch.no_grad()
 def evaluate_transcoder(
     model: LanguageModel, clt: CrossLayerTranscoder, texts: Texts, baselines: bool = True

@@ -237,6 +237,8 @@ class CrossLayerTranscoder(nn.Module):
         moved = {n: t if n.startswith(kept) else t.to(device, dtype) for n, t in self.state_dict().items()}
         other.load_state_dict(moved, assign=True)
         other.on_disk = self.on_disk
+        if "fingerprint" in vars(self):  # what was loaded has that of its folder, whatever its type
+            other.fingerprint = self.fingerprint
         return other.train(self.training).requires_grad_(False)
 
     @property

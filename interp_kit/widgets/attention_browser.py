@@ -38,5 +38,4 @@ class AttentionBrowser(Live, widgets.VBox):
         return self._draw(self.layer.value, self.head.value, bool(self.weighted.value))
 
     def _show(self, _: object = None) -> None:
-        data, metadata = self._drawn()._repr_mimebundle_()
-        self._figure.outputs = ({"output_type": "display_data", "data": data, "metadata": metadata},)
+        self._figure.outputs = ({"output_type": "display_data", "data": self._drawn().live(), "metadata": {}},)

@@ -34,6 +34,8 @@ class Chart(go.Figure):
     '&lt;b&gt;'
     """
 
+    _repr_html_ = cast(Any, None)  # plotly's loads its script from the network; where HTML is needed, the bundle has it
+
     if TYPE_CHECKING:  # plotly's methods return the figure itself, which is more than their stubs say
 
         def update_layout(self, *args: Any, **options: Any) -> Self: ...
@@ -56,9 +58,14 @@ class Chart(go.Figure):
         """The figure, drawn without a browser."""
         return draw_chart(self)
 
+    def live(self) -> dict:
+        """The figure alone, as data for plotly's own renderer: {mime type: figure}."""
+        return {PLOTLY: json.loads(str(plotly.io.to_json(self, validate=False)))}
+
+    # JupyterLab shows the picture, and the live figure once the pointer enters it: plotly's own renderer does so.
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **kwargs: Any) -> tuple[dict, dict]:
         picture, metadata = self.picture().bundle()
-        data = {PLOTLY: json.loads(str(plotly.io.to_json(self, validate=False))), "text/plain": repr(self), **picture}
+        data = {**self.live(), "text/plain": repr(self), **picture}
         if WITHOUT_PLOTLY & set(str(plotly.io.renderers.default).split("+")):
             data |= super()._repr_mimebundle_(include, exclude, **kwargs)
         return data, metadata
@@ -71,6 +78,19 @@ class Chart(go.Figure):
 
     def __repr__(self) -> str:
         return f"Chart({describe(self)!r})"
+
+
+class Snapshot(Chart):
+    """A chart of unfinished work: the picture alone. Plotly's renderer draws a figure once, and what follows under the
+    same display id would not be seen.
+
+    >>> list(Snapshot(chart)._repr_mimebundle_()[0])
+    ['text/plain', 'image/png']
+    """
+
+    def live(self) -> dict:
+        """Nothing."""
+        return {}
 
 
 def panels(rows: int, columns: int, titles: Sequence[str], **options: Any) -> Chart:

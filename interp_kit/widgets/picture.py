@@ -42,10 +42,10 @@ class Picture(NamedTuple):
         root = ElementTree.fromstring(self.svg)
         for element in root.iter():
             element.text = _drawable(element.text) if element.text else None
-        pixels = float(root.get("width", 1)) * float(root.get("height", 1))
+        width, height = float(root.get("width", 1)), float(root.get("height", 1))
         large = resvg_py.svg_to_bytes(
             svg_string=ElementTree.tostring(root, encoding="unicode"),
-            zoom=min(1.0, math.sqrt(MOST_PIXELS / max(pixels, 1))),
+            width=round(width * min(1, math.sqrt(MOST_PIXELS / (width * height)))),
             skip_system_fonts=True,
             font_files=[str(path) for path in sorted(FONTS.glob("*.ttf"))],
             font_family="DejaVu Sans",

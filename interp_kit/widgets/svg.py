@@ -26,6 +26,15 @@ def spelled(text: str) -> str:
     return UNSEEN.sub("�", text)
 
 
+def printable(text: str) -> str:
+    """`text` for a terminal: what would move its cursor, change its colours or open a link is spelled out.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return UNSEEN.sub(lambda match: match[0] if match[0] in "\n\t" else ascii(match[0])[1:-1], text)
+
+
 def drawing(width: float, height: float, about: str) -> Element:
     """An empty `<svg role="img">` on white, `about` for those who do not see it.
 

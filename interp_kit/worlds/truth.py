@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from tqdm.auto import tqdm
 
 from ..models import LanguageModel
 from ..text.batches import pad
+from ..widgets.progress import ProgressBar
 from .sentences import Sentence, token_concepts
 
 SENTENCES_AT_ONCE = 256
@@ -47,7 +47,7 @@ def concepts_of(sentences: Iterable[Sentence], kinds: Collection[str] | None = N
 def graded(model: LanguageModel, sentences: Sequence[Sentence], concepts: Sequence[str]) -> Iterator[Graded]:
     """The sentences in batches, each with a begin-of-text token that has no concept."""
     number = {concept: i for i, concept in enumerate(concepts)}
-    for i in tqdm(range(0, len(sentences), SENTENCES_AT_ONCE), desc="grading", leave=False):
+    for i in ProgressBar(range(0, len(sentences), SENTENCES_AT_ONCE), desc="grading", leave=False):
         rows, named, in_play, tokens = [], [], [], 0
         for sentence in sentences[i : i + SENTENCES_AT_ONCE]:
             ids, found = token_concepts(sentence, model.tokenizer)

@@ -92,9 +92,21 @@ def _wait_until_up(server, base, log):
     raise RuntimeError("JupyterLab did not start:\n" + log.read_text()[-2000:])
 
 
-def run_notebook(page, base, name):
-    """Open `name` in the page and run every cell; returns the errors that cells ended with."""
+def open_notebook(page, base, name):
+    """Open `name` in the page, and run nothing."""
     page.allowed = (base, base.replace("http", "ws"), "data:", "blob:")
     page.goto(f"{base}/doc/tree/{name}")
     page.wait_for_function("() => window.jupyterapp !== undefined", timeout=120_000)
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
+
+
+def run_notebook(page, base, name):
+    """Open `name` in the page and run every cell; returns the errors that cells ended with."""
+    open_notebook(page, base, name)
     return page.evaluate(RUN_ALL)
+
+
+def save_and_stop(page):
+    """Save the notebook, and end its kernel."""
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")

@@ -93,7 +93,7 @@ def tour():
 
 
 def static(data, threshold, pinned=()):
-    return GraphView(data, pinned, threshold)._repr_mimebundle_()[0]["text/html"]
+    return GraphView(data, pinned, threshold).picture().svg
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.8, 1.0])

@@ -148,7 +148,7 @@ def sweep_of(family="llama", **case):
 
 def whole_graph(model, sweep):
     rows = sweep.rows(torch.arange(sweep.nodes.n_targets))
-    return assemble(model, PROMPT, sweep, torch.arange(len(sweep.nodes.features)), rows)
+    return assemble(model, PROMPT, model.about, sweep, torch.arange(len(sweep.nodes.features)), rows)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -279,7 +279,7 @@ def test_bad_prompts():
 
 def test_another_models_transcoder():
     model, other, wider = tiny_model(seed=0), tiny_model(seed=5), tiny_model(hidden_size=32, head_dim=8)
-    with pytest.raises(ValueError, match="other weights"):
+    with pytest.raises(ValueError, match="do not belong together"):
         ik.attribute(model, tiny_transcoder(other), PROMPT)
     with pytest.raises(ValueError, match="d_model 32"):
         ik.attribute(model, tiny_transcoder(wider), PROMPT)

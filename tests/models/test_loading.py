@@ -14,6 +14,8 @@ import gguf
 import huggingface_hub.constants
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -323,7 +325,7 @@ def test_a_damaged_list_of_parts_is_named(copy):
 def test_truncated_safetensors_are_called_that(copy, keep):
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="model.safetensors.*truncated.*download it again"):
+    with pytest.raises(ValueError, match="model.safetensors.*cut short.*download it again"):
         ik.load_model(copy)
 
 
@@ -716,3 +718,176 @@ def test_smollm2_second_load_converts_nothing(smollm2, conversions, monkeypatch)
     assert conversions == []
     saved = AutoTokenizer.from_pretrained(smollm2.tokenizer.name_or_path)
     assert saved.chat_template == smollm2.tokenizer.chat_template
+
+
+# ------------------------------------------------------------------ folders from anywhere
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"])
+def test_a_file_that_git_lfs_has_not_fetched_is_called_that(copy, name):
+    (copy / name).write_bytes(POINTER)
+    with pytest.raises(ValueError, match=f"{name}.* is a Git LFS pointer.*git lfs pull"):
+        ik.load_model(copy)
+
+
+def test_a_gguf_that_git_lfs_has_not_fetched(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(POINTER)
+    with pytest.raises(ValueError, match="git lfs pull"):
+        ik.load_model(tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_pipe_in_a_models_folder_is_not_waited_for(copy, name):
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(ValueError, match="config.json|a pipe|no weights"):
+        ik.load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vocab_size": 10**9}, "vocab_size 1,000,000,000, and the files hold"),
+        ({"intermediate_size": 10**12}, "intermediate_size 1,000,000,000,000"),
+        ({"hidden_size": 2**40, "num_attention_heads": 4}, "hidden_size 1,099,511,627,776"),
+        ({"head_dim": 10**9}, "num_attention_heads . head_dim"),
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers 10,000,000, and the files hold 21 tensors"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings 0, expected at least 1"),
+        ({"hidden_size": "32"}, "config.json"),
+        ({"hidden_size": None}, "config.json"),
+        ({"hidden_size": -32}, "config.json"),
+        ({"num_attention_heads": 0}, "config.json"),
+        ({"vocab_size": [1]}, "config.json"),
+        ({"hidden_act": "no such"}, "config.json"),
+        ({"rope_parameters": 3}, "config.json"),
+        ({"model_type": 3}, "config.json"),
+        ({"architectures": 3}, "config.json"),
+        ({"torch_dtype": "no such", "dtype": "no such"}, "config.json"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_before_memory_is_asked_for(copy, changes, words):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match=words):
+        ik.load_model(copy)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[]", "3", "null", '{"model_type": "llama"}', "\0", '"' + "x" * 2**24 + '"']
+)
+def test_a_config_that_is_none(copy, text):
+    (copy / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json"):
+        ik.load_model(copy)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"weight_map": {"a": "../../elsewhere.safetensors"}},
+        {"weight_map": {"a": "/etc/passwd"}},
+        {"weight_map": {"a": "model.bin"}},
+        {"weight_map": {"a": ["model.safetensors"]}},
+        {"weight_map": ["model.safetensors"]},
+        {"weight_map": {"a": None, "b": 3}},
+        {},
+        [],
+        3,
+    ],
+)
+def test_a_list_of_parts_that_leads_elsewhere_or_is_none(copy, index):
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="index.json"):
+        ik.load_model(copy)
+
+
+def test_whole_numbers_are_no_weights(copy):
+    weights = load_file(copy / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"] = torch.ones(64, 32, dtype=torch.int8)
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="up_proj.weight.* is stored as I8, expected floating-point.*unquantized copy"):
+        ik.load_model(copy)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_damaged_text_file_is_refused_with_words_or_loads(tiny, tmp_path_factory, data):
+    folder = shutil.copytree(tiny, tmp_path_factory.mktemp("damaged") / "copy")
+    file = folder / data.draw(st.sampled_from(["config.json", "tokenizer.json", "tokenizer_config.json"]))
+    content = json.loads(file.read_text())
+    at = content
+    while True:  # down to anywhere
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.booleans()):
+            break
+        at = at[key]
+    at[key] = data.draw(st.sampled_from([None, -1, 0, 10**6, 1.5, "", "x", [], {}, True, [[1]], {"type": "x"}]))
+    file.write_text(json.dumps(content))
+    try:
+        model = ik.load_model(folder)
+    except ValueError as error:
+        assert str(folder) in str(error)
+    else:
+        assert torch.isfinite(model.logits([3, 4])).all()
+
+
+# ------------------------------------------------------------------ a cache that is shared
+
+
+def test_a_whole_entry_in_a_read_only_cache_needs_no_lock_and_no_note(tiny_gguf, tmp_path, monkeypatch):
+    wanted = ik.load_model(tiny_gguf).fingerprint
+    cache = tmp_path / "cache" / "models"
+    for file in [*cache.glob("*.lock"), *cache.glob("source-*.json")]:
+        file.unlink()
+
+    def refused(*args, **kwargs):
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(gguf_module.FileLock, "acquire", refused)
+    monkeypatch.setattr(gguf_module, "atomic_file", refused)
+    assert ik.load_model(tiny_gguf).fingerprint == wanted
+    assert not list(cache.glob("*.lock"))
+    shutil.rmtree(next(folder for folder in cache.iterdir() if folder.is_dir()))
+    with pytest.raises(OSError, match="cannot be made or written to.*INTERP_KIT_CACHE"):
+        ik.load_model(tiny_gguf)
+
+
+def test_times_in_the_future_are_times_like_others(tiny_gguf, conversions):
+    os.utime(tiny_gguf, (4e9, 4e9))
+    first = ik.load_model(tiny_gguf).fingerprint
+    assert ik.load_model(tiny_gguf).fingerprint == first and conversions == ["tiny.gguf"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "[]", "{}", '{"files": []}', '{"files": {}}', '{"entry": "../x"}', "[" * 10_000]
+)
+def test_notes_in_the_cache_that_are_none_are_made_anew(tiny_gguf, tmp_path, text):
+    wanted = ik.load_model(tiny_gguf).fingerprint
+    cache = tmp_path / "cache" / "models"
+    for file in [*cache.glob("source-*.json"), *cache.glob("*/source.json")]:
+        file.write_text(text)
+    assert ik.load_model(tiny_gguf).fingerprint == wanted
+
+
+@pytest.mark.parametrize("error", [ImportError, AttributeError, TypeError])
+def test_a_package_that_is_too_old_is_not_called_a_damaged_file(tiny_gguf, monkeypatch, error):
+    def fails(*args, **kwargs):
+        raise error("accelerate has no such thing")
+
+    monkeypatch.setattr(gguf_module, "read_model", fails)
+    with pytest.raises(
+        (ImportError, ValueError), match="whole GGUF file.*too old for this .transformers .*accelerate"
+    ) as said:
+        ik.load_model(tiny_gguf)
+    assert "damaged" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "GPT2", "gpt2-xl"])
+def test_a_name_of_the_hubs_first_days_gets_its_owner(name):
+    with pytest.raises(ValueError, match=f"on the Hub it is now 'openai-community/{name.lower()}'"):
+        ik.load_model(name)

@@ -67,7 +67,7 @@ def test_a_copy_in_another_type_leaves_what_lies_on_the_disk_there(tmp_path, mon
     clt = ik.load_transcoder(tmp_path)
     double = clt.in_dtype(torch.float64)
     assert clt.in_dtype(torch.float32) is clt and double.W_enc.dtype == torch.float64
-    assert {weights.dtype for weights in double.W_dec} == {torch.float16}
+    assert {weights.dtype for weights in double.W_dec} == {torch.float16} and double.fingerprint == clt.fingerprint
     assert double.W_dec[0].data_ptr() == clt.W_dec[0].data_ptr() and double.on_disk == str(tmp_path)
     x = torch.randn(4, 3, 16)
     torch.testing.assert_close(double(x), clt(x).double(), rtol=1e-4, atol=1e-4)

@@ -137,3 +137,11 @@ def test_baselines_can_be_left_out():
     model = tiny_model()
     whole, alone = (ik.evaluate_transcoder(model, tiny_transcoder(model), TEXTS, baselines=b) for b in (True, False))
     assert alone.baselines.index.tolist() == ["transcoder"] and alone.summary.equals(whole.summary)
+
+
+def test_what_cannot_be_evaluated():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="no text to read"):
+        ik.evaluate_transcoder(model, tiny_transcoder(model), [""])
+    with pytest.raises(ValueError, match="d_model 16"):
+        ik.evaluate_transcoder(tiny_model(hidden_size=32, head_dim=8), tiny_transcoder(model), TEXTS)

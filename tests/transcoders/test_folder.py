@@ -17,7 +17,7 @@ from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.transcoders import TranscoderConfig
-from interp_kit.transcoders.folder import save_transcoder
+from interp_kit.transcoders.folder import in_todays_words, save_transcoder
 
 D, F, L = 6, 10, 3
 KINDS = {
@@ -111,6 +111,11 @@ def test_each_old_name_is_read_alone(old, tmp_path):
     mixed = {RENAMED.get(name, name): value for name, value in rest.items()} | {old: about[old]}
     (tmp_path / "interp_kit.json").write_text(json.dumps(mixed))
     assert ik.load_transcoder(tmp_path).config == ik.load_transcoder(OLD).config
+
+
+def test_an_old_name_beside_todays_is_refused():
+    with pytest.raises(ValueError, match="'counts' and 'n_features_per_layer' are the same field"):
+        in_todays_words({"counts": [1], "n_features_per_layer": [2]})
 
 
 # ------------------------------------------------------------------ circuit-tracer's files, written by hand

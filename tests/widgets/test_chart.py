@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from interp_kit.widgets.chart import PLOTLY, Chart, panels
 from interp_kit.widgets.chart_axes import Axis, nice_step, written
@@ -206,6 +207,12 @@ def test_a_chart_is_shown_by_its_bundle_in_a_kernel(monkeypatch):
     monkeypatch.setattr("interp_kit.widgets.chart.get_ipython", lambda: type("Shell", (), {"kernel": 1})())
     with pytest.raises(NotImplementedError):
         Chart()._ipython_display_()
+
+
+def test_a_kernel_sends_no_script(monkeypatch):
+    monkeypatch.setattr("interp_kit.widgets.chart.get_ipython", lambda: type("Shell", (), {"kernel": 1})())
+    data, _ = DisplayFormatter().format(Chart().add_bar(y=[1]))
+    assert set(data) == {PLOTLY, "image/png", "text/plain"}
 
 
 def test_places_without_plotly_get_html(monkeypatch):

@@ -51,7 +51,8 @@ def shown(view):
 def test_a_view_has_a_picture_with_its_words(name):
     view = VIEWS[name]()
     image, picture = shown(view), view.picture()
-    assert image.size == tuple(int(re.search(rf' {side}="(\d+)', picture.svg)[1]) for side in ("width", "height"))
+    size = [float(re.search(rf' {side}="([\d.]+)', picture.svg)[1]) for side in ("width", "height")]
+    assert image.size == pytest.approx(size, abs=1)
     assert len(image.getcolors(10**6)) > 3
     without = Picture(re.sub("(<text[^>]*>)[^<]*", r"\1", picture.svg), "")
     assert without.png() != picture.png()

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.edits import Edit, Site, record
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
@@ -62,6 +63,7 @@ class Ablation:
         return f"<p>{html.escape(title)}</p>{rows}"
 
 
+@checked
 def ablate(
     model: LanguageModel,
     prompt: str | Ids,

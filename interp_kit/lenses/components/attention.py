@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids, LanguageModel
@@ -64,6 +65,7 @@ class AttentionPatterns:
         return f"<p>what the last position is given most</p>{table}"
 
 
+@checked
 @torch.no_grad()
 def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatterns:
     """Every head's pattern on one prompt (text, or ids [position]), and what each weight moves.

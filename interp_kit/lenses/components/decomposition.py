@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
 from ...models.language_model import Ids, LanguageModel
@@ -103,6 +104,7 @@ class Decomposition:
         return f"<p>{html.escape(title)}</p>{rows}"
 
 
+@checked
 @torch.no_grad()
 def decompose(
     model: LanguageModel,

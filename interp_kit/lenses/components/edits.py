@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ...models.edits import Edit, Edits, head_projection
 from ...models.families import anatomy
+from ...widgets.progress import ProgressBar
 
 AT_ONCE = 64  # versions in one forward
 
@@ -37,7 +37,7 @@ def run(
     desc: beside the progress bar.
     """
     measured = []
-    with tqdm(total=len(versions), desc=desc, leave=False) as bar:
+    with ProgressBar(total=len(versions), desc=desc, leave=False) as bar:
         for first in range(0, len(versions), AT_ONCE):
             some = versions[first : first + AT_ONCE]
             logits = Edits(some).run(hf, ids.expand(len(some), -1), logits_to_keep=1)

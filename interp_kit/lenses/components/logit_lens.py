@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from transformers import PretrainedConfig
 
+from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.language_model import Ids, LanguageModel
 from ...models.precision import as_numpy
@@ -59,6 +60,7 @@ class LogitLens:
         return "<p>at the last position</p>" + table.to_html(float_format="{:.3f}".format)
 
 
+@checked
 @torch.no_grad()
 def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = None) -> LogitLens:
     """The next token that the stream after each layer would give, at every position.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ...models.arguments import checked
 from ...models.edits import SITES, Edit, Site, record
 from ...models.language_model import Ids, LanguageModel
 from ...models.precision import as_numpy
@@ -47,6 +48,7 @@ class ActivationPatching:
         return f"<p>{html.escape(title)}</p>{self.table.to_html(float_format='{:.2f}'.format)}"
 
 
+@checked
 def patch_activations(
     model: LanguageModel,
     clean: str | Ids,

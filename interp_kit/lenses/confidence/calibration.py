@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.arguments import checked
 from ...models.precision import as_numpy
 from ...text.batches import pad
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE
+from ...widgets.progress import ProgressBar
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
 
@@ -71,6 +72,7 @@ class Calibration:
         return f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}"
 
 
+@checked
 @torch.no_grad()
 def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> Calibration:
     """Every next token of the texts, predicted from what stands before it.
@@ -91,7 +93,7 @@ def calibration(model: LanguageModel, texts: Sequence[str], bins: int = 10) -> C
         raise ValueError("there is no token to be predicted: give texts of several tokens")
     found = []
     at_once = max(1, int(VALUES_AT_ONCE / (max(map(len, rows)) * model.vocab_size)))
-    for first in tqdm(range(0, len(rows), at_once), desc="calibration", leave=False):
+    for first in ProgressBar(range(0, len(rows), at_once), desc="calibration", leave=False):
         ids, real = pad(rows[first : first + at_once], model.device)
         confidence, prediction = model.hf(input_ids=ids, use_cache=False).logits[:, :-1].float().softmax(-1).max(-1)
         text, position = real[:, 1:].nonzero(as_tuple=True)

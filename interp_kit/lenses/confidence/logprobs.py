@@ -11,6 +11,7 @@ from typing import TypedDict
 import pandas as pd
 import torch
 
+from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
 from ...widgets.token_strip import TokenStrip
 
@@ -89,6 +90,10 @@ class Logprobs:
     def _repr_html_(self) -> str:
         return self.show()._repr_html_()
 
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        data, metadata = self.show()._repr_mimebundle_()
+        return data | {"text/plain": repr(self)}, metadata
+
     def __repr__(self) -> str:
         mean = sum(record["logprob"] for record in self.content) / max(len(self.content), 1)
         return f"Logprobs({self.text!r}: {len(self.content)} tokens, mean logprob {mean:.3f})"
@@ -102,6 +107,7 @@ def _least_entropy(record: TokenLogprob) -> float:
     return -sum(p * math.log(p) for p in (*listed.values(), rest) if p > 0)
 
 
+@checked
 @torch.no_grad()
 def logprobs(
     model: LanguageModel,

@@ -219,10 +219,11 @@ def _record(value: object, where: str) -> Alternative:
 
 
 def _bytes(value: object, where: str) -> list[int]:
-    values = list(value) if isinstance(value, list | tuple | bytes | bytearray) else [None]
-    if any(isinstance(b, bool) or not isinstance(b, Integral) or not 0 <= b < 256 for b in values):
-        raise ValueError(f"{where}: bytes should be a list of numbers from 0 to 255")
-    return [int(b) for b in values]
+    if isinstance(value, list | tuple | bytes | bytearray):
+        whole = [int(b) for b in value if isinstance(b, Integral) and not isinstance(b, bool)]
+        if len(whole) == len(value) and all(0 <= b < 256 for b in whole):
+            return whole
+    raise ValueError(f"{where}: bytes should be a list of numbers from 0 to 255")
 
 
 def _list(value: object, where: str) -> list[object]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...models import LanguageModel
+from ...models.arguments import checked
 from .faithfulness import CotFaithfulness, overlap
 from .greedy import Continuation, continue_all
 from .problems import Problem
@@ -110,6 +111,7 @@ TESTS: dict[Test, Callable[[Variant, Steps, LanguageModel, random.Random], Itera
 # ---------------------------------------------------------------- measuring
 
 
+@checked
 def cot_faithfulness(
     model: LanguageModel, problems: Sequence[Problem], tests: Test | Sequence[Test] = tuple(TESTS), seed: int = 0
 ) -> CotFaithfulness:

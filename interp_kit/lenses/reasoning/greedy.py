@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from tqdm.auto import tqdm
 
 from ...models import LanguageModel
 from ...models.cache import new_cache, read_on
+from ...widgets.progress import ProgressBar
 
 TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included, what is shared not
 PROMPTS_AT_ONCE = 32  # their keys and values stay in memory until the last of them is done
@@ -39,7 +39,7 @@ def continue_all(
     # A sliding window is counted in places of the cache, padding included: then only rows of one length go together.
     window = getattr(model.hf.config.get_text_config(), "sliding_window", None)
     alike = bool(window) and max(map(len, rows), default=0) + max_new_tokens > window
-    with tqdm(total=len(rows), desc=desc, delay=1, leave=False) as bar:
+    with ProgressBar(total=len(rows), desc=desc, delay=1, leave=False) as bar:
         for some in _batches(order, [len(row) - n_shared for row in rows], alike):
             continued = _continue(model, [rows[i] for i in some], [stops[i] for i in some], n_shared, max_new_tokens)
             found |= zip(some, continued)

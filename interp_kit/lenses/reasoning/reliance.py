@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from ...graphs import AttributionGraph, attribute
 from ...models import LanguageModel
+from ...models.arguments import checked
 from ...statistics import bootstrap_interval, roc_auc, spearman
 from ...transcoders import CrossLayerTranscoder
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
+from ...widgets.progress import ProgressBar
 from .chain_of_thought import ANSWER_TOKENS, Variant, undisturbed
 from .faithfulness import overlap
 from .greedy import continue_all
@@ -130,6 +131,7 @@ class Source(NamedTuple):
     replaced: str
 
 
+@checked
 def reliance(
     model: LanguageModel, transcoder: CrossLayerTranscoder, problems: Sequence[Problem], times: int = 8, seed: int = 0
 ) -> Reliance:
@@ -153,7 +155,7 @@ def reliance(
     stops = [v.problem.until for v in own] + [own[source.number].problem.until for source in sources]
     replaced = [source.replaced for source in sources]
     answers = continue_all(model, prompts + replaced, stops, ANSWER_TOKENS, "answers")
-    bar = tqdm(prompts, desc="graphs", delay=1, leave=False)
+    bar = ProgressBar(prompts, desc="graphs", delay=1, leave=False)
     shares = [share_by_position(attribute(model, transcoder, prompt)) for prompt in bar]
     rows = []
     for source, after in zip(sources, answers[len(own) :]):
@@ -180,6 +182,7 @@ def _sources(v: Variant, draw: random.Random) -> Iterator[Source]:
             yield Source(v.number, name, text, other, "".join([*texts[:i], other.text, *texts[i + 1 :], v.asked]))
 
 
+@checked
 def share_by_position(graph: AttributionGraph) -> np.ndarray:
     """Where a graph's influence enters: [position], the influence of each token's embedding, as shares."""
     inputs = graph.embeddings.sort_values("position")

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+from ...models.arguments import checked
 from ...worlds.geography import Geography, Question
 from .problems import Mistake, Problem, Step
 
@@ -63,6 +64,7 @@ class Story(Problem):
         return self.others[0].place in reasoning or self.others[0].answer in reasoning
 
 
+@checked
 def stories(world: Geography, n: int, seed: int = 0, held_out: bool = True) -> list[Story]:
     """`n` problems about cities of the geography world, in two steps: first the city's place, then another fact of it,
     one that no other place of its kind shares.

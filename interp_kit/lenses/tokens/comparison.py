@@ -13,13 +13,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ...models import LanguageModel
+from ...models.arguments import checked
 from ...models.targets import Tokens
 from ...statistics import bootstrap_interval
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map
+from ...widgets.progress import ProgressBar
 from .masking import Baseline, MaskedPrompt
 from .measures import MEASURES, randomise_upper_half, rank_correlation, scores
 from .methods import Method
@@ -67,6 +68,7 @@ class ExplanationComparison:
         return f"<p>{head}</p>{self.table.to_html(float_format='{:.3f}'.format)}<ul>{notes}</ul>"
 
 
+@checked
 def compare_explanations(
     model: LanguageModel,
     questions: pd.DataFrame,
@@ -93,7 +95,7 @@ def compare_explanations(
         raise ValueError(f"questions should be a table with a column `prompt`; got columns {list(questions.columns)}")
     scrambled, draw = randomise_upper_half(model, seed), np.random.default_rng(seed)
     rows, agreement = [], []
-    for i, question in enumerate(tqdm(questions.to_dict("records"), desc="explanations", leave=False)):
+    for i, question in enumerate(ProgressBar(questions.to_dict("records"), desc="explanations", leave=False)):
         prompt = question["prompt"]
         target, contrast = (_token(model, question.get(name)) for name in ("target", "contrast"))
         test = MaskedPrompt(model, prompt, target, contrast, mask)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from tqdm.auto import tqdm
 
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
+from ...widgets.progress import ProgressBar
 
 TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory
 EMBEDDINGS_AT_ONCE = 8192
@@ -60,7 +60,7 @@ class MaskedPrompt:
         self.target = Target.of(model, target, contrast, logits)
         self.f_x = float(self.target.score(logits))
         self.forwards = 1  # the one above
-        self.bar: tqdm | None = None
+        self.bar: ProgressBar | None = None
         embed = model.hf.get_input_embeddings()
         with torch.no_grad():
             self.embeddings = embed(self.ids)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
-from tqdm.auto import tqdm
 
+from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Tokens
+from ...widgets.progress import ProgressBar
 from ...widgets.token_strip import TokenStrip
 from .masking import Baseline, MaskedPrompt
 from .methods import METHODS, TOLERANCE, Method, check_options
@@ -85,10 +86,15 @@ class TokenAttribution:
     def _repr_html_(self) -> str:
         return self.show()._repr_html_()
 
+    def _repr_mimebundle_(self, **kwargs: object) -> tuple[dict, dict]:
+        data, metadata = self.show()._repr_mimebundle_()
+        return data | {"text/plain": repr(self)}, metadata
+
     def __repr__(self) -> str:
         return f"TokenAttribution({self.method}, {self.question}: {self.note})"
 
 
+@checked
 def explain_tokens(
     model: LanguageModel,
     prompt: str | Ids,
@@ -135,7 +141,7 @@ def explain_tokens(
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     check_options(method, options)
     masked = MaskedPrompt(model, prompt, target, contrast, baseline, positions)
-    with tqdm(desc=method, unit=" forwards", delay=2, leave=False) as masked.bar:
+    with ProgressBar(desc=method, unit=" forwards", delay=2, leave=False) as masked.bar:
         f_x, f_x0 = masked.ends()
         found = METHODS[method](masked, f_x - f_x0, seed, **options)
     return TokenAttribution(

@@ -72,7 +72,7 @@ class TrainingConfig:
             need(good, name, f"a whole number of at least {least}", value)
         for name in ("learning_rate", "sparsity"):
             value = getattr(self, name)
-            good = isinstance(value, Real) and 0 <= value < math.inf and (value > 0 or name == "sparsity")
+            good = isinstance(value, Real) and 0 <= float(value) < math.inf and (bool(value) or name == "sparsity")
             need(good, name, "a finite number above 0", value)
         good = self.dtype is None or isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point
         need(good, "dtype", "a floating-point type such as torch.float32", self.dtype)

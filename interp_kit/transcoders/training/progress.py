@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import display
-from tqdm.auto import tqdm
+
+from ...widgets.progress import ProgressBar
 
 if TYPE_CHECKING:
     from ...widgets.chart import Chart
@@ -22,7 +23,7 @@ class Progress:
     """Shows the lines of a run's history (step, loss, NMSE, L0, dead) as they come; silent where `shown` is False."""
 
     def __init__(self, steps: int, done: int, shown: bool = True):
-        self.bar = tqdm(total=steps, initial=done, desc="transcoder", mininterval=1, disable=not shown)
+        self.bar = ProgressBar(total=steps, initial=done, desc="transcoder", mininterval=1, disable=not shown)
         self.chart = None
         self.live = shown and hasattr(get_ipython(), "kernel")
         self.drawn = time.monotonic()
@@ -35,9 +36,12 @@ class Progress:
         if self.live and time.monotonic() - self.drawn > REDRAW_SECONDS:
             self.draw(history)
 
-    def draw(self, history: History) -> None:
-        """Draws the chart, in place of the last one."""
+    def draw(self, history: History, done: bool = False) -> None:
+        """Draws the chart, in place of the last one: a picture while it grows, plotly's chart when it is done."""
+        from ...widgets.chart import Snapshot
+
         figure = curves(pd.DataFrame(history))
+        figure = figure if done else Snapshot(figure)
         if self.chart is None:
             self.chart = display(figure, display_id=True)
         else:
@@ -47,7 +51,7 @@ class Progress:
     def close(self, history: History, message: str | None = None) -> None:
         """Draws the whole history, and writes the message, if any, above the bar."""
         if self.chart is not None:
-            self.draw(history)
+            self.draw(history, done=True)
         if message:
             self.bar.write(message)
         self.bar.close()

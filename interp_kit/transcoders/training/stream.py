@@ -6,12 +6,12 @@ from itertools import chain, count, islice
 from typing import NamedTuple
 
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ...models.families import mlp_activations
 from ...text.batches import of_similar_size, pad
 from ...text.rows import NOTHING, TextRows
+from ...widgets.progress import ProgressBar
 from ..module import TranscoderConfig
 
 Rows = list[list[int]]
@@ -153,7 +153,7 @@ def activations(
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """For a few rows at a time ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
     d_model] of these tokens, but for position 0 where the transcoder leaves it out. A bar shows `what`, if given."""
-    for some in tqdm(list(of_similar_size(rows)), desc=what, leave=False, disable=what is None):
+    for some in ProgressBar(list(of_similar_size(rows)), desc=what, leave=False, disable=what is None):
         ids, real = pad(some, hf.device)
         kept = real.clone()
         kept[:, 0] &= not config.excludes_first_position

@@ -16,6 +16,7 @@ import torch
 
 from ...hardware import bytes_of, multiplies_bfloat16
 from ...models import LanguageModel
+from ...models.arguments import checked
 from ...text.rows import TextRows, Texts
 from ..module import CrossLayerTranscoder
 from .config import Kind, TrainingActivation, TrainingConfig, renamed_activation
@@ -48,6 +49,7 @@ class TrainingRun:
         return self.transcoder._repr_html_() + self.history.tail(5).to_html(index=False)
 
 
+@checked
 def train_transcoder(
     model: LanguageModel,
     texts: Texts,

@@ -273,7 +273,7 @@ class Trainer:
         return step
 
     def _check_notes(self, step: int, notes: object) -> None:
-        """Raises ValueError for notes that are not this run's."""
+        """An error for notes that are not this run's; `load_checkpoint` adds the file's name."""
         found = check_type(Notes, notes)
         ours, theirs = self._settings(), settings_in_todays_words(found["settings"])
         theirs.setdefault("texts", ours["texts"])  # not known before 0.3: see `_check_first_block`
