@@ -67,15 +67,12 @@ def score_labels(
         `ik.features.LLM`, or a function like `ik.features.Judge`.
     only: the (layer, feature) pairs to score, by default all; an LLM is asked some ten questions for each.
 
-    Features with no held-out example, and those without a label (""), get NaN. Raises TypeError for what is no store or
-    no table of labels; ValueError for a table that lacks a column or holds no rule where one should be, for labels of
-    another model or transcoder, for a judge that is none of these or does not answer for each text; OSError where an
-    LLM's endpoint does not answer.
+    Features with no held-out example, and those without a label (""), get NaN. Raises ValueError for a table that lacks
+    a column or holds no rule where one should be, for labels of another model or transcoder, for a judge that is none of
+    these or does not answer for each text; OSError where an LLM's endpoint does not answer.
 
     >>> ik.score_labels(store, labels)[["label", "detection", "fuzzing"]]
     """
-    if not isinstance(store, FeatureStore):
-        raise TypeError(f"expected a FeatureStore and a table of labels, got {type(store).__name__} first")
     labels = with_rules(labels)
     check_belongs(labels, "labels", store, "features")
     ask = _judge(judge, store, model)

@@ -61,13 +61,11 @@ def label_features(store: FeatureStore, llm: LLM | None = None, only: Pairs | No
         and `llm.estimate` what that costs.
     only: the (layer, feature) pairs to label, by default all that fire.
 
-    Raises TypeError for what is no store, ValueError for a pair that the store does not have.
+    Raises ValueError for a pair that the store does not have, OSError where an LLM's endpoint does not answer.
 
     >>> labels = ik.label_features(store, only=[(1, 4)])
     >>> labels[["label", "evidence"]]
     """
-    if not isinstance(store, FeatureStore):
-        raise TypeError(f"expected a FeatureStore, such as ik.collect_features returns, got {type(store).__name__}")
     fires = store.features["density"].ne(0) if only is None else slice(None)  # NaN: a file that does not say
     rows = rows_of(store.features.loc[fires, ["layer", "feature"]], only)
     corpus = Corpus(() if llm else store.windows(LABEL_GROUPS))

@@ -35,14 +35,11 @@ def steering_scores(
 
     only: the (layer, feature) pairs to score, by default all.
 
-    Features without a held-out example, and those without a label, get NaN. Raises TypeError for what is no store or no
-    table of labels; ValueError for a store or labels of another model or transcoder. After the "intervention score" of
-    Paulo et al. (2024).
+    Features without a held-out example, and those without a label, get NaN. Raises ValueError for a store or labels of
+    another model or transcoder. After the "intervention score" of Paulo et al. (2024).
 
     >>> ik.features.steering_scores(model, transcoder, store, labels, only=[(1, 4)])[["label", "steering", "KL"]]
     """
-    if not isinstance(store, FeatureStore):
-        raise TypeError(f"expected a FeatureStore as the third argument, got {type(store).__name__}")
     labels = checked_labels(labels)
     check_set(model, transcoder, store, None)
     check_belongs(labels, "labels", store, "features")

@@ -370,8 +370,7 @@ def check_set(
     features: FeatureStore | None,
     labels: pd.DataFrame | None,
 ) -> None:
-    """Raises ValueError where what is given is not of one model and one transcoder; TypeError for what is no table of
-    labels."""
+    """Raises ValueError where what is given is not of one model and one transcoder."""
     if transcoder is not None:
         transcoder.check_model(model)
     if features is not None:

@@ -298,3 +298,11 @@ def test_no_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ValueError, match="OPENAI_API_KEY"):
         ik.features.LLM("m")
+
+
+def test_an_endpoint_that_breaks_down_while_it_judges(store, tmp_path):
+    labels = ik.features.student_labels({ONLY[0]: "Texas"}, store)
+    with local_openai(whole=lambda path, request: (400, {"error": {"message": "no"}})) as (url, seen):
+        llm = ik.features.LLM("a-model", base_url=url, api_key="k", cache=tmp_path)
+        with pytest.raises(OSError, match="did not answer"):
+            ik.score_labels(store, labels, judge=llm)

@@ -100,7 +100,9 @@ def test_lenses_and_studies_ask_first(one, other, retrained):
         with pytest.raises(ValueError, match="do not belong together"):
             ik.side_by_side(one.model, PROMPT, transcoder=one.transcoder, features=features, labels=labels)
         with pytest.raises(ValueError, match="do not belong together"):
-            ik.studies.grade_lenses(one.model, world, one.transcoder, features, labels, n=1)
+            ik.studies.grade_lenses(
+                one.model, world, one.transcoder, features, one.labels if labels is None else labels, n=1
+            )
 
 
 def test_the_words(one, other):

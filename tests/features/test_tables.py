@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from tiny import tiny_model, tiny_texts, tiny_transcoder
 
 import interp_kit as ik
-from interp_kit.features.examples import TEST_GROUPS
+from interp_kit.features.examples import TEST_GROUPS, Examples
+from interp_kit.features.rules import Rule, with_rules
+from interp_kit.formats.parquet import read_parquet
 
 SEVEN = ["the capital of Texas is Austin .", "Dallas is a city", "Ohio is a state", "a city is a state .",
          "the state of Texas", "Austin is the capital", "of Dallas"]  # fmt: skip
@@ -205,10 +207,13 @@ def test_wrong_things(setting):
         (lambda: graph.annotate(store, {(0, 1): "x"}), "student_labels"),
         (lambda: graph.annotate(store, store), "got FeatureStore"),
         (lambda: graph.save("/nowhere/g.json", features=labels), "got DataFrame"),
-        (lambda: ik.score_labels(labels, store), "got DataFrame first"),
-        (lambda: ik.score_labels(store, [1]), "got list"),
+        (lambda: ik.score_labels(labels, store), "store should be a FeatureStore, got DataFrame"),
+        (lambda: ik.score_labels(store, [1]), "labels should be a DataFrame, got list"),
         (lambda: ik.label_features(labels), "got DataFrame"),
-        (lambda: ik.features.steering_scores(model, clt, labels, store), "third argument"),
+        (
+            lambda: ik.features.steering_scores(model, clt, labels, store),
+            "store should be a FeatureStore, got DataFrame",
+        ),
         (lambda: ik.features.student_labels([(1, 4)]), "browser.labels"),
         (lambda: ik.features.student_labels({4: "x"}), "browser.labels"),
         (lambda: ik.features.student_labels({(1, 4): 5}), "browser.labels"),
@@ -451,3 +456,91 @@ def test_a_layer_without_examples_is_saved_as_such(setting, tmp_path):
     back = ik.load_features(tmp_path / "f")
     assert back.examples_of(2, 3).empty and set(back.examples["layer"]) == {1}
     use(back)
+
+
+def rewritten(folder, name, change):
+    """A file of a store with its table changed."""
+    pq.write_table(change(pq.read_table(folder / name)), folder / name)
+
+
+def with_column(name, value):
+    return lambda t: t.set_column(t.column_names.index(name), name, pa.array([value(v) for v in t[name].to_pylist()]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_column("window", lambda w: w + 10**6), "the column 'window' should hold windows, which number"),
+        (with_column("peak", lambda p: -1), "example 0 should have .* its peak among them"),
+        (with_column("activations", lambda a: a[:-1]), "example 0 should have a finite activation for each"),
+        (with_column("activations", lambda a: [float("nan")] * len(a)), "example some should have a finite"),
+        (with_column("activations", lambda a: [None] * len(a)), "'activations' (has .* gaps|holds list<)"),
+        (with_column("feature", lambda f: -f), "the column 'feature' should hold in order|should hold"),
+        (with_column("group", lambda g: None), "'group' (has|holds)"),
+    ],
+)
+def test_examples_are_checked_when_they_are_read(change, message, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "f")
+    rewritten(tmp_path / "f", "examples_1.parquet", change)
+    with pytest.raises(ValueError, match=message) as caught:
+        ik.load_features(tmp_path / "f").examples_of(1, 4)
+    assert "examples_1.parquet" in str(caught.value)
+
+
+def test_parquet_files_have_one_door(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "f")
+    path = tmp_path / "f" / "windows.parquet"
+    columns = {"tokens": "lists of texts"}
+    for change, message in (
+        (lambda t: t.rename_columns(["words"]), "lacks the column 'tokens'; it has 'words'"),
+        (lambda t: pa.table([t["tokens"], t["tokens"]], ["tokens", "tokens"]), "has the column 'tokens' 2 times"),
+        (lambda t: pa.table({"tokens": ["a"]}), "the column 'tokens' holds .*, expected lists of texts"),
+        (lambda t: pa.table({"tokens": [["a", None]]}), "the column 'tokens' has 1 gaps"),
+    ):
+        whole = path.read_bytes()
+        rewritten(tmp_path / "f", "windows.parquet", change)
+        with pytest.raises(ValueError, match=message):
+            read_parquet(path, columns)
+        path.write_bytes(whole)
+    rewritten(tmp_path / "f", "windows.parquet", lambda t: pa.table({"tokens": [["a"], []]}))
+    with pytest.raises(ValueError, match="window 1 has no token"):
+        Examples.load(tmp_path / "f")
+    for content in (whole[:4] + b"x" * 40 + whole[44:], whole[:-9]):  # a page, and the footer
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="windows.parquet is damaged"):
+            read_parquet(path, columns)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(ValueError, match="git lfs pull"):
+        read_parquet(path, columns)
+    path.write_bytes(whole)
+    monkeypatch.setattr("interp_kit.formats.parquet.BYTES_PER_VALUE", 1e15)
+    with pytest.raises(MemoryError, match="windows.parquet"):
+        read_parquet(path, columns)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="windows.parquet"):
+        Examples.load(tmp_path / "f")
+    with pytest.raises(FileNotFoundError, match="windows.parquet"):
+        read_parquet(path, columns)
+
+
+def test_what_else_is_refused(setting, json_folder, tmp_path):
+    model, clt, store, labels = setting
+    graph = ik.attribute(model, clt, SEVEN[0])
+    with pytest.raises(TypeError, match="got list"):
+        with_rules([])
+    with pytest.raises(ValueError, match="rule 'x'"):
+        Rule("x", ("a",))
+    with pytest.raises(TypeError, match="belongs_to"):
+        ik.features.load_feature_json(json_folder, belongs_to=7)
+    with pytest.raises(KeyError, match="no feature 99 of layer 1"):
+        ik.features.label_prompt(store, 1, 99)
+    for dictionary in (ik.features.Neurons, lambda m, layers: ik.features.RandomDirections(m, 4, layers)):
+        with pytest.raises(ValueError, match="layer"):
+            dictionary(model, [9])
+    (tmp_path / "mine.json").write_text("my notes")
+    with pytest.raises(FileExistsError, match="mine.json"):
+        graph.save(tmp_path / "mine.json")
+    with pytest.raises(FileExistsError, match="mine.json"):
+        graph.to_html(tmp_path / "mine.json")
+    with pytest.raises(FileNotFoundError, match="none.json"):
+        ik.load_graph(tmp_path / "none.json")
