@@ -68,8 +68,8 @@ def score_labels(
     only: the (layer, feature) pairs to score, by default all; an LLM is asked some ten questions for each.
 
     Features with no held-out example, and those without a label (""), get NaN. Raises ValueError for a table that lacks
-    a column or holds no rule where one should be, for labels of another model or transcoder, for a judge that is none of
-    these or does not answer for each text; OSError where an LLM's endpoint does not answer.
+    a column or holds no rule where one should be, for labels of another model or transcoder, for a judge that is none
+    of these or does not answer for each text; OSError where an LLM's endpoint does not answer.
 
     >>> ik.score_labels(store, labels)[["label", "detection", "fuzzing"]]
     """
