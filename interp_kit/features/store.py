@@ -11,7 +11,7 @@ import pandas as pd
 from ..formats.feature_json import ExampleRow, example_rows, read_features, write_features
 from ..formats.graph_tables import Card, Example
 from ..formats.json import json_text, read_json
-from ..formats.label_table import KEY, check_columns, checked_labels, one_label_each, whole_numbers
+from ..formats.label_table import KEY, check_columns, checked_labels, is_missing, one_label_each, whole_numbers
 from ..formats.parquet import in_words, read_parquet
 from ..formats.provenance import KEYS, About, about_of, check_belongs, insisted
 from ..formats.validation import check_type
@@ -172,7 +172,7 @@ class FeatureStore:
         for layer, feature, top_logits in zip(*(self.features[name] for name in KEY), tokens):
             about = named.get((layer, feature), {})
             label = about.get("label", "")
-            search = " ".join([label, about.get("evidence") or "", *top_logits])
+            search = " ".join([label, _text(about.get("evidence")), *top_logits])
             rows.append({"layer": int(layer), "feature": int(feature), "label": label, "search": search})
         return FeatureBrowser(rows, lambda layer, feature: self._card_view(layer, feature, named, graph, 6))
 
@@ -188,7 +188,8 @@ class FeatureStore:
         """The data of a `FeatureCard`."""
         row, examples = self.row(layer, feature), self.examples_of(layer, feature)
         about = named.get((layer, feature), {})
-        scores = {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
+        numbers = {name: about[name] for name in SCORE_COLUMNS if isinstance(about.get(name), int | float | np.number)}
+        scores = {name: float(value) for name, value in numbers.items() if not np.isnan(value)}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
         drawn = [_plain(e) for e in example_rows(examples[examples["group"] == "sample"])]
         for i, quarter in enumerate(QUARTERS):
@@ -200,7 +201,7 @@ class FeatureStore:
         return {
             "title": f"layer {layer}, feature {feature}",
             "label": about.get("label"),
-            "evidence": about.get("evidence"),
+            "evidence": _text(about.get("evidence")) or None,
             "facts": {"on": on, "max activation": float(row["max_activation"]), **scores},
             "histogram": [] if histogram is None else [int(n) for n in histogram],
             "lists": {name: list(row[key]) for key, name in TOKEN_COLUMNS.items() if row.get(key) is not None},
@@ -400,6 +401,11 @@ def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
     return [_plain(ranked[i]) for i in order[:n]]
 
 
+def _text(value: object) -> str:
+    """ "" for what a table may hold where there is no text."""
+    return "" if is_missing(value) else str(value)
+
+
 def _plain(example: ExampleRow) -> Example:
     return {"tokens": list(example.tokens), "activations": [float(a) for a in example.activations]}
 
@@ -429,6 +435,8 @@ def _checked_features(features: object) -> pd.DataFrame:
         if wrong.any():
             at, expected = int(np.argmax(wrong)), "from 0 to 1" if largest == 1 else "finite, from 0 up"
             raise ValueError(f"the column {name!r} should hold numbers {expected}, and row {at} holds {values[at]}")
+        if features[name].dtype == object and len(values):
+            features = features.assign(**{name: values})  # None where a number is not known
     return features
 
 
