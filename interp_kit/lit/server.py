@@ -23,6 +23,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.targets import Token, token_ids
 from ..storage.atomic import always
+from ..widgets.plain_text import printable
 from ..widgets.progress import ProgressBar
 from .environment import lit_python
 
@@ -82,7 +83,7 @@ class LitServer:
         self.close()
 
     def __repr__(self) -> str:
-        return f"LitServer({self.name!r}, {self.prompts} prompts, {self.url if self.running else 'closed'})"
+        return printable(f"LitServer({self.name!r}, {self.prompts} prompts, {self.url if self.running else 'closed'})")
 
     def _repr_html_(self) -> str:
         name, url = html.escape(self.name), html.escape(self.url)

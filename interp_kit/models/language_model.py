@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..formats.provenance import About
+from ..widgets.plain_text import printable
 from .cache import keeps_cache, new_cache, read_on
 from .vocabulary import Vocabulary
 
@@ -300,7 +301,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         sizes = f"{self.n_layers} layers, d_model {self.d_model}, {self.n_parameters:,} parameters"
-        return f"LanguageModel({self.name!r}: {self.family}, {sizes})"
+        return printable(f"LanguageModel({self.name!r}: {self.family}, {sizes})")
 
     def _repr_html_(self) -> str:
         facts = {

@@ -15,6 +15,7 @@ from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
+from ...widgets.plain_text import printable
 
 
 @dataclass(repr=False)
@@ -50,7 +51,7 @@ class LogitLens:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"LogitLens({self.question}, {len(self.tokens)} rows of {len(self.tokens.columns)} positions)"
+        return printable(f"LogitLens({self.question}, {len(self.tokens)} rows of {len(self.tokens.columns)} positions)")
 
     def _repr_html_(self) -> str:
         table = pd.DataFrame(

@@ -20,6 +20,7 @@ from ...models.targets import Tokens
 from ...statistics import bootstrap_interval
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map
+from ...widgets.plain_text import printable
 from ...widgets.progress import ProgressBar
 from .masking import Baseline, MaskedPrompt
 from .measures import MEASURES, randomise_upper_half, rank_correlation, scores
@@ -58,7 +59,7 @@ class ExplanationComparison:
 
     def __repr__(self) -> str:
         table = self.table.to_string(float_format="{:.3f}".format)
-        return f"ExplanationComparison({self.rows['question'].nunique()} questions)\n{table}"
+        return printable(f"ExplanationComparison({self.rows['question'].nunique()} questions)\n{table}")
 
     def _repr_html_(self) -> str:
         n = self.rows["question"].nunique()
