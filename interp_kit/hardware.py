@@ -72,14 +72,14 @@ def _memory_of_groups(root: Path | None) -> Iterator[tuple[int, int]]:
     for folder in _groups(root or ROOT, "memory"):
         limit = _words(folder / "memory.max", folder / "memory.limit_in_bytes")
         used = _words(folder / "memory.current", folder / "memory.usage_in_bytes")
-        numbers = [number for word in (*limit, *used) if (number := _number(word)) is not None]
+        numbers = _numbers(*limit, *used)
         if len(numbers) == 2:
             yield numbers[0], numbers[1] - _droppable(folder / "memory.stat")
 
 
 def _droppable(statistics: Path) -> int:
     pairs = [line.split() for line in _lines(statistics)]
-    found = {pair[0]: _number(pair[1]) or 0 for pair in pairs if len(pair) == 2}
+    found = {pair[0]: sum(_numbers(pair[1])) for pair in pairs if len(pair) == 2}
     return found.get("total_inactive_file", found.get("inactive_file", 0))
 
 
@@ -117,9 +117,10 @@ def _words(*files: Path) -> list[str]:
     return next((lines[0].split() for file in files if (lines := _lines(file))), [])
 
 
-def _number(word: str) -> int | None:
-    """None for "max", which stands for no limit, and for anything else that is no number of 64 bits."""
-    return int(word) if word.isascii() and word.isdecimal() and len(word) < 20 else None
+def _numbers(*words: str) -> list[int]:
+    """None at all where one is "max", which stands for no limit, or anything else that is no number of 64 bits."""
+    good = all(word.isascii() and word.isdecimal() and len(word) < 20 for word in words)
+    return [int(word) for word in words] if good else []
 
 
 # ---------------------------------------------------------------- cores
@@ -136,8 +137,7 @@ def _cores_of_groups(root: Path | None) -> Iterator[float]:
     """How many cores' time each control group that holds this process allows, where it limits that."""
     for folder in _groups(root or ROOT, "cpu"):
         older = [*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")]
-        words = _words(folder / "cpu.max") or older  # microseconds, in each so many
-        numbers = [number for word in words if (number := _number(word)) is not None]
+        numbers = _numbers(*(_words(folder / "cpu.max") or older))  # microseconds, in each so many
         if len(numbers) == 2 and numbers[1]:
             yield numbers[0] / numbers[1]
 

@@ -12,7 +12,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.progress import ProgressBar
-from .store import FeatureStore, Pairs, rows_of
+from .store import FeatureStore, Pairs, check_set, rows_of
 
 MAX_TEXTS = 4  # held-out texts in which a feature is turned up
 STEERING_FACTOR = 2.0  # times the feature's largest activation
@@ -44,9 +44,7 @@ def steering_scores(
     if not isinstance(store, FeatureStore):
         raise TypeError(f"expected a FeatureStore as the third argument, got {type(store).__name__}")
     labels = checked_labels(labels)
-    transcoder.check_model(model)
-    check_belongs(store, "features", model, "model", keys=["fingerprint"])
-    check_belongs(store, "features", transcoder, "transcoder", keys=["transcoder"])
+    check_set(model, transcoder, store, None)
     check_belongs(labels, "labels", store, "features")
     promised = {label: _tokens(model, label) for label in labels["label"]}
     everyone = torch.tensor(sorted(set().union(*promised.values())), dtype=torch.long)

@@ -11,13 +11,15 @@ import pandas as pd
 from ..formats.feature_json import ExampleRow, example_rows, read_features, write_features
 from ..formats.graph_tables import Card, Example
 from ..formats.json import json_text, read_json
-from ..formats.label_table import KEY, check_columns, checked_labels, one_label_each, whole_numbers
+from ..formats.label_table import KEY, check_columns, checked_labels, is_missing, one_label_each, whole_numbers
 from ..formats.parquet import in_words, read_parquet
 from ..formats.provenance import KEYS, About, about_of, check_belongs, insisted
 from ..formats.validation import check_type
+from ..models import LanguageModel
 from ..storage.atomic import resolved
 from ..storage.folders import opened_folder, saved_folder
 from ..storage.shipped import FEATURES, shipped_folder
+from ..transcoders import CrossLayerTranscoder
 from ..widgets.plain_text import printable
 from .examples import TEST_GROUPS, Examples
 from .rules import with_rules
@@ -171,7 +173,7 @@ class FeatureStore:
         for layer, feature, top_logits in zip(*(self.features[name] for name in KEY), tokens):
             about = named.get((layer, feature), {})
             label = about.get("label", "")
-            search = " ".join([label, about.get("evidence") or "", *top_logits])
+            search = " ".join([label, _text(about.get("evidence")), *top_logits])
             rows.append({"layer": int(layer), "feature": int(feature), "label": label, "search": search})
         return FeatureBrowser(rows, lambda layer, feature: self._card_view(layer, feature, named, graph, 6))
 
@@ -187,7 +189,8 @@ class FeatureStore:
         """The data of a `FeatureCard`."""
         row, examples = self.row(layer, feature), self.examples_of(layer, feature)
         about = named.get((layer, feature), {})
-        scores = {name: float(about[name]) for name in SCORE_COLUMNS if not pd.isna(about.get(name, np.nan))}
+        numbers = {name: about[name] for name in SCORE_COLUMNS if isinstance(about.get(name), int | float | np.number)}
+        scores = {name: float(value) for name, value in numbers.items() if not np.isnan(value)}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
         drawn = [_plain(e) for e in example_rows(examples[examples["group"] == "sample"])]
         for i, quarter in enumerate(QUARTERS):
@@ -199,7 +202,7 @@ class FeatureStore:
         return {
             "title": f"layer {layer}, feature {feature}",
             "label": about.get("label"),
-            "evidence": about.get("evidence"),
+            "evidence": _text(about.get("evidence")) or None,
             "facts": {"on": on, "max activation": float(row["max_activation"]), **scores},
             "histogram": [] if histogram is None else [int(n) for n in histogram],
             "lists": {name: list(row[key]) for key, name in TOKEN_COLUMNS.items() if row.get(key) is not None},
@@ -362,6 +365,24 @@ def load_labels(name: str | Path, belongs_to: object = None) -> pd.DataFrame:
     return labels
 
 
+def check_set(
+    model: LanguageModel,
+    transcoder: CrossLayerTranscoder | None,
+    features: FeatureStore | None,
+    labels: pd.DataFrame | None,
+) -> None:
+    """Raises ValueError where what is given is not of one model and one transcoder; TypeError for what is no table of
+    labels."""
+    if transcoder is not None:
+        transcoder.check_model(model)
+    if features is not None:
+        check_belongs(features, "features", model, "model", keys=["fingerprint"])
+        if transcoder is not None:
+            check_belongs(features, "features", transcoder, "transcoder", keys=["transcoder"])
+        if labels is not None:
+            check_belongs(one_label_each(labels), "labels", features, "features")
+
+
 def _folder(name: str | Path, file: str, how: str) -> Path:
     folder = shipped_folder(FEATURES[name]) if isinstance(name, str) and name in FEATURES else resolved(name)
     if not (folder / file).exists():
@@ -379,6 +400,11 @@ def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
     peaks = [e.tokens[e.peak] for e in ranked]
     order = sorted(range(len(ranked)), key=lambda i: peaks[i] in peaks[:i])  # the first of each, then the others
     return [_plain(ranked[i]) for i in order[:n]]
+
+
+def _text(value: object) -> str:
+    """ "" for what a table may hold where there is no text."""
+    return "" if is_missing(value) else str(value)
 
 
 def _plain(example: ExampleRow) -> Example:
@@ -410,6 +436,8 @@ def _checked_features(features: object) -> pd.DataFrame:
         if wrong.any():
             at, expected = int(np.argmax(wrong)), "from 0 to 1" if largest == 1 else "finite, from 0 up"
             raise ValueError(f"the column {name!r} should hold numbers {expected}, and row {at} holds {values[at]}")
+        if features[name].dtype == object and len(values):
+            features = features.assign(**{name: values})  # None where a number is not known
     return features
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import pandas as pd
 
 from ..features import FeatureStore
+from ..features.store import check_set
 from ..graphs import AttributionGraph, attribute
 from ..models.arguments import checked
 from ..models.language_model import Ids, LanguageModel
@@ -87,8 +88,10 @@ def side_by_side(
 
         ik.side_by_side(model, prompt, target=" Austin", contrast=" Sacramento", transcoder=clt)
 
-    Raises TypeError for ids together with a transcoder, and what the lenses raise.
+    Raises TypeError for ids together with a transcoder, ValueError for a transcoder, features or labels that belong to
+    another model, and what the lenses raise.
     """
+    check_set(model, transcoder, features, labels)
     explain = partial(explain_tokens, model, prompt, target, contrast, baseline=baseline)
     looks: dict[str, Callable[[], Found]] = {
         "log-probabilities": lambda: logprobs(model, prompt=prompt, max_new_tokens=1),

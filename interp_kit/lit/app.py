@@ -36,6 +36,7 @@ from ..formats.json import read_json, write_json
 from ..models import LanguageModel, load_model
 from ..storage.atomic import always
 from ..text.batches import pad
+from .guard import guarded, local_page
 from .server import CONFIG, STATUS, STEPS, Example
 
 NEW_TOKENS = 12  # generated
@@ -236,9 +237,10 @@ def lit_app(model: LanguageModel, name: str, dataset: Dataset, ids: Sequence[int
     )  # fmt: skip
 
 
-def with_script(app: WSGIApplication) -> WSGIApplication:
-    """The application with our script in its page."""
+def with_script(app: WSGIApplication, web_fonts: bool) -> WSGIApplication:
+    """The application with our script in its page, and without the web's fonts unless they are asked for."""
     page = (CLIENT / "static" / "index.html").read_text(encoding="utf-8")
+    page = page if web_fonts else local_page(page)
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     ours = Response(page.replace("</body>", f"<script>\n{script}</script></body>"), mimetype="text/html")
 
@@ -262,7 +264,9 @@ def main(folder: Path) -> None:
     _say(folder, 2)
     dataset = lit_dataset(config["examples"])
     app = lit_app(model, config["name"], dataset, config["candidates"])
-    server = make_server("127.0.0.1", config["port"], with_script(app))  # one request at a time, as LIT itself serves
+    page = with_script(app, config["web_fonts"])
+    closed = guarded(page, config["token"], config["proxied"], config["web_fonts"])
+    server = make_server("127.0.0.1", config["port"], closed)  # one request at a time, as LIT itself serves
     _say(folder, 3, server.port, input_hash(dataset.examples[0]))
     server.serve_forever()
 

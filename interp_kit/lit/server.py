@@ -8,6 +8,7 @@ import html
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -29,6 +30,7 @@ from .environment import lit_python
 CONFIG, STATUS, LOG, WEIGHTS = "config.json", "status.json", "lit.log", "model"  # in a server's folder
 STEPS = ("loading LIT", "loading the model", "opening the page", "ready")
 N_CANDIDATES, N_OF_A_PROMPT = 20, 10  # next tokens offered in all, and of one prompt
+HUB_PREFIX = "JUPYTERHUB_SERVICE_PREFIX"  # in the environment of a notebook on JupyterHub or Binder
 HEIGHT = 900  # of the frame in a notebook, pixels
 LOG_LINES = 15  # of the log in an error
 
@@ -47,14 +49,16 @@ class LitServer:
     log: the path of what LIT said.
     """
 
-    def __init__(self, name: str, prompts: int, folder: Path, process: subprocess.Popen[bytes], port: int, first: str):
+    def __init__(
+        self, name: str, prompts: int, folder: Path, process: subprocess.Popen[bytes], port: int, first: str, token: str
+    ):
         self.name, self.prompts, self.port, self.log = name, prompts, port, folder / LOG
-        self._folder, self._process, self._first = folder, process, first
+        self._folder, self._process, self._first, self._token = folder, process, first, token
 
     @property
     def url(self) -> str:
-        """What the reader's browser opens, the first prompt selected."""
-        return f"{lit_url(self.port)}?selection={self._first}"
+        """What the reader's browser opens, the first prompt selected. Whoever has it can use this LIT."""
+        return f"{lit_url(self.port, self._token)}?selection={self._first}"
 
     @property
     def running(self) -> bool:
@@ -100,6 +104,7 @@ def open_lit(
     candidates: Sequence[Token] | None = None,
     port: int = 0,
     timeout: float = 300,
+    web_fonts: bool = False,
 ) -> LitServer:
     """Starts the Language Interpretability Tool on a model: a `LitServer`, which a notebook shows.
 
@@ -109,11 +114,13 @@ def open_lit(
         given, the first tokens of the targets and the likeliest of all prompts, 20 in all.
     port: of this machine, 0 for a free one.
     timeout: seconds that starting may take.
+    web_fonts: whether the page may ask fonts.googleapis.com for its fonts, which then learns that it was opened; its
+        icons are words without them.
 
-    LIT listens on 127.0.0.1 and has no password: other users of the same machine can open it too. Behind JupyterHub or
-    Binder the page comes through jupyter-server-proxy. It runs on the CPU, from the model's own folder (a model that
-    has none is written to a temporary one). Opening LIT again on a model of the same name closes the earlier one. The
-    page takes its fonts from the web: offline its icons are words.
+    LIT listens on 127.0.0.1, and answers only under the address that is given here: a secret in it, drawn anew each
+    time, keeps out other users of the machine and other pages of the browser. Behind JupyterHub or Binder the page
+    comes through jupyter-server-proxy. It runs on the CPU, from the model's own folder (a model that
+    has none is written to a temporary one). Opening LIT again on a model of the same name closes the earlier one.
 
         ik.lit.open_lit(model, ["The capital of Texas is"])
 
@@ -129,6 +136,9 @@ def open_lit(
         "examples": examples,
         "candidates": _candidate_ids(model, examples, candidates),
         "port": port,
+        "token": secrets.token_urlsafe(24),
+        "proxied": HUB_PREFIX in os.environ,
+        "web_fonts": bool(web_fonts),
     }
     if model.name in _open:
         _open[model.name].close()
@@ -144,15 +154,15 @@ def open_lit(
             _end(process)
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    _open[model.name] = LitServer(model.name, len(examples), folder, process, port, first)
+    _open[model.name] = LitServer(model.name, len(examples), folder, process, port, first, config["token"])
     return _open[model.name]
 
 
-def lit_url(port: int) -> str:
+def lit_url(port: int, token: str) -> str:
     """What a browser opens: on JupyterHub and Binder a path of the notebook server, which jupyter-server-proxy leads
     to the port; else the port itself."""
-    prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
-    return f"{prefix.rstrip('/')}/proxy/{port}/" if prefix else f"http://127.0.0.1:{port}/"
+    prefix = os.environ.get(HUB_PREFIX)
+    return f"{prefix.rstrip('/')}/proxy/{port}/{token}/" if prefix else f"http://127.0.0.1:{port}/{token}/"
 
 
 # ---------------------------------------------------------------------- what LIT is told

@@ -75,7 +75,7 @@ class LanguageModel:
         A hash of the architecture's sizes and of up to 32 evenly spaced weights of every parameter,
         rounded to float16. So it is the same in every load of the same folder, for weights stored as
         float16 and loaded as float16, float32 or float64, and for float32 weights loaded as float32
-        or float64. A quantized copy of a model (the GGUF of "smollm2") has its own fingerprint: its
+        or float64; `load_model` takes it of the stored weights where it rounds them further (bfloat16). A quantized copy of a model (the GGUF of "smollm2") has its own fingerprint: its
         weights differ, and so do its activations.
         """
         config = self.hf.config.get_text_config()

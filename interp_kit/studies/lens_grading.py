@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..features import FeatureStore
+from ..features.store import check_set
 from ..graphs import attribute
 from ..lenses import attention_patterns, decompose, explain_tokens, logit_lens
 from ..lenses.tokens.methods import Method
@@ -65,8 +66,9 @@ def grade_lenses(
 
         ik.studies.grade_lenses(model, world, transcoder, features, labels, n=4)
 
-    Raises ValueError for n below 1.
+    Raises ValueError for n below 1, and for a transcoder, features or labels that belong to another model.
     """
+    check_set(model, transcoder, features, labels)
     if n < 1:
         raise ValueError(f"n={n}: expected at least one question")
     table = world.why_questions(2 * n, seed)

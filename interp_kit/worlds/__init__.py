@@ -23,14 +23,17 @@ def load_world(name: str = "geography", folder: str | Path | None = None) -> Geo
     one in twelve to be held out.
 
     Raises ValueError for an unknown name, and for tables that are not so, saying what is wrong; FileNotFoundError for
-    a missing one.
+    a missing one or a missing folder.
 
     >>> world = ik.load_world("geography")
     >>> mine = ik.load_world("geography", folder="my-tables")
     """
-    if name not in WORLDS:
+    if not isinstance(name, str) or name not in WORLDS:
         raise ValueError(f"unknown world {name!r}; known worlds: {', '.join(WORLDS)}")
-    return WORLDS[name](Path(folder) if folder else data_folder() / "worlds" / name)
+    place = Path(folder) if folder else data_folder() / "worlds" / name
+    if not place.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(place)!r}, which should hold the tables of {name!r}")
+    return WORLDS[name](place)
 
 
 __all__ = ["Geography", "Question", "Sentence", "Slot", "fill", "load_world", "token_concepts"]

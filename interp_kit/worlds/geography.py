@@ -16,9 +16,11 @@ from typing import Literal
 import pandas as pd
 
 from .sentences import Sentence, Slot, fill
+from .tables import read_table
 
 HELD_OUT_SHARE = 1 / 12  # of the (city, relation) pairs
 TEST_SENTENCE_EVERY = 10  # one of so many sentences is for tests only
+MOST_DRAWS = 10_000  # for one sentence or question, before a world counts as having none
 ALWAYS_HELD_OUT = {("Dallas", "capital")}
 
 CITY_IN_PLACE = (
@@ -83,8 +85,8 @@ class Geography:
     name = "geography"
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
-        read = lambda file: pd.read_csv(folder / file, dtype=str, keep_default_na=False)  # noqa: E731
-        self.states, self.countries, self.cities = read("states.csv"), read("countries.csv"), read("cities.csv")
+        names = ("states.csv", "countries.csv", "cities.csv")
+        self.states, self.countries, self.cities = (read_table(folder / name) for name in names)
         if problem := _problem_of(self.states, self.countries, self.cities):
             raise ValueError(f"the tables in {folder} are no geography: {problem}; ik.load_world says what is needed")
         self.kind_of = {p: "state" for p in self.states["place"]} | {p: "country" for p in self.countries["place"]}
@@ -100,6 +102,8 @@ class Geography:
         self._held_out_list = sorted(self.held_out)
         if not self.held_out:
             raise ValueError(f"the tables in {folder} are too small: none of {len(self.pairs)} facts was held out")
+        if not self._cities_told(2):
+            raise ValueError(f"the tables in {folder} are too small: of no city are two facts told, all are held out")
 
     @property
     def places(self) -> list[str]:
@@ -139,9 +143,14 @@ class Geography:
         In every other one the contrast answers the same question about another place, so the city decides; in the rest
         it answers another question about the same place, so the relation does. What only says that an answer is due,
         such as "is", speaks for both alike.
+
+        Raises ValueError for a world in which no two answers begin differently.
         """
-        rng, rows = random.Random(f"why-{seed}"), []
+        rng, rows, draws = random.Random(f"why-{seed}"), [], 0
         while len(rows) < n:
+            draws += 1
+            if draws > MOST_DRAWS * (len(rows) + 1):
+                raise ValueError(f"this world has no contrast for question {len(rows)}: its answers begin all alike")
             city, relation = rng.choice(self._held_out_list)
             place, about = self.place_of[city], ("city", "relation")[len(rows) % 2]
             if about == "city":
@@ -171,14 +180,17 @@ class Geography:
         """`n` random sentences to train a transcoder on ("train") or to grade it with ("test").
 
         No test sentence is ever a training one: a tenth of all sentences, and all about held-out pairs, are test.
-        Raises ValueError for another split.
+        Raises ValueError for another split, and for a world too small to have such sentences.
 
         >>> texts = [sentence.text for sentence in world.sentences(400, "train")]
         """
         if split not in ("train", "test"):
             raise ValueError(f"split {split!r}: expected 'train' or 'test'")
-        rng, found = random.Random(f"{split}-{seed}"), []
+        rng, found, draws = random.Random(f"{split}-{seed}"), [], 0
         while len(found) < n:
+            draws += 1
+            if draws > MOST_DRAWS * (len(found) + 1):
+                raise ValueError(f"this world is too small: hardly any of its sentences is for {split!r}")
             held_out = split == "test" and rng.random() < 0.5
             sentence = self.sentence(rng, held_out)
             is_test = held_out or zlib.crc32(sentence.text.encode()) % TEST_SENTENCE_EVERY == 0
@@ -190,8 +202,13 @@ class Geography:
         """The relations of a city that training tells."""
         return [r for r in self.facts[self.place_of[city]] if (city, r) not in self.held_out]
 
+    def _cities_told(self, n: int) -> list[str]:
+        """The cities of which training tells at least n facts."""
+        return [city for city in self._cities if len(self._told(city)) >= n]
+
     def _two_hop(self, rng: random.Random) -> Sentence:
-        city = rng.choice([c for c in (rng.choice(self._cities) for _ in range(8)) if self._told(c)])
+        drawn = [c for c in (rng.choice(self._cities) for _ in range(8)) if self._told(c)]
+        city = rng.choice(drawn or self._cities_told(1))
         return self._tell(rng.choice(TWO_HOP), self.place_of[city], city=city, relation=rng.choice(self._told(city)))
 
     def _city_in_place(self, rng: random.Random) -> Sentence:
@@ -203,7 +220,8 @@ class Geography:
         return self._tell(rng.choice(PLACE_FACT), place, relation=rng.choice(list(self.facts[place])))
 
     def _story(self, rng: random.Random) -> Sentence:
-        city = rng.choice([c for c in (rng.choice(self._cities) for _ in range(8)) if len(self._told(c)) > 1])
+        drawn = [c for c in (rng.choice(self._cities) for _ in range(8)) if len(self._told(c)) > 1]
+        city = rng.choice(drawn or self._cities_told(2))
         first, second = rng.sample(self._told(city), 2)
         return self._tell(rng.choice(STORY), self.place_of[city], city=city, relation=first, second=second)
 
@@ -242,7 +260,7 @@ def _problem_of(states: pd.DataFrame, countries: pd.DataFrame, cities: pd.DataFr
         used = table[needed] if table is cities else table
         for column in used:
             if (used[column] == "").any():
-                return f"{file} has no {column!r} in line {used[column].eq('').argmax() + 2}"
+                return f"{file} has no {column!r} in line {table.attrs['lines'][used[column].eq('').argmax()]}"
     places, city_names = [*states["place"], *countries["place"]], [*cities["city"]]
     for what, names in (("place", places), ("city", city_names), ("city or place", places + city_names)):
         if repeated := [name for name, n in Counter(names).items() if n > 1]:

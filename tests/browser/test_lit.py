@@ -8,7 +8,6 @@ from lab_server import jupyterlab, run_notebook
 from playwright.sync_api import expect
 
 import interp_kit as ik
-from interp_kit.lit.server import lit_url
 
 PROMPT = "The capital of the state containing Dallas is"
 CELLS = [
@@ -32,7 +31,7 @@ def server(lit, model):
 def opened(page, server):
     """LIT's page, on the first prompt."""
     page.set_viewport_size({"width": 1400, "height": 1000})
-    page.allowed = (lit_url(server.port), "data:", "blob:")
+    page.allowed = (server.url.partition("?")[0], "data:", "blob:")
     page.goto(server.url)
     page.locator("salience-map-module .salient-token").first.wait_for(timeout=60_000)
     return page

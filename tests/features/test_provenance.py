@@ -94,6 +94,15 @@ def test_what_belongs_together_is_joined_without_a_word(name, one):
         joins(one, one)[name]()
 
 
+def test_lenses_and_studies_ask_first(one, other, retrained):
+    world = ik.load_world("geography")
+    for features, labels in ((other.store, None), (retrained.store, None), (one.store, other.labels)):
+        with pytest.raises(ValueError, match="do not belong together"):
+            ik.side_by_side(one.model, PROMPT, transcoder=one.transcoder, features=features, labels=labels)
+        with pytest.raises(ValueError, match="do not belong together"):
+            ik.studies.grade_lenses(one.model, world, one.transcoder, features, labels, n=1)
+
+
 def test_the_words(one, other):
     with pytest.raises(ValueError) as caught:
         other.graph.annotate(ik.load_features("pocket"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -15,7 +16,6 @@ import torch
 from tiny import tiny_model
 
 import interp_kit as ik
-from interp_kit.lit.server import lit_url
 
 PROMPTS = ["the capital of Texas is", "Dallas is a city in a state", "Ohio"]
 TARGET = " Austin ."
@@ -39,7 +39,7 @@ def ask(server):
     """ask(what, inputs, config, **parameters) as LIT's page asks."""
 
     def post(what, inputs=(), config=None, **parameters):
-        address = f"{lit_url(server.port)}{what}?{urllib.parse.urlencode(parameters)}"
+        address = f"{server.url.partition('?')[0]}{what}?{urllib.parse.urlencode(parameters)}"
         body = json.dumps({"inputs": list(inputs), "config": config}).encode()
         request = urllib.request.Request(address, data=body, headers={"Content-Type": "text/plain"})
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -167,3 +167,23 @@ def test_weights_changed_since_loading_are_noticed(lit):
     next(model.hf.parameters()).data += 1
     with pytest.raises(RuntimeError, match="not those in.*save_pretrained"):
         ik.lit.open_lit(model, PROMPTS)
+
+
+def test_it_answers_to_nobody_without_its_address(server):
+    """On this machine alone, under its secret alone, and its page asks the web for nothing."""
+    page = urllib.request.urlopen(server.url, timeout=60)
+    assert b"fonts.googleapis" not in page.read() and "default-src 'self'" in page.headers["Content-Security-Policy"]
+    root = f"http://127.0.0.1:{server.port}/"
+    secret = server.url.removeprefix(root).partition("/")[0]
+    for address, headers in (
+        (root, {}), (f"{root}get_info", {}), (f"{root}{secret[:-1]}/", {}),
+        (f"{root}{secret}/", {"Host": "evil.example"}), (f"{root}{secret}/get_info", {"Host": "evil.example:80"}),
+    ):  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60)
+    request = urllib.request.Request(f"{root}{secret}/get_info", b"{}", headers={"Origin": "http://evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=60)
+    with socket.socket() as elsewhere, pytest.raises(OSError):
+        elsewhere.settimeout(2)
+        elsewhere.connect(("127.0.0.2", server.port))  # also this machine

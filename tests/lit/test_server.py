@@ -98,10 +98,12 @@ def test_a_model_goes_by_its_own_folder_or_a_written_one(model, tmp_path):
 
 def test_address(monkeypatch):
     monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX", raising=False)
-    assert lit_url(5432) == "http://127.0.0.1:5432/"
+    assert lit_url(5432, "secret") == "http://127.0.0.1:5432/secret/"
     for prefix in ("/user/ada/", "/user/ada"):
         monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", prefix)
-        assert lit_url(5432) == "/user/ada/proxy/5432/"  # relative addresses of the page need the last slash
+        assert (
+            lit_url(5432, "secret") == "/user/ada/proxy/5432/secret/"
+        )  # relative addresses of the page need the last slash
 
 
 def test_what_a_notebook_shows(model, stand_in, monkeypatch):
@@ -110,7 +112,12 @@ def test_what_a_notebook_shows(model, stand_in, monkeypatch):
     model.name = "<script>&"
     server = ik.lit.open_lit(model, PROMPTS)
     shown = server._repr_html_()
-    assert '<iframe src="/user/&quot;ada&quot;/proxy/4321/?selection=abc"' in shown and "&lt;script&gt;&amp;" in shown
+    token = server.url.split("/")[-2]
+    assert (
+        f'<iframe src="/user/&quot;ada&quot;/proxy/4321/{token}/?selection=abc"' in shown
+        and len(token) == 32
+        and "&lt;script&gt;&amp;" in shown
+    )
     assert "<script>" not in shown and "without a kernel" in shown and "proxy/4321/" in repr(server)
     server.close()
     assert "iframe" not in server._repr_html_() and "is closed" in server._repr_html_() and "closed" in repr(server)

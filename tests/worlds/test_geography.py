@@ -1,6 +1,9 @@
 import random
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
 import interp_kit as ik
@@ -137,3 +140,99 @@ def test_why_questions_know_what_decides(world):
         assert row.target[:3] != row.contrast[:3] and row.matters == [row.city if row.about == "city" else row.relation]
         others = [f.get(row.relation) for f in world.facts.values()] if row.about == "city" else facts.values()
         assert row.contrast[1:] in others
+
+
+# ---------------------------------------------------------------------- tables from anywhere
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cities.csv is empty"),
+        (b"\n\n", "cities.csv is empty"),
+        (b"city,place\nCity0\n", "cities.csv, line 2: has 1 cells, expected 2"),
+        (b"city,place\n\nCity0,State0,more\n", "cities.csv, line 3: has 3 cells, expected 2"),
+        (b"city,place,place\n", "cities.csv, line 1: two columns are named 'place'"),
+        ("city,place\nZürich,State0\n".encode("latin-1"), "cities.csv, line 2: byte 0xfc is not UTF-8"),
+        ("city,place\n".encode("utf-16"), "cities.csv, line 1: is in UTF-16"),
+        (b"city,place\nA\0,State0\n", "cities.csv, line 2: holds a zero byte"),
+        (b'city,place\n"A,State0\n', "cities.csv, line 2: is no row of a CSV file"),
+        (b'city,place\n"A"b,State0\n', "cities.csv, line 2: is no row of a CSV file"),
+        (b'city,place\n"A\nB",State0\n', "cities.csv, line 2: 'A.nB' has white space around it, or line breaks"),
+        (b"city,place\nA, State0\n", "cities.csv, line 2: ' State0' has white space around it"),
+        (b"city,place\n" + b"A" * 200_000 + b",State0\n", "cities.csv, line 2: (is no row|a cell has 200,000)"),
+        (b"city,place\n" + b"A" * 300 + b",State0\n", "cities.csv, line 2: a cell has 300 characters"),
+        (b"city;place\nA;State0\n", "no column 'city', only 'city;place'"),
+        (b'city,place\nA,"State0"\n\nB,\n', "cities.csv has no 'place' in line 4"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_line(tables, content, message):
+    (tables / "cities.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        ik.load_world("geography", folder=tables)
+
+
+def test_tables_as_spreadsheets_write_them(tables):
+    path = tables / "states.csv"
+    path.write_bytes(("\ufeff" + path.read_text().replace("Motto1", '"Motto, one"')).replace("\n", "\r\n").encode())
+    world = ik.load_world("geography", folder=str(tables))
+    assert world.facts["State1"]["motto"] == "Motto, one" and list(world.states.columns)[0] == "place"
+
+
+def test_folders_that_are_none(tables, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        ik.load_world("geography", folder=tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        ik.load_world("geography", folder=tables / "cities.csv")
+    (tables / "cities.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="there is no file .*cities.csv"):
+        ik.load_world("geography", folder=tables)
+    (tables / "cities.csv").mkdir()
+    with pytest.raises(ValueError, match="is a folder, expected a file"):
+        ik.load_world("geography", folder=tables)
+    for name in ("../geography", "", None, ["geography"], "geography/"):
+        with pytest.raises(ValueError, match="known worlds: geography"):
+            ik.load_world(name)
+
+
+def test_a_table_too_large_is_refused_before_it_is_read(tables, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=100, total=100))
+    with pytest.raises(MemoryError, match="reading .*states.csv needs about"):
+        ik.load_world("geography", folder=tables)
+
+
+def test_a_world_without_contrasts_or_stories_is_said_to_be_too_small(tables):
+    states = "place,capital,motto\n" + "".join(f"State{i},Same{i},Same{i}\n" for i in range(8))
+    (tables / "states.csv").write_text(states)
+    with pytest.raises(ValueError, match="no contrast for question"):
+        ik.load_world("geography", folder=tables).why_questions(3)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_tables_are_refused_with_words_or_tell_sentences(tables, data):
+    originals = {path: path.read_bytes() for path in sorted(tables.glob("*.csv"))}
+    path = data.draw(st.sampled_from(list(originals)))
+    raw = bytearray(originals[path])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        kind = data.draw(st.sampled_from(["cut", "byte", "line", "text"]))
+        if kind == "cut":
+            del raw[at : at + data.draw(st.integers(1, 400))]
+        elif kind == "byte":
+            raw[at] = data.draw(st.integers(0, 255))
+        elif kind == "line":
+            raw[at:at] = bytes(raw).splitlines(keepends=True)[-1] if raw.strip() else b""
+        else:
+            raw[at:at] = data.draw(st.text(max_size=5)).encode("utf-8", "replace")
+        raw = raw or bytearray(b" ")
+    try:
+        path.write_bytes(raw)
+        world = ik.load_world("geography", folder=tables)
+        texts = [s.text for split in ("train", "test") for s in world.sentences(20, split)]
+        assert all(isinstance(text, str) and text for text in texts) and world.questions(held_out=True)
+    except ValueError as error:
+        assert str(tables) in str(error) or "world" in str(error)
+    finally:
+        for original, content in originals.items():
+            original.write_bytes(content)
