@@ -116,7 +116,7 @@ def logprobs_read():
 
 def closed_server(running=False):
     server = object.__new__(LitServer)
-    server.name, server.prompts, server.port, server._first = EVIL, 1, 1, "x"
+    server.name, server.prompts, server.port, server._first, server._token = EVIL, 1, 1, "x", "y"
     server._process = SimpleNamespace(poll=lambda: None if running else 0)
     return server
 

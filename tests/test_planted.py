@@ -92,6 +92,15 @@ def test_html_has_no_markup_of_a_stranger(result):
         check_page(page)
 
 
+def test_no_formula_is_looked_for(result):
+    """A notebook's MathJax would set what stands between two $, and make a link of an \\href."""
+    for page in pages(result):
+        ignored = Outline(page).attributes[0] == ("div", "class", "mathjax_ignore tex2jax_ignore")
+        if isinstance(result, pd.DataFrame):
+            ignored = "mathjax_ignore" in dict((name, value) for tag, name, value in Outline(page).attributes)["class"]
+        assert ignored or Outline(page).text.strip() == ""
+
+
 def test_charts_have_none(result):
     for chart in charts(result):
         for key, text in texts_of(chart.live()):

@@ -21,7 +21,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
-from ..widgets.plain_text import printable
+from ..widgets.plain_text import literal, printable
 from .attribution import in_same_dtype
 from .feature_edits import RULES, FeatureEdit, FeatureEdits, Rule, Run
 from .graph import AttributionGraph
@@ -218,7 +218,7 @@ class Intervention:
     def _repr_html_(self) -> str:
         texts = (("before", self.text_before), ("after", self.text_after))
         said = "".join(f"<p><b>{when}</b>: {escape(text)}</p>" for when, text in texts if text is not None)
-        return self.table.to_html(index=False, float_format="{:.3f}".format) + said
+        return literal(self.table.to_html(index=False, float_format="{:.3f}".format) + said)
 
 
 @checked

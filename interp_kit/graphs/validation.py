@@ -17,7 +17,7 @@ from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
 from ..transcoders import CrossLayerTranscoder
-from ..widgets.plain_text import printable
+from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 from .attribution import in_same_dtype
 from .feature_edits import FeatureEdits
@@ -101,7 +101,7 @@ class Validation:
     def _repr_html_(self) -> str:
         n, rho = len(self.nodes), self.spearman
         said = f"<p>{n} nodes switched off; influence against ablation effect: Spearman {rho:.2f} (paper: 0.72)</p>"
-        return said + self.by_distance.to_html(index=False, float_format="{:.2f}".format)
+        return literal(said + self.by_distance.to_html(index=False, float_format="{:.2f}".format))
 
 
 def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..formats.provenance import About
-from ..widgets.plain_text import printable
+from ..widgets.plain_text import literal, printable
 from .cache import keeps_cache, new_cache, read_on
 from .vocabulary import Vocabulary
 
@@ -310,7 +310,7 @@ class LanguageModel:
             "vocabulary": f"{self.vocab_size:,} tokens", "parameters": f"{self.n_parameters:,}",
         }  # fmt: skip
         rows = (f"<tr><th scope='row'>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
-        return f"<table>{''.join(rows)}</table>"
+        return literal(f"<table>{''.join(rows)}</table>")
 
 
 def _require_text(value: object, what: str) -> None:

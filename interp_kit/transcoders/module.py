@@ -28,7 +28,7 @@ from ..formats.provenance import About, check_belongs
 from ..formats.validation import check_type, need
 from ..models import LanguageModel
 from ..models.families import anatomy
-from ..widgets.plain_text import printable
+from ..widgets.plain_text import literal, printable
 from .fingerprint import fingerprint, layer_digest
 
 Activation = Literal["topk", "jumprelu", "relu"]
@@ -322,4 +322,4 @@ class CrossLayerTranscoder(nn.Module):
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{k}</th><td>{escape(str(v))}</td></tr>" for k, v in asdict(self.config).items())
-        return f"<table><caption>{escape(repr(self))}</caption>{rows}</table>"
+        return literal(f"<table><caption>{escape(repr(self))}</caption>{rows}</table>")

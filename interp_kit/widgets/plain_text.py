@@ -24,3 +24,12 @@ def printable(text: str) -> str:
     'a\\\\x1b[31mb'
     """
     return UNSEEN.sub(lambda match: match[0] if match[0] in "\n\t" else ascii(match[0])[1:-1], text)
+
+
+def literal(page: str) -> str:
+    """HTML in which no formula is looked for: a notebook's MathJax would set `$5 and $6`, and make `\\href` a link.
+
+    >>> literal("<p>$5 and $6</p>")
+    '<div class="mathjax_ignore tex2jax_ignore"><p>$5 and $6</p></div>'
+    """
+    return f'<div class="mathjax_ignore tex2jax_ignore">{page}</div>'

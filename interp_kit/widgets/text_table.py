@@ -15,6 +15,7 @@ def text_table(table: pd.DataFrame) -> str:
     table.index, table.columns = _escaped(table.index), _escaped(table.columns)  # of a styled table nothing else does
     style = table.style.format(precision=2, escape="html")
     style = style.format_index(escape="html").format_index(escape="html", axis="columns")
+    style = style.set_table_attributes('class="mathjax_ignore tex2jax_ignore"')
     return style.set_table_styles([{"selector": "th, td", "props": "text-align: left; vertical-align: top"}]).to_html()
 
 

@@ -13,7 +13,7 @@ from ...models.language_model import Ids, LanguageModel
 from ...widgets.attention_browser import AttentionBrowser
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
-from ...widgets.plain_text import printable
+from ...widgets.plain_text import literal, printable
 
 
 @dataclass(repr=False)
@@ -63,7 +63,7 @@ class AttentionPatterns:
 
     def _repr_html_(self) -> str:
         table = self.strongest().to_html(index=False, float_format="{:.3g}".format)
-        return f"<p>what the last position is given most</p>{table}"
+        return literal(f"<p>what the last position is given most</p>{table}")
 
 
 @checked

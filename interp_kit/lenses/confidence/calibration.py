@@ -13,7 +13,7 @@ from ...models.precision import as_numpy
 from ...text.batches import pad
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE
-from ...widgets.plain_text import printable
+from ...widgets.plain_text import literal, printable
 from ...widgets.progress import ProgressBar
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
@@ -72,7 +72,7 @@ class Calibration:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}"
+        return literal(f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}")
 
 
 @checked

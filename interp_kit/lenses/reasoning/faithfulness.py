@@ -10,7 +10,7 @@ import torch
 from ...statistics import bootstrap_interval
 from ...widgets.chart import Chart, panels
 from ...widgets.colours import BLUE, ORANGE
-from ...widgets.plain_text import printable
+from ...widgets.plain_text import literal, printable
 
 Numbers = Sequence[float] | np.ndarray | pd.Series
 
@@ -147,4 +147,4 @@ class CotFaithfulness:
         )
 
     def _repr_html_(self) -> str:
-        return self.summary.to_html(float_format="{:.2f}".format, na_rep="")
+        return literal(self.summary.to_html(float_format="{:.2f}".format, na_rep=""))
