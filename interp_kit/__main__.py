@@ -12,6 +12,7 @@ import pandas as pd
 import interp_kit as ik
 
 from .storage import shipped
+from .widgets.plain_text import printable
 
 POCKET_PROMPT = "The capital of the state containing Dallas is"
 QUESTION, ANSWER_START = "What is the capital of Texas?", "The capital of Texas is"
@@ -100,7 +101,7 @@ def describe(graph: ik.AttributionGraph) -> None:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 # ---------------------------------------------------------------- doctor, fetch
@@ -166,7 +167,7 @@ def lit(model: str | None, prompts: list[str]) -> None:
         print(f"LIT is ready: {make_lit_environment()}")
         return
     with ik.lit.open_lit(ik.load_model(model), prompts) as server:
-        print(f"LIT on {model}: {server.url}\nCtrl-C ends it.", flush=True)
+        print(printable(f"LIT on {model}: {server.url}\nCtrl-C ends it."), flush=True)
         try:
             server.wait()
         except KeyboardInterrupt:

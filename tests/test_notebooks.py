@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from docs import lessons
-from docs.lessons import LESSONS, executed
+from docs.lessons import LESSONS, LIVE_VIEW, executed
 
 # The lesson a visitor reads first, on GitHub and without a kernel, may show its outputs.
 WITH_OUTPUTS = [path for path in LESSONS if path.name.startswith("00_")]
@@ -102,6 +102,23 @@ def test_code_cells_are_small(path):
         lines = [line for line in source.splitlines() if line.strip()]
         assert len(lines) <= ROWS, source
         assert max(map(len, lines), default=0) <= COLUMNS, source
+
+
+@each_lesson
+def test_whatever_lives_leaves_a_picture(path):
+    """A page made of the lesson, on GitHub or by nbconvert, has neither plotly nor a kernel."""
+    outputs = [output.get("data", {}) for cell in executed(path).cells for output in cell.get("outputs", [])]
+    for before, data in zip([{}, *outputs], outputs):
+        assert "application/vnd.plotly.v1+json" not in data or "image/png" in data
+        assert LIVE_VIEW not in data or "image/png" in before  # beside each live view stands its picture
+
+
+@each_lesson
+def test_styled_tables_escape_their_labels(path):
+    """Pandas escapes a plain table, and not a styled one: a row called <bos> would have no name."""
+    for source in cells(path, "code"):
+        assert ".style" not in source or 'format_index(escape="html")' in source, source
+        assert "escape=False" not in source and "HTML(" not in source, source
 
 
 @each_lesson

@@ -13,6 +13,7 @@ import pandas as pd
 from ..formats.feature_json import example_rows
 from ..formats.json import HALF_CHARACTER, read_json, write_json
 from ..storage.atomic import always
+from ..widgets.plain_text import printable
 from .examples import LABEL_GROUPS
 from .store import FeatureStore
 
@@ -83,7 +84,7 @@ class LLM:
         self._limit_name, self._options = LIMIT_NAMES[0], {"temperature": 0}  # as far as the endpoint takes them
 
     def __repr__(self) -> str:
-        return f"LLM({self.model!r})"
+        return printable(f"LLM({self.model!r})")
 
     def ask(self, messages: Messages, max_tokens: int) -> str:
         """The answer, from the cache if the same was asked before.

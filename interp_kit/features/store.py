@@ -20,6 +20,7 @@ from ..storage.atomic import resolved
 from ..storage.folders import opened_folder, saved_folder
 from ..storage.shipped import FEATURES, shipped_folder
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.plain_text import printable
 from .examples import TEST_GROUPS, Examples
 from .rules import with_rules
 
@@ -262,7 +263,7 @@ class FeatureStore:
     def __repr__(self) -> str:
         live = (self.features["density"] > 0).sum()
         counts = f"{len(self.features):,} features, {live:,} of them live, {len(self._examples):,} texts"
-        return f"FeatureStore({counts}{'' if 'fingerprint' in self.about else ', of an unknown model'})"
+        return printable(f"FeatureStore({counts}{'' if 'fingerprint' in self.about else ', of an unknown model'})")
 
 
 def load_features(name: str | Path, belongs_to: object = None) -> FeatureStore:

@@ -19,6 +19,7 @@ from ..formats.label_table import one_label_each
 from ..formats.node_id import NodeId
 from ..formats.provenance import check_belongs
 from ..storage.atomic import atomic_file
+from ..widgets.plain_text import literal, printable
 from . import influence as scoring
 from .deprecation import renamed_keyword
 from .paths import strongest_paths
@@ -245,12 +246,12 @@ class AttributionGraph(GraphTables):
     def __repr__(self) -> str:
         count = self.nodes["kind"].value_counts()
         kinds = ", ".join(f"{count.get(k, 0)} {k}s" for k in ("feature", "error", "embedding", "logit"))
-        return f"AttributionGraph({self.prompt!r}: {kinds}, {np.count_nonzero(self.adjacency):,} edges)"
+        return printable(f"AttributionGraph({self.prompt!r}: {kinds}, {np.count_nonzero(self.adjacency):,} edges)")
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
-        return f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}"
+        return literal(f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}")
 
 
 def check_store(features: object) -> None:

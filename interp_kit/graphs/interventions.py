@@ -21,6 +21,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.plain_text import literal, printable
 from .attribution import in_same_dtype
 from .feature_edits import RULES, FeatureEdit, FeatureEdits, Rule, Run
 from .graph import AttributionGraph
@@ -212,12 +213,12 @@ class Intervention:
 
     def __repr__(self) -> str:
         top = "; ".join(f"{r.token!r} {r.before:.3f} → {r.after:.3f}" for r in self.table.head(2).itertuples())
-        return f"Intervention({sum(len(steer.nodes) for steer in self.steers)} features changed; {top})"
+        return printable(f"Intervention({sum(len(steer.nodes) for steer in self.steers)} features changed; {top})")
 
     def _repr_html_(self) -> str:
         texts = (("before", self.text_before), ("after", self.text_after))
         said = "".join(f"<p><b>{when}</b>: {escape(text)}</p>" for when, text in texts if text is not None)
-        return self.table.to_html(index=False, float_format="{:.3f}".format) + said
+        return literal(self.table.to_html(index=False, float_format="{:.3f}".format) + said)
 
 
 @checked

@@ -17,6 +17,7 @@ from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..statistics import spearman
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 from .attribution import in_same_dtype
 from .feature_edits import FeatureEdits
@@ -95,12 +96,12 @@ class Validation:
 
     def __repr__(self) -> str:
         n, effects = len(self.nodes), len(self.effects)
-        return f"Validation({n} nodes switched off, {effects:,} effects; spearman {self.spearman:.2f})"
+        return printable(f"Validation({n} nodes switched off, {effects:,} effects; spearman {self.spearman:.2f})")
 
     def _repr_html_(self) -> str:
         n, rho = len(self.nodes), self.spearman
         said = f"<p>{n} nodes switched off; influence against ablation effect: Spearman {rho:.2f} (paper: 0.72)</p>"
-        return said + self.by_distance.to_html(index=False, float_format="{:.2f}".format)
+        return literal(said + self.by_distance.to_html(index=False, float_format="{:.2f}".format))
 
 
 def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:

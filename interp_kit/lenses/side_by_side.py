@@ -17,6 +17,7 @@ from ..models.arguments import checked
 from ..models.language_model import Ids, LanguageModel
 from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 from ..widgets.text_table import text_table
 from .components.attention import AttentionPatterns, attention_patterns
@@ -49,14 +50,14 @@ class SideBySide:
         return self.results[lens]
 
     def __repr__(self) -> str:
-        return f"SideBySide({self.prompt!r})\n{self.table.to_string()}"
+        return printable(f"SideBySide({self.prompt!r})\n{self.table.to_string()}")
 
     def _repr_html_(self) -> str:
         parts = [
             f"<details><summary><b>{html.escape(name)}</b></summary>{result._repr_html_()}</details>"
             for name, result in self.results.items()
         ]
-        return f"<p><code>{html.escape(self.prompt)}</code></p>{text_table(self.table)}{''.join(parts)}"
+        return literal(f"<p><code>{html.escape(self.prompt)}</code></p>{text_table(self.table)}{''.join(parts)}")
 
 
 @checked

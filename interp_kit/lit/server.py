@@ -23,6 +23,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.targets import Token, token_ids
 from ..storage.atomic import always
+from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 from .environment import lit_python
 
@@ -82,13 +83,13 @@ class LitServer:
         self.close()
 
     def __repr__(self) -> str:
-        return f"LitServer({self.name!r}, {self.prompts} prompts, {self.url if self.running else 'closed'})"
+        return printable(f"LitServer({self.name!r}, {self.prompts} prompts, {self.url if self.running else 'closed'})")
 
     def _repr_html_(self) -> str:
         name, url = html.escape(self.name), html.escape(self.url)
         if not self.running:
-            return f"<p>LIT on {name} is closed. <code>open_lit</code> opens it again.</p>"
-        return (
+            return literal(f"<p>LIT on {name} is closed. <code>open_lit</code> opens it again.</p>")
+        return literal(
             f'<iframe src="{url}" title="Language Interpretability Tool on {name}" width="100%" height="{HEIGHT}" '
             f'style="border: 1px solid #ccc"></iframe><p>LIT on {name}: <a href="{url}" target="_blank">open it in a '
             "tab of its own</a>. It runs as long as this notebook's kernel does; in a saved notebook, without a "

@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..formats.provenance import About
+from ..widgets.plain_text import literal, printable
 from .cache import keeps_cache, new_cache, read_on
 from .vocabulary import Vocabulary
 
@@ -74,8 +75,9 @@ class LanguageModel:
         A hash of the architecture's sizes and of up to 32 evenly spaced weights of every parameter,
         rounded to float16. So it is the same in every load of the same folder, for weights stored as
         float16 and loaded as float16, float32 or float64, and for float32 weights loaded as float32
-        or float64. A quantized copy of a model (the GGUF of "smollm2") has its own fingerprint: its
-        weights differ, and so do its activations.
+        or float64. Where `load_model` rounds further (bfloat16), it takes it of the stored weights. A
+        quantized copy of a model (the GGUF of "smollm2") has its own fingerprint: its weights differ,
+        and so do its activations.
         """
         config = self.hf.config.get_text_config()
         sizes = [getattr(config, key, None) for key in FINGERPRINT_FIELDS]
@@ -300,7 +302,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         sizes = f"{self.n_layers} layers, d_model {self.d_model}, {self.n_parameters:,} parameters"
-        return f"LanguageModel({self.name!r}: {self.family}, {sizes})"
+        return printable(f"LanguageModel({self.name!r}: {self.family}, {sizes})")
 
     def _repr_html_(self) -> str:
         facts = {
@@ -308,7 +310,7 @@ class LanguageModel:
             "vocabulary": f"{self.vocab_size:,} tokens", "parameters": f"{self.n_parameters:,}",
         }  # fmt: skip
         rows = (f"<tr><th scope='row'>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
-        return f"<table>{''.join(rows)}</table>"
+        return literal(f"<table>{''.join(rows)}</table>")
 
 
 def _require_text(value: object, what: str) -> None:

@@ -67,9 +67,15 @@ def load_model(name: str | os.PathLike[str], dtype: torch.dtype = torch.float32)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"`dtype` must be a floating-point torch.dtype (torch.float32, ...); got {dtype!r}.")
     folder, label = _find_folder(name)
-    with _no_progress_bars():
-        hf, tokenizer = _load_folder(folder, label, dtype)
-    return LanguageModel(hf, tokenizer, label)
+    with _no_progress_bars():  # as it is stored, where `dtype` has fewer digits: the fingerprint is of what is stored
+        is_rounded = torch.finfo(dtype).eps > torch.finfo(torch.float16).eps
+        hf, tokenizer = _load_folder(folder, label, "auto" if is_rounded else dtype)
+    model = LanguageModel(hf, tokenizer, label)
+    if is_rounded:
+        _ = model.fingerprint  # kept from here on
+        for weights in hf.parameters():  # not `hf.to`, which would round rotary frequencies too
+            weights.data = weights.data.to(dtype)
+    return model
 
 
 # -------------------------------------------------------------------- from a name to a folder
@@ -175,7 +181,7 @@ def _hub_folder(hub_id: str, remedy: str = "") -> Path:
 # -------------------------------------------------------------------- from a folder to a model
 
 
-def _load_folder(folder: Path, label: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_folder(folder: Path, label: str, dtype: torch.dtype | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = decoder_config(folder, label)
     check_weight_files(folder, label, config)
     check_tokenizer_files(folder, label)

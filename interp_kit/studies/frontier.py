@@ -16,6 +16,7 @@ from ..transcoders.evaluation import AFFINE_MAP, MEAN_OUTPUT, evaluate_transcode
 from ..transcoders.training.config import TRANSCODER_KINDS, Kind, TrainingActivation
 from ..transcoders.training.train import TrainingRun, train_transcoder
 from ..widgets.chart import Chart, panels
+from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 
 STYLE = {"cross-layer": ("#0072B2", "circle"), "per-layer": ("#D55E00", "diamond")}
@@ -57,11 +58,11 @@ class Frontier:
         return figure.update_layout(template="plotly_white", height=420, legend={"orientation": "h", "y": -0.25})
 
     def __repr__(self) -> str:
-        return f"{self.table.to_string(index=False)}\n\n{self.baselines.to_string()}"
+        return printable(f"{self.table.to_string(index=False)}\n\n{self.baselines.to_string()}")
 
     def _repr_html_(self) -> str:
         short = "{:.3g}".format
-        return self.table.to_html(index=False, float_format=short) + self.baselines.to_html(float_format=short)
+        return literal(self.table.to_html(index=False, float_format=short) + self.baselines.to_html(float_format=short))
 
 
 @checked

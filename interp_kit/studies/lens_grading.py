@@ -19,6 +19,7 @@ from ..lenses.tokens.words import first_token, word_mask
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 from ..widgets.text_table import text_table
 from ..worlds.geography import Geography
@@ -40,11 +41,11 @@ class LensGrades:
     answers: pd.DataFrame
 
     def __repr__(self) -> str:
-        return f"LensGrades({len(self.answers)} questions)\n{self.table.drop(columns='wrong').to_string()}"
+        return printable(f"LensGrades({len(self.answers)} questions)\n{self.table.drop(columns='wrong').to_string()}")
 
     def _repr_html_(self) -> str:
         head = f"{len(self.answers)} questions that training never asked, about cities"
-        return f"<p>{head}</p>{text_table(self.table.reset_index())}"
+        return literal(f"<p>{head}</p>{text_table(self.table.reset_index())}")
 
 
 @checked

@@ -23,6 +23,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..text.batches import of_similar_size, pad
 from ..widgets.chart import Chart
+from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 from ..worlds.sentences import Sentence, token_concepts
 
@@ -66,10 +67,10 @@ class Polysemanticity:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"Polysemanticity\n{self.summary.to_string(float_format='{:.2f}'.format)}"
+        return printable(f"Polysemanticity\n{self.summary.to_string(float_format='{:.2f}'.format)}")
 
     def _repr_html_(self) -> str:
-        return self.summary.to_html(float_format="{:.2f}".format)
+        return literal(self.summary.to_html(float_format="{:.2f}".format))
 
 
 @checked

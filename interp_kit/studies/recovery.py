@@ -15,6 +15,7 @@ import torch
 from ..features.dictionaries import AnyDictionary, Dictionary, as_dictionary, detectors
 from ..models import LanguageModel
 from ..models.arguments import checked
+from ..widgets.plain_text import literal, printable
 from ..worlds.sentences import Sentence
 from ..worlds.truth import Graded, concepts_of, graded
 
@@ -43,10 +44,10 @@ class Recovery:
         return by.agg(concepts=("F1", "size"), F1=("F1", "mean"), recovered=detected)
 
     def __repr__(self) -> str:
-        return f"Recovery({self.table['concept'].nunique()} concepts)\n{self.summary.to_string()}"
+        return printable(f"Recovery({self.table['concept'].nunique()} concepts)\n{self.summary.to_string()}")
 
     def _repr_html_(self) -> str:
-        return self.summary.to_html(float_format="{:.2f}".format)
+        return literal(self.summary.to_html(float_format="{:.2f}".format))
 
 
 @checked

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from ..widgets.chart import Chart
+from ..widgets.plain_text import printable
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 2000, 512, 1e-2
 
@@ -56,7 +57,7 @@ class ToySuperposition:
 
     def __repr__(self) -> str:
         n = int((self.W.norm(dim=0) > 0.5).sum())
-        return f"ToySuperposition({n} of {self.W.shape[1]} features kept in {len(self.W)} dimensions)"
+        return printable(f"ToySuperposition({n} of {self.W.shape[1]} features kept in {len(self.W)} dimensions)")
 
 
 def toy_superposition(

@@ -11,6 +11,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.precision import at_least_float32
 from ..text.rows import Texts, encode_texts
+from ..widgets.plain_text import literal, printable
 from .baselines import LeastSquares, featureless
 from .module import CrossLayerTranscoder
 from .replacement import replaced_mlps
@@ -33,10 +34,10 @@ class Evaluation:
     "the share of tokens that each feature fires on [layer, feature]"
 
     def _repr_html_(self) -> str:
-        return self.summary.to_frame("all layers").to_html() + self.baselines.to_html() + self.layers.to_html()
+        return literal(self.summary.to_frame("all layers").to_html() + self.baselines.to_html() + self.layers.to_html())
 
     def __repr__(self) -> str:
-        return f"{self.summary.to_string()}\n\n{self.baselines.to_string()}\n\n{self.layers.to_string()}"
+        return printable(f"{self.summary.to_string()}\n\n{self.baselines.to_string()}\n\n{self.layers.to_string()}")
 
 
 @checked

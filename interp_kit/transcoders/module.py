@@ -28,6 +28,7 @@ from ..formats.provenance import About, check_belongs
 from ..formats.validation import check_type, need
 from ..models import LanguageModel
 from ..models.families import anatomy
+from ..widgets.plain_text import literal, printable
 from .fingerprint import fingerprint, layer_digest
 
 Activation = Literal["topk", "jumprelu", "relu"]
@@ -317,8 +318,8 @@ class CrossLayerTranscoder(nn.Module):
         rule = {"topk": f"top {c.k}", "jumprelu": "JumpReLU", "relu": "ReLU"}[c.activation]
         kind += ", skip" if c.skip else ""
         n_features = sum(self.n_features_per_layer)
-        return f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {n_features:,} features, {rule})"
+        return printable(f"CrossLayerTranscoder({kind}, {len(c.layers)} layers, {n_features:,} features, {rule})")
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{k}</th><td>{escape(str(v))}</td></tr>" for k, v in asdict(self.config).items())
-        return f"<table><caption>{escape(repr(self))}</caption>{rows}</table>"
+        return literal(f"<table><caption>{escape(repr(self))}</caption>{rows}</table>")

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from .chart_svg import describe, draw_chart
 from .picture import Picture
-from .svg import UNSEEN
+from .plain_text import UNSEEN
 
 PLOTLY = "application/vnd.plotly.v1+json"
 # Places that draw a figure from HTML alone.

@@ -12,7 +12,8 @@ from .chart_beside import COLOUR_BAR, colour_bar, draw_beside, legend_size
 from .chart_traces import Box, Panel, draw_bars, draw_cells, draw_scatter
 from .chart_values import LETTER, LONGEST_NAME, Figure, clip, colour_of, mode_of, points_of, title_of
 from .picture import Picture
-from .svg import QUIET, add, drawing, finished, number, spelled, write
+from .plain_text import spelled
+from .svg import QUIET, add, drawing, finished, number, write
 
 WIDTH, HEIGHT = 700, 450
 GRID, ZERO = "#e8ecf1", "#c3ccd6"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from plotly import colors
 
-from .svg import spelled
+from .plain_text import spelled
 
 Figure = Any  # plotly's own, whose attributes no type checker knows
 LETTER = 6.6  # width of a letter, 11 px

@@ -13,8 +13,8 @@ from .colours import shade
 from .graph_data import FeatureExample
 from .live import Live
 from .picture import Picture
+from .plain_text import spelled
 from .sheet import Run, Sheet, quiet
-from .svg import spelled
 
 _TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(
     (Path(__file__).parent / "feature_card.html").read_text(encoding="utf-8")

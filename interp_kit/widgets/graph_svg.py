@@ -11,7 +11,8 @@ from .colours import BLUE, ORANGE
 from .geometry import GEOMETRY, Measures, Placement, arrange, measure, place_labels
 from .graph_data import GraphData, GraphNode, NodeKind, check_graph, check_ids, check_threshold, shown_nodes
 from .picture import Picture
-from .svg import INK, LINE, MONO, QUIET, add, drawing, finished, number, spelled, write
+from .plain_text import spelled
+from .svg import INK, LINE, MONO, QUIET, add, drawing, finished, number, write
 
 NODE, PALE, GOLD = "#85909c", "#bcc3ca", "#F2C14E"  # as in graph_view.css
 LEAST_PLOT = 860  # width that the columns share at least

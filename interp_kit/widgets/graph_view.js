@@ -44,6 +44,9 @@ function refill(container, children, fallback) {
 
 // ---------------------------------------------------------------- words and numbers
 
+const ABOUT_ERRORS = "What the MLP of this layer writes here and the features do not explain. "
+  + "It is a place where the graph knows no more: it has no examples, and what it draws on is not told.";
+
 const MARKS = { " ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥" };
 
 // " Dallas" -> [["␣", true], ["Dallas", false]]: white space at the ends matters to a tokenizer.
@@ -635,12 +638,15 @@ class GraphPanel {
           text: pinned ? "Unpin" : "Pin", onclick: () => this.togglePin(node.id) })),
       where(graph, node),
       node.concept === null ? null : html("p", { class: "ik-concept", text: `concept: ${node.concept}` }),
+      node.kind === "error" ? html("p", { class: "ik-about", text: ABOUT_ERRORS }) : null,
       statistics(node),
       node.examples.length === 0 ? null : section("Top examples", ...node.examples.slice(0, 5).map(heatMap)),
       chips("Top logits", node.top_logits), chips("Bottom logits", node.bottom_logits),
       this.ranking("Draws on", "ik-incoming", graph.incoming[this.selected], "source"),
       this.ranking("Feeds", "ik-outgoing", graph.outgoing[this.selected], "target"),
     ], ".ik-card-title");
+    if (this.carded !== node.id) this.card.scrollTop = 0;  // another node's card begins at its title
+    this.carded = node.id;
   }
 
   ranking(title, name, edges, end) {

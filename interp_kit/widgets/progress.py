@@ -11,7 +11,7 @@ from typing import Any
 import tqdm.std
 from IPython.display import display
 
-from .svg import printable
+from .plain_text import printable
 
 DELAY = 0.5  # seconds that work takes before a notebook shows a bar
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from .colours import BLUE, ORANGE
-from .svg import INK, LINE, MONO, QUIET, UNSEEN, add, drawing, finished, write
+from .plain_text import UNSEEN
+from .svg import INK, LINE, MONO, QUIET, add, drawing, finished, write
 
 LETTER = 0.602  # width of a letter of the monospaced font, in font sizes
 LEADING = 1.55  # from line to line, in font sizes

@@ -4,35 +4,14 @@ Colours and sizes are presentation attributes: they survive where style sheets a
 them.
 """
 
-import re
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+
+from .plain_text import spelled
 
 # As in graph_view.css, which has a dark set as well.
 INK, QUIET, LINE = "#1d2733", "#5b6673", "#dde1e6"
 SANS, MONO = "Helvetica, Arial, sans-serif", "Menlo, Consolas, monospace"
-WHITE_SPACE_SIGNS = {" ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥"}
-# What moves the cursor, starts an escape sequence, turns the direction of writing, or is half a character.
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-
-
-def spelled(text: str) -> str:
-    """`text` with the white space that a tokenizer cares about made visible, on one line.
-
-    >>> spelled(" Dallas\\n")
-    '␣Dallas⏎'
-    """
-    text = re.sub(r"^ +| +\Z|[\n\r\t]+", lambda match: "".join(WHITE_SPACE_SIGNS[c] for c in match[0]), text)
-    return UNSEEN.sub("�", text)
-
-
-def printable(text: str) -> str:
-    """`text` for a terminal: what would move its cursor, change its colours or open a link is spelled out.
-
-    >>> printable("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
-    """
-    return UNSEEN.sub(lambda match: match[0] if match[0] in "\n\t" else ascii(match[0])[1:-1], text)
 
 
 def drawing(width: float, height: float, about: str) -> Element:

@@ -135,6 +135,26 @@ def test_click_opens_the_card_and_sets_selected(mount):
     expect(graph_node(page, TEXAS)).to_have_attribute("aria-pressed", "true")
 
 
+def test_another_card_begins_at_its_title(mount):
+    page = mount(threshold=1.0)
+    graph_node(page, TEXAS).click()
+    card = page.locator(".ik-card")
+    card.evaluate("card => { card.style.height = '90px'; card.style.position = 'static'; card.scrollTop = 200; }")
+    page.keyboard.press("p")  # the same card, drawn again
+    assert card.evaluate("card => card.scrollTop") > 0
+    page.evaluate("name => model.set('selected', name)", AUSTIN)
+    expect(page.locator(".ik-card-title")).to_have_text("say Austin")
+    assert card.evaluate("card => card.scrollTop") == 0
+
+
+def test_the_card_of_an_error_says_what_an_error_is(mount):
+    page = mount(threshold=1.0)
+    graph_node(page, TEXAS).click()
+    assert page.locator(".ik-about").count() == 0
+    page.locator(".ik-canvas .ik-error").first.dispatch_event("click")
+    expect(page.locator(".ik-card .ik-about")).to_contain_text("the features do not explain")
+
+
 def test_ranked_lists_are_sorted_and_lead_on(mount):
     page = mount(threshold=1.0)
     graph_node(page, TEXAS).click()

@@ -891,3 +891,13 @@ def test_a_package_that_is_too_old_is_not_called_a_damaged_file(tiny_gguf, monke
 def test_a_name_of_the_hubs_first_days_gets_its_owner(name):
     with pytest.raises(ValueError, match=f"on the Hub it is now 'openai-community/{name.lower()}'"):
         ik.load_model(name)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_shipped_transcoder_goes_with_the_model_in_every_precision(dtype):
+    model = ik.load_model("pocket", dtype=dtype)
+    assert model.dtype == dtype and model.fingerprint == ik.load_model("pocket").fingerprint
+    ik.load_transcoder("pocket").check_model(model)
+    frequencies = [b for name, b in model.hf.named_buffers() if "inv_freq" in name]
+    assert frequencies and all(b.dtype == torch.float32 for b in frequencies)
+    assert model.next_tokens("The capital of Texas is", k=1)["token"].tolist() == [" Austin"]

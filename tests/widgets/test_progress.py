@@ -8,8 +8,8 @@ import pytest
 from nbclient import NotebookClient
 
 from interp_kit.widgets import progress
+from interp_kit.widgets.plain_text import printable
 from interp_kit.widgets.progress import ProgressBar, in_kernel
-from interp_kit.widgets.svg import printable
 
 
 @pytest.fixture

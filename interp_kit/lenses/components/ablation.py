@@ -19,6 +19,7 @@ from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map
+from ...widgets.plain_text import literal, printable
 from .edits import head_slice, n_heads, run
 
 How = Literal["zero", "mean", "resample"]
@@ -54,13 +55,13 @@ class Ablation:
         return heat_map(grid, grid.columns, grid.index, title, limit).update_yaxes(title="layer", dtick=1)
 
     def __repr__(self) -> str:
-        return f"Ablation({self.how}, {self.question}, {len(self.table)} parts)"
+        return printable(f"Ablation({self.how}, {self.question}, {len(self.table)} parts)")
 
     def _repr_html_(self) -> str:
         title = f"{self.how} ablation, {self.question} (probability {self.probability:.3f}); the largest effects:"
         largest = self.table.sort_values("effect", key=abs, ascending=False).head(10)
         rows = largest.to_html(index=False, float_format="{:.3g}".format, na_rep="")
-        return f"<p>{html.escape(title)}</p>{rows}"
+        return literal(f"<p>{html.escape(title)}</p>{rows}")
 
 
 @checked

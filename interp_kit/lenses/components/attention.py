@@ -13,6 +13,7 @@ from ...models.language_model import Ids, LanguageModel
 from ...widgets.attention_browser import AttentionBrowser
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
+from ...widgets.plain_text import literal, printable
 
 
 @dataclass(repr=False)
@@ -58,11 +59,11 @@ class AttentionPatterns:
 
     def __repr__(self) -> str:
         layers, heads, n, _ = self.patterns.shape
-        return f"AttentionPatterns({layers} layers x {heads} heads, {n} positions)"
+        return printable(f"AttentionPatterns({layers} layers x {heads} heads, {n} positions)")
 
     def _repr_html_(self) -> str:
         table = self.strongest().to_html(index=False, float_format="{:.3g}".format)
-        return f"<p>what the last position is given most</p>{table}"
+        return literal(f"<p>what the last position is given most</p>{table}")
 
 
 @checked

@@ -23,6 +23,7 @@ from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
 from ...widgets.heat_map import heat_map, places
+from ...widgets.plain_text import literal, printable
 
 # What one part of the model wrote towards the target: component, kind, layer and head (None where a part has none), and
 # the values [place, source position].
@@ -94,14 +95,14 @@ class Decomposition:
         return self.sources
 
     def __repr__(self) -> str:
-        return f"Decomposition({self.question}: logit {np.mean(self.logit):.3f}, {len(self.table)} rows)"
+        return printable(f"Decomposition({self.question}: logit {np.mean(self.logit):.3f}, {len(self.table)} rows)")
 
     def _repr_html_(self) -> str:
         parts = " ".join(f"{value:+.2f} {kind}" for kind, value in self.kinds.items())
         title = f"{self.question}: {np.mean(self.logit):.2f} = {parts}"
         largest = self.table.sort_values("contribution", key=abs, ascending=False).head(10)
         rows = largest.to_html(index=False, float_format="{:.3g}".format, na_rep="")
-        return f"<p>{html.escape(title)}</p>{rows}"
+        return literal(f"<p>{html.escape(title)}</p>{rows}")
 
 
 @checked

@@ -15,6 +15,7 @@ from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
+from ...widgets.plain_text import literal, printable
 
 
 @dataclass(repr=False)
@@ -50,14 +51,14 @@ class LogitLens:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"LogitLens({self.question}, {len(self.tokens)} rows of {len(self.tokens.columns)} positions)"
+        return printable(f"LogitLens({self.question}, {len(self.tokens)} rows of {len(self.tokens.columns)} positions)")
 
     def _repr_html_(self) -> str:
         table = pd.DataFrame(
             {"likeliest": self.tokens.iloc[:, -1], "probability": self.probability.iloc[:, -1],
              f"probability of {self.question}": self.target.iloc[:, -1], "its rank": self.rank.iloc[:, -1]}
         )  # fmt: skip
-        return "<p>at the last position</p>" + table.to_html(float_format="{:.3f}".format)
+        return literal("<p>at the last position</p>" + table.to_html(float_format="{:.3f}".format))
 
 
 @checked

@@ -14,6 +14,7 @@ from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
+from ...widgets.plain_text import literal, printable
 from .edits import head_slice, n_heads, run
 
 
@@ -41,11 +42,11 @@ class ActivationPatching:
         return heat_map(self.table, columns, self.table.index, title, 1).update_yaxes(title="layer", dtick=1)
 
     def __repr__(self) -> str:
-        return f"ActivationPatching({self.what}, {self.question})"
+        return printable(f"ActivationPatching({self.what}, {self.question})")
 
     def _repr_html_(self) -> str:
         title = f"{self.what}, {self.question}: {self.clean:.2f} on the clean prompt, {self.corrupted:.2f} on the other"
-        return f"<p>{html.escape(title)}</p>{self.table.to_html(float_format='{:.2f}'.format)}"
+        return literal(f"<p>{html.escape(title)}</p>{self.table.to_html(float_format='{:.2f}'.format)}")
 
 
 @checked

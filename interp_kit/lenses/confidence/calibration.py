@@ -13,6 +13,7 @@ from ...models.precision import as_numpy
 from ...text.batches import pad
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE
+from ...widgets.plain_text import literal, printable
 from ...widgets.progress import ProgressBar
 
 VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
@@ -66,10 +67,12 @@ class Calibration:
 
     def __repr__(self) -> str:
         accuracy = self.tokens["correct"].mean()
-        return f"Calibration({len(self.tokens):,} tokens, accuracy {accuracy:.1%}, calibration error {self.error:.2%})"
+        return printable(
+            f"Calibration({len(self.tokens):,} tokens, accuracy {accuracy:.1%}, calibration error {self.error:.2%})"
+        )
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}"
+        return literal(f"<p>{self!r}</p>{self.table.to_html(float_format='{:.3f}'.format)}")
 
 
 @checked

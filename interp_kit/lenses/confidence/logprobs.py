@@ -13,6 +13,7 @@ import torch
 
 from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
+from ...widgets.plain_text import printable
 from ...widgets.token_strip import TokenStrip
 
 UNLISTED = -9999.0  # what the API gives for a token outside its top list
@@ -96,7 +97,7 @@ class Logprobs:
 
     def __repr__(self) -> str:
         mean = sum(record["logprob"] for record in self.content) / max(len(self.content), 1)
-        return f"Logprobs({self.text!r}: {len(self.content)} tokens, mean logprob {mean:.3f})"
+        return printable(f"Logprobs({self.text!r}: {len(self.content)} tokens, mean logprob {mean:.3f})")
 
 
 def _least_entropy(record: TokenLogprob) -> float:

@@ -10,6 +10,7 @@ import torch
 from ...statistics import bootstrap_interval
 from ...widgets.chart import Chart, panels
 from ...widgets.colours import BLUE, ORANGE
+from ...widgets.plain_text import literal, printable
 
 Numbers = Sequence[float] | np.ndarray | pd.Series
 
@@ -141,7 +142,9 @@ class CotFaithfulness:
         return grid, np.mean([curve(rows["kept"], rows[measure], ends.loc[i], grid) for i, rows in by], 0)
 
     def __repr__(self) -> str:
-        return f"CotFaithfulness, {len(self.own)} problems\n{self.summary.to_string(float_format='{:.2f}'.format)}"
+        return printable(
+            f"CotFaithfulness, {len(self.own)} problems\n{self.summary.to_string(float_format='{:.2f}'.format)}"
+        )
 
     def _repr_html_(self) -> str:
-        return self.summary.to_html(float_format="{:.2f}".format, na_rep="")
+        return literal(self.summary.to_html(float_format="{:.2f}".format, na_rep=""))

@@ -22,6 +22,7 @@ from ...statistics import bootstrap_interval, roc_auc, spearman
 from ...transcoders import CrossLayerTranscoder
 from ...widgets.chart import Chart
 from ...widgets.colours import BLUE, ORANGE
+from ...widgets.plain_text import literal, printable
 from ...widgets.progress import ProgressBar
 from .chain_of_thought import ANSWER_TOKENS, Variant, undisturbed
 from .faithfulness import overlap
@@ -111,11 +112,11 @@ class Reliance:
 
     def __repr__(self) -> str:
         tables = self.summary, self.pairs, self.agreement.to_frame("agreement")
-        return "\n\n".join(table.to_string(float_format="{:.2f}".format) for table in tables)
+        return printable("\n\n".join(table.to_string(float_format="{:.2f}".format) for table in tables))
 
     def _repr_html_(self) -> str:
         tables = self.summary, self.pairs, self.agreement.to_frame("agreement").T
-        return "".join(table.to_html(float_format="{:.2f}".format) for table in tables)
+        return literal("".join(table.to_html(float_format="{:.2f}".format) for table in tables))
 
 
 class Source(NamedTuple):

@@ -20,6 +20,7 @@ from ...models.targets import Tokens
 from ...statistics import bootstrap_interval
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map
+from ...widgets.plain_text import literal, printable
 from ...widgets.progress import ProgressBar
 from .masking import Baseline, MaskedPrompt
 from .measures import MEASURES, randomise_upper_half, rank_correlation, scores
@@ -58,14 +59,14 @@ class ExplanationComparison:
 
     def __repr__(self) -> str:
         table = self.table.to_string(float_format="{:.3f}".format)
-        return f"ExplanationComparison({self.rows['question'].nunique()} questions)\n{table}"
+        return printable(f"ExplanationComparison({self.rows['question'].nunique()} questions)\n{table}")
 
     def _repr_html_(self) -> str:
         n = self.rows["question"].nunique()
         described = [f"{name}: {text}" for name, text in MEASURES.items() if name in self.table]
         notes = "".join(f"<li>{html.escape(line)}</li>" for line in described)
         head = html.escape(f"{n} questions; explained with baseline {self.baseline!r}, tested with {self.mask!r}")
-        return f"<p>{head}</p>{self.table.to_html(float_format='{:.3f}'.format)}<ul>{notes}</ul>"
+        return literal(f"<p>{head}</p>{self.table.to_html(float_format='{:.3f}'.format)}<ul>{notes}</ul>")
 
 
 @checked

@@ -14,6 +14,7 @@ import pandas as pd
 from ...models.arguments import checked
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Tokens
+from ...widgets.plain_text import printable
 from ...widgets.progress import ProgressBar
 from ...widgets.token_strip import TokenStrip
 from .masking import Baseline, MaskedPrompt
@@ -91,7 +92,7 @@ class TokenAttribution:
         return data | {"text/plain": repr(self)}, metadata
 
     def __repr__(self) -> str:
-        return f"TokenAttribution({self.method}, {self.question}: {self.note})"
+        return printable(f"TokenAttribution({self.method}, {self.question}: {self.note})")
 
 
 @checked

@@ -28,6 +28,7 @@ from ...hardware import Device, bytes_of, this_machine
 from ...models import LanguageModel
 from ...text.batches import TOKENS_AT_ONCE
 from ...text.rows import WINDOW
+from ...widgets.plain_text import literal, printable
 from ..module import TranscoderConfig
 from .config import TrainingActivation, check_activation, chosen_layers, renamed_activation
 from .parallel import Split
@@ -70,11 +71,11 @@ class Plan:
 
     def __repr__(self) -> str:
         numbers = "\n".join(f"{name:45} {value:>15,.4g}" for name, value in self.summary.items())
-        return f"{numbers}\n\n{self.table.to_string(index=False, float_format='{:,.3g}'.format)}"
+        return printable(f"{numbers}\n\n{self.table.to_string(index=False, float_format='{:,.3g}'.format)}")
 
     def _repr_html_(self) -> str:
         numbers = self.summary.to_frame("").to_html(float_format="{:,.4g}".format)
-        return numbers + self.table.to_html(index=False, float_format="{:,.3g}".format)
+        return literal(numbers + self.table.to_html(index=False, float_format="{:,.3g}".format))
 
 
 def plan_training(

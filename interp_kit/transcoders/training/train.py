@@ -18,6 +18,7 @@ from ...hardware import bytes_of, multiplies_bfloat16
 from ...models import LanguageModel
 from ...models.arguments import checked
 from ...text.rows import TextRows, Texts
+from ...widgets.plain_text import literal
 from ..module import CrossLayerTranscoder
 from .config import Kind, TrainingActivation, TrainingConfig, renamed_activation
 from .parallel import Processes, Split
@@ -46,7 +47,7 @@ class TrainingRun:
         return curves(self.history)
 
     def _repr_html_(self) -> str:
-        return self.transcoder._repr_html_() + self.history.tail(5).to_html(index=False)
+        return literal(self.transcoder._repr_html_() + self.history.tail(5).to_html(index=False))
 
 
 @checked
