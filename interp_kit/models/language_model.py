@@ -75,8 +75,9 @@ class LanguageModel:
         A hash of the architecture's sizes and of up to 32 evenly spaced weights of every parameter,
         rounded to float16. So it is the same in every load of the same folder, for weights stored as
         float16 and loaded as float16, float32 or float64, and for float32 weights loaded as float32
-        or float64; `load_model` takes it of the stored weights where it rounds them further (bfloat16). A quantized copy of a model (the GGUF of "smollm2") has its own fingerprint: its
-        weights differ, and so do its activations.
+        or float64. Where `load_model` rounds further (bfloat16), it takes it of the stored weights. A
+        quantized copy of a model (the GGUF of "smollm2") has its own fingerprint: its weights differ,
+        and so do its activations.
         """
         config = self.hf.config.get_text_config()
         sizes = [getattr(config, key, None) for key in FINGERPRINT_FIELDS]
