@@ -57,8 +57,9 @@ class Given:
     @cached_property
     def pocket(self) -> SimpleNamespace:
         """What tells of the world needs a model that knows its words."""
-        model, transcoder = self.moved(ik.load_model("pocket")), ik.load_transcoder("pocket")
-        transcoder.config.model["fingerprint"] = model.fingerprint  # rounded to bfloat16 its weights are others
+        model, transcoder = ik.load_model("pocket"), ik.load_transcoder("pocket")
+        assert model.fingerprint == transcoder.config.model["fingerprint"]  # kept, when what is moved is also rounded
+        model = self.moved(model)
         return SimpleNamespace(
             model=model, transcoder=transcoder, features=ik.load_features("pocket"), labels=ik.load_labels("pocket")
         )

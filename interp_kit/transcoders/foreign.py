@@ -226,7 +226,7 @@ def _by_source(layers: list[Layer]) -> list[Layer]:
 
 def saelens(path: Path) -> Layer:
     """relu(x @ W_enc + b_enc), kept where above `threshold` if there is one, @ W_dec, + x @ W_skip.T."""
-    cfg, raw = about_of(path.with_name("cfg.json"), dict[str, Any]), weights_of(path)
+    cfg, raw = about_of(path.with_name("cfg.json"), Json), weights_of(path)
     metadata = cfg.get("metadata") or {}
     _require(isinstance(metadata, dict), path, "cfg.json has an object as its metadata")
     about = _checked(path.with_name("cfg.json"), SAELensAbout, cfg | metadata)
@@ -466,6 +466,6 @@ def hooks(read: str, written: str) -> Json:
     return {"feature_input_hook": read, "feature_output_hook": written}
 
 
-def named_model(about: Mapping[str, Any]) -> Json:
+def named_model(about: Mapping[str, object]) -> Json:
     """Its field `model`, where the file names the model."""
     return {"model": {"name": about["model_name"]}} if about.get("model_name") else {}

@@ -17,7 +17,7 @@ from html import escape
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import torch
 from pydantic import Field
@@ -90,7 +90,7 @@ class TranscoderConfig:
         need(good, "n_features_per_layer", f"for each layer a number from 0 to {self.n_features}", counts)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A whole number of numpy as Python's, a range or a tuple of such as a list; anything else as it is."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
@@ -98,7 +98,7 @@ def plain(value: Any) -> Any:
 
 
 @cache
-def _fields() -> Any:
+def _fields() -> type:
     """The types of a TranscoderConfig's fields, for `check_type`."""
     hints = get_type_hints(TranscoderConfig, include_extras=True)
     return TypedDict("TranscoderFields", hints)  # pyright: ignore[reportArgumentType] - made from the class, not written

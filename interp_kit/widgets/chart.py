@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,6 +12,7 @@ from IPython import get_ipython
 from plotly.subplots import make_subplots
 
 from .chart_svg import describe, draw_chart
+from .chart_values import Part
 from .picture import Picture
 from .plain_text import UNSEEN
 
@@ -34,16 +35,17 @@ class Chart(go.Figure):
     '&lt;b&gt;'
     """
 
-    _repr_html_ = cast(Any, None)  # plotly's loads its script from the network; where HTML is needed, the bundle has it
+    # Plotly's own loads its script from the network; where HTML is needed, the bundle has it.
+    _repr_html_ = cast(Part, None)
 
     if TYPE_CHECKING:  # plotly's methods return the figure itself, which is more than their stubs say
 
-        def update_layout(self, *args: Any, **options: Any) -> Self: ...
-        def update_xaxes(self, *args: Any, **options: Any) -> Self: ...
-        def update_yaxes(self, *args: Any, **options: Any) -> Self: ...
-        def add_bar(self, *args: Any, **options: Any) -> Self: ...
-        def add_heatmap(self, *args: Any, **options: Any) -> Self: ...
-        def add_scatter(self, *args: Any, **options: Any) -> Self: ...
+        def update_layout(self, *args: Part, **options: Part) -> Self: ...
+        def update_xaxes(self, *args: Part, **options: Part) -> Self: ...
+        def update_yaxes(self, *args: Part, **options: Part) -> Self: ...
+        def add_bar(self, *args: Part, **options: Part) -> Self: ...
+        def add_heatmap(self, *args: Part, **options: Part) -> Self: ...
+        def add_scatter(self, *args: Part, **options: Part) -> Self: ...
 
     def to_dict(self) -> dict:
         """The figure as plain data for plotly, its texts escaped."""
@@ -63,7 +65,7 @@ class Chart(go.Figure):
         return {PLOTLY: json.loads(str(plotly.io.to_json(self, validate=False)))}
 
     # JupyterLab shows the picture, and the live figure once the pointer enters it: plotly's own renderer does so.
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None, **kwargs: Any) -> tuple[dict, dict]:
+    def _repr_mimebundle_(self, include: Part = None, exclude: Part = None, **kwargs: Part) -> tuple[dict, dict]:
         picture, metadata = self.picture().bundle()
         data = {**self.live(), "text/plain": repr(self), **picture}
         if WITHOUT_PLOTLY & set(str(plotly.io.renderers.default).split("+")):
@@ -93,7 +95,7 @@ class Snapshot(Chart):
         return {}
 
 
-def panels(rows: int, columns: int, titles: Sequence[str], **options: Any) -> Chart:
+def panels(rows: int, columns: int, titles: Sequence[str], **options: Part) -> Chart:
     """An empty chart of panels side by side. options: further ones of plotly's `make_subplots`.
 
     >>> panels(1, 2, ["before", "after"]).add_scatter(y=[1.0], row=1, col=2)
@@ -102,7 +104,7 @@ def panels(rows: int, columns: int, titles: Sequence[str], **options: Any) -> Ch
     return cast(Chart, make_subplots(rows=rows, cols=columns, subplot_titles=titles, figure=Chart(), **options))
 
 
-def escaped(value: Any) -> Any:
+def escaped(value: Part) -> Part:
     """A figure's data with every text in it escaped, but for plotly's own instructions.
 
     >>> escaped({"name": "<b>", "hovertemplate": "%{x}<br>"})

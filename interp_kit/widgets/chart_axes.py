@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
+
+from .chart_values import Part
 
 TICKS = 7  # about so many on an axis of numbers
 
@@ -16,18 +17,18 @@ class Axis:
     the values; half the room of one name on an axis of names. from_zero: whether 0 is in the range.
     """
 
-    def __init__(self, layout: Any, values: Iterable[Any], padding: float = 0.05, from_zero: bool = False) -> None:
+    def __init__(self, layout: Part, values: Iterable[Part], padding: float = 0.05, from_zero: bool = False) -> None:
         self.layout, values = layout, [value for value in values if value is not None]
         self.names = _names(values, layout)
         self.log = layout.type == "log"
         low, high = self._range(values, padding, from_zero or layout.rangemode == "tozero")
         self.start, self.end = (high, low) if str(layout.autorange or "").startswith("reversed") else (low, high)
 
-    def place(self, value: Any) -> float:
+    def place(self, value: Part) -> float:
         """Where a value lies, from 0 to 1; NaN where it lies nowhere."""
         return (self.number(value) - self.start) / (self.end - self.start)
 
-    def number(self, value: Any) -> float:
+    def number(self, value: Part) -> float:
         """A value as the number that is measured along the axis: its logarithm, or its place among names."""
         if self.names is not None:
             return self.names.get(value, math.nan) if isinstance(value, str) else float(value)
@@ -51,7 +52,7 @@ class Axis:
             pairs = [(value, self._written(value)) for value in _multiples(low, high, step)]
         return [((at - self.start) / (self.end - self.start), text) for at, text in pairs if low <= at <= high]
 
-    def _range(self, values: Sequence[Any], padding: float, from_zero: bool) -> tuple[float, float]:
+    def _range(self, values: Sequence[Part], padding: float, from_zero: bool) -> tuple[float, float]:
         if self.layout.range is not None:
             return float(self.layout.range[0]), float(self.layout.range[1])
         if self.names is not None:
@@ -93,7 +94,7 @@ def nice_step(length: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if step * power >= rough * 0.999)
 
 
-def _names(values: Sequence[Any], layout: Any) -> dict[str, int] | None:
+def _names(values: Sequence[Part], layout: Part) -> dict[str, int] | None:
     """{name: place} where what is drawn are names: texts that are no numbers."""
     texts = list(dict.fromkeys(value for value in values if isinstance(value, str)))
     if layout.type != "category" and (not texts or all(_is_number(text) for text in texts)):

@@ -1,7 +1,7 @@
 """What stands beside the panels of a chart: their titles, the legend, the bar that explains the colours."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -12,6 +12,7 @@ from .chart_values import (
     LETTER,
     LONGEST_NAME,
     Figure,
+    Part,
     clip,
     colour_of,
     each,
@@ -32,7 +33,7 @@ SHADES = 32
 class ColourBar(NamedTuple):
     """What the bar explains: a colour scale from the value `low` to `high`."""
 
-    scale: Any
+    scale: Part
     low: float
     high: float
     title: str
@@ -82,7 +83,7 @@ def _draw_legend(svg: Element, figure: Figure, plot: Box, width: float, height: 
         x, y = (x + 46 + LETTER * len(name), y) if flat else (x, y + LINE)
 
 
-def _draw_sample(svg: Element, trace: Any, colour: str, x: float, y: float) -> None:
+def _draw_sample(svg: Element, trace: Part, colour: str, x: float, y: float) -> None:
     """How a trace looks, in small."""
     mode = mode_of(trace)
     if not mode:
@@ -111,7 +112,7 @@ def _draw_colour_bar(svg: Element, bar: ColourBar, plot: Box, x: float) -> None:
         write(svg, x - 4, plot.top - 8, bar.title, size=11, fill=QUIET)
 
 
-def _entries(figure: Figure) -> list[tuple[int, Any]]:
+def _entries(figure: Figure) -> list[tuple[int, Part]]:
     """The traces that the legend lists, with their places: none where there is only one."""
     listed = [(i, trace) for i, trace in enumerate(figure.data) if trace.name and trace.type != "heatmap"]
     listed = [(i, trace) for i, trace in listed if trace.showlegend is not False]

@@ -4,13 +4,12 @@ It knows what the kit's figures are made of: scatter (lines, marks, texts), bars
 in panels. What else a figure holds is named under it, so that the picture does not pass for the whole.
 """
 
-from typing import Any
 from xml.etree.ElementTree import Element
 
 from .chart_axes import Axis
 from .chart_beside import COLOUR_BAR, colour_bar, draw_beside, legend_size
 from .chart_traces import Box, Panel, draw_bars, draw_cells, draw_scatter
-from .chart_values import LETTER, LONGEST_NAME, Figure, clip, colour_of, mode_of, points_of, title_of
+from .chart_values import LETTER, LONGEST_NAME, Figure, Part, clip, colour_of, mode_of, points_of, title_of
 from .picture import Picture
 from .plain_text import spelled
 from .svg import QUIET, add, drawing, finished, number, write
@@ -59,7 +58,7 @@ def describe(figure: Figure) -> str:
 
 
 def _panels(figure: Figure) -> list[Panel]:
-    grouped: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+    grouped: dict[tuple[str, str], list[tuple[int, Part]]] = {}
     for i, trace in enumerate(figure.data):
         if trace.type in KNOWN and trace.visible is not False:
             grouped.setdefault((trace.xaxis or "x", trace.yaxis or "y"), []).append((i, trace))
@@ -67,7 +66,7 @@ def _panels(figure: Figure) -> list[Panel]:
     return [_panel(figure.layout, names, traces) for names, traces in grouped.items()]
 
 
-def _panel(layout: Any, names: tuple[str, str], traces: list[tuple[int, Any]]) -> Panel:
+def _panel(layout: Part, names: tuple[str, str], traces: list[tuple[int, Part]]) -> Panel:
     """The traces with their two axes. Cells fill both; bars stand beside one another on one, from zero on the other."""
     data = [points_of(trace) for _, trace in traces]
     x_axis, y_axis = _axis(layout, names[0]), _axis(layout, names[1])
@@ -83,7 +82,7 @@ def _panel(layout: Any, names: tuple[str, str], traces: list[tuple[int, Any]]) -
     return Panel(names, traces, Axis(x_axis, xs, 0.05 if marks else 0.0), Axis(y_axis, ys))
 
 
-def _cells(layout: Any, values: list) -> Axis:
+def _cells(layout: Part, values: list) -> Axis:
     """An axis of cells or bars: half a one beyond the middles of the first and the last."""
     axis = Axis(layout, values, padding=0)
     if axis.names is None and layout.range is None and values:
@@ -94,7 +93,7 @@ def _cells(layout: Any, values: list) -> Axis:
     return axis
 
 
-def _axis(layout: Any, name: str) -> Any:
+def _axis(layout: Part, name: str) -> Part:
     """The layout of the axis "x2": `layout.xaxis2`."""
     return layout[f"{name[0]}axis{name[1:]}"]
 
@@ -111,7 +110,7 @@ def _plot_box(figure: Figure, panels: list[Panel], width: float, height: float) 
     return Box(left, top, max(width - left - max(right, 24), 60), max(height - top - bottom - under, 40))
 
 
-def _panel_box(layout: Any, panel: Panel, plot: Box) -> Box:
+def _panel_box(layout: Part, panel: Panel, plot: Box) -> Box:
     across = _axis(layout, panel.names[0]).domain or (0, 1)
     up = _axis(layout, panel.names[1]).domain or (0, 1)
     left, top = plot.left + across[0] * plot.width, plot.top + (1 - up[1]) * plot.height
@@ -140,7 +139,7 @@ def _draw_x_axis(svg: Element, axis: Axis, box: Box, grid: bool) -> None:
         x = box.left + at * box.width
         if grid and axis.names is None:
             add(svg, "line", x1=x, x2=x, y1=box.top, y2=bottom, stroke=ZERO if text == "0" else GRID)
-        look: dict[str, Any] = {"size": 11, "fill": QUIET, "text_anchor": "middle"}
+        look: dict[str, Part] = {"size": 11, "fill": QUIET, "text_anchor": "middle"}
         if turned:
             look |= {"transform": f"rotate(-45 {number(x)} {number(bottom + 12)})", "text_anchor": "end"}
         write(svg, x, bottom + (12 if turned else 16), clip(text, LONGEST_NAME), **look)

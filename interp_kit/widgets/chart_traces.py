@@ -1,13 +1,24 @@
 """The traces of a chart, drawn into a panel: lines, marks, bars and cells."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from .chart_axes import Axis, written
-from .chart_values import clip, each, hexadecimal, is_light, limits_of, marker_colours, mode_of, points_of, shades_of
+from .chart_values import (
+    Part,
+    clip,
+    each,
+    hexadecimal,
+    is_light,
+    limits_of,
+    marker_colours,
+    mode_of,
+    points_of,
+    shades_of,
+)
 from .svg import INK, add, number, write
 
 DASHES = {"dash": "7 5", "dot": "2 4", "dashdot": "7 4 2 4", "longdash": "12 5", "longdashdot": "12 4 2 4"}
@@ -31,12 +42,12 @@ class Panel(NamedTuple):
     """The traces that share a pair of axes, with their places among all traces."""
 
     names: tuple[str, str]  # of the axes, such as ("x2", "y2")
-    traces: list[tuple[int, Any]]
+    traces: list[tuple[int, Part]]
     x: Axis
     y: Axis
 
 
-def draw_scatter(group: Element, panel: Panel, box: Box, trace: Any, colour: str) -> None:
+def draw_scatter(group: Element, panel: Panel, box: Box, trace: Part, colour: str) -> None:
     """Lines, marks and texts, as the trace's mode says."""
     mode = mode_of(trace)
     points = [(*at(panel, box, x, y), i) for i, (x, y) in enumerate(zip(*points_of(trace)))]
@@ -60,7 +71,7 @@ def draw_scatter(group: Element, panel: Panel, box: Box, trace: Any, colour: str
             write(group, x, y - 6, str(each(trace.text, i, "")), size=11, text_anchor="middle")
 
 
-def draw_mark(group: Element, x: float, y: float, r: float, symbol: Any, colour: str, look: dict) -> None:
+def draw_mark(group: Element, x: float, y: float, r: float, symbol: Part, colour: str, look: dict) -> None:
     """One mark of radius r; plotly knows symbols by number and by name."""
     name = SYMBOLS[int(symbol) % 100 % len(SYMBOLS)] if str(symbol).isdigit() else str(symbol).removesuffix("-open")
     shapes = {
@@ -79,7 +90,7 @@ def draw_mark(group: Element, x: float, y: float, r: float, symbol: Any, colour:
         add(group, "circle", cx=x, cy=y, r=r, **{**look, **fill})
 
 
-def draw_bars(group: Element, panel: Panel, box: Box, trace: Any, colour: str, rank: int, n: int) -> None:
+def draw_bars(group: Element, panel: Panel, box: Box, trace: Part, colour: str, rank: int, n: int) -> None:
     """Bars of all traces beside one another."""
     flat = trace.orientation == "h"
     along, across = (panel.y, panel.x) if flat else (panel.x, panel.y)
@@ -115,7 +126,7 @@ def hatch(group: Element, x: float, y: float, width: float, height: float) -> No
             add(group, "line", **ends, stroke="#ffffff", stroke_width=1.5)
 
 
-def draw_cells(group: Element, panel: Panel, box: Box, trace: Any) -> None:
+def draw_cells(group: Element, panel: Panel, box: Box, trace: Part) -> None:
     """A heat map, with its texts where they find room."""
     values = np.asarray(trace.z, dtype=float)
     low, high = limits_of(trace, values)
@@ -135,7 +146,7 @@ def draw_cells(group: Element, panel: Panel, box: Box, trace: Any) -> None:
             write(group, x, y + 4, clip(texts[row][column], int(wide / 6)), size=10, fill=ink, text_anchor="middle")
 
 
-def _cell_texts(trace: Any, values: np.ndarray) -> list[list[str]] | None:
+def _cell_texts(trace: Part, values: np.ndarray) -> list[list[str]] | None:
     template = trace.texttemplate
     if not template:
         return None
@@ -145,6 +156,6 @@ def _cell_texts(trace: Any, values: np.ndarray) -> list[list[str]] | None:
     return [[written(value, form or None) for value in row] for row in values]
 
 
-def at(panel: Panel, box: Box, x: Any, y: Any) -> tuple[float, float]:
+def at(panel: Panel, box: Box, x: Part, y: Part) -> tuple[float, float]:
     """Where a point of the data lies on the drawing."""
     return box.left + panel.x.place(x) * box.width, box.top + (1 - panel.y.place(y)) * box.height

@@ -8,12 +8,13 @@ from plotly import colors
 from .plain_text import spelled
 
 Figure = Any  # plotly's own, whose attributes no type checker knows
+Part = Any  # of such a figure: a trace, an axis, or what one of their attributes holds
 LETTER = 6.6  # width of a letter, 11 px
 LONGEST_NAME = 28  # letters of a tick or a legend entry
 COLOURS = ("#636EFA", "#EF553B", "#00CC96", "#AB63FA", "#FFA15A", "#19D3F3", "#FF6692", "#B6E880")  # as plotly's
 
 
-def points_of(trace: Any) -> tuple[list, list]:
+def points_of(trace: Part) -> tuple[list, list]:
     """x and y of a trace, counted where they are not given."""
     if trace.type == "histogram":
         return _counted(trace)
@@ -24,7 +25,7 @@ def points_of(trace: Any) -> tuple[list, list]:
     return _listed(trace.x, n), _listed(trace.y, n)
 
 
-def _counted(trace: Any) -> tuple[list, list]:
+def _counted(trace: Part) -> tuple[list, list]:
     """A histogram's middles and counts."""
     flat = trace.x is None
     values = np.asarray(trace.y if flat else trace.x, dtype=float)
@@ -41,25 +42,25 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
 
 
-def mode_of(trace: Any) -> str:
+def mode_of(trace: Part) -> str:
     """What a scatter is made of; where it does not say, as plotly has it."""
     if not trace.type.startswith("scatter"):
         return ""
     return trace.mode or ("lines+markers" if len(points_of(trace)[0]) < 20 else "lines")
 
 
-def _listed(values: Any, n: int) -> list:
+def _listed(values: Part, n: int) -> list:
     return list(range(n)) if values is None else np.asarray(values).tolist()
 
 
-def each(value: Any, i: int, default: Any) -> Any:
+def each(value: Part, i: int, default: Part) -> Part:
     """The i-th of several values, or the one value of all."""
     if value is None:
         return default
     return value if isinstance(value, (str, int, float)) else value[i] if i < len(value) else default
 
 
-def colour_of(figure: Figure, trace: Any, i: int) -> str:
+def colour_of(figure: Figure, trace: Part, i: int) -> str:
     """The one colour of a trace, the i-th of its figure."""
     given = [getattr(trace, part, None) for part in ("line", "marker")]
     found = [part.color for part in given if part is not None and isinstance(part.color, str)]
@@ -67,7 +68,7 @@ def colour_of(figure: Figure, trace: Any, i: int) -> str:
     return str(found[0] if found else others[i % len(others)])
 
 
-def marker_colours(marker: Any, n: int, default: str) -> list[str]:
+def marker_colours(marker: Part, n: int, default: str) -> list[str]:
     """A colour for each of n marks."""
     if marker.color is None or isinstance(marker.color, str):
         return [marker.color or default] * n
@@ -78,7 +79,7 @@ def marker_colours(marker: Any, n: int, default: str) -> list[str]:
     return [hexadecimal(colour) for colour in shades_of(marker.colorscale, (values - low) / ((high - low) or 1))]
 
 
-def limits_of(trace: Any, values: np.ndarray) -> tuple[float, float]:
+def limits_of(trace: Part, values: np.ndarray) -> tuple[float, float]:
     """The values at the two ends of a heat map's colours."""
     finite = values[np.isfinite(values)]
     low, high = _ends(finite)
@@ -88,7 +89,7 @@ def limits_of(trace: Any, values: np.ndarray) -> tuple[float, float]:
     return float(low if trace.zmin is None else trace.zmin), float(high if trace.zmax is None else trace.zmax)
 
 
-def shades_of(scale: Any, shares: Any) -> list[tuple[float, float, float]]:
+def shades_of(scale: Part, shares: Part) -> list[tuple[float, float, float]]:
     """Colours (red, green, blue; 0 to 255) at the shares of a colour scale."""
     steps = scale or colors.get_colorscale("Plasma")
     places, shades = [at for at, _ in steps], [_rgb(colour) for _, colour in steps]
@@ -110,12 +111,12 @@ def is_light(colour: tuple[float, float, float]) -> bool:
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
 
 
-def title_of(title: Any) -> str:
+def title_of(title: Part) -> str:
     """The words of a title, or ""."""
     return spelled(str(title.text)) if title is not None and title.text else ""
 
 
-def clip(text: Any, length: int) -> str:
+def clip(text: Part, length: int) -> str:
     """A text with its white space seen, cut to a length."""
     text = spelled(str(text))
     return text if len(text) <= length else text[: max(length - 1, 0)] + "…"

@@ -6,7 +6,6 @@ and without ipywidgets it writes a red warning into every cell.
 
 import html
 import sys
-from typing import Any
 
 import tqdm.std
 from IPython.display import display
@@ -41,11 +40,11 @@ class ProgressBar(tqdm.std.tqdm):
     >>> for text in ProgressBar(texts, desc="reading", leave=False): ...
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, delay: float = 0, **options: object) -> None:
         self._shown, self._in_notebook = None, in_kernel()
         if self._in_notebook:
-            options = {"file": Nowhere(), "ncols": 90, **options, "delay": max(options.get("delay", 0), DELAY)}
-        super().__init__(*args, **options)
+            options, delay = {"file": Nowhere(), "ncols": 90, **options}, max(delay, DELAY)
+        super().__init__(*args, delay=delay, **options)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draws the bar as it is now, or `msg` in its place."""

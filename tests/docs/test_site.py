@@ -96,7 +96,7 @@ def test_lesson_is_shown_with_its_outputs(site, lesson):
 def test_views_are_visible(site):
     """The graph by its static twin, and charts by plotly, which the site brings."""
     tour = (site / "lessons" / "00_tour.html").read_text(encoding="utf-8")
-    assert re.search(r'<svg[^>]*aria-label="Attribution graph of: The capital', tour)
+    assert re.search(r'<(svg|img)[^>]*(aria-label|alt)="Attribution graph of: The capital', tour)
     assert "Plotly.newPlot" in tour and (site / "assets" / "plotly.js").stat().st_size > 1e6
 
 

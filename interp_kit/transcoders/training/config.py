@@ -100,14 +100,14 @@ def check_activation(activation: str) -> None:
 def renamed_activation(activation: str) -> TrainingActivation:
     """The activation by today's name; "threshold" was the name of "batchtopk" before 0.2."""
     if activation == "threshold":
-        warnings.warn('activation="threshold" is now activation="batchtopk"', DeprecationWarning, stacklevel=3)
+        warnings.warn('activation="threshold" is now activation="batchtopk"', DeprecationWarning, stacklevel=4)
         return "batchtopk"
     return cast(TrainingActivation, activation)
 
 
 def chosen_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
     """The model's layers to transcode, ascending; None for all. Raises ValueError for layers that it does not have."""
-    chosen = list(range(n_layers)) if layers is None else [plain(layer) for layer in sorted(layers)]
+    chosen = list(range(n_layers)) if layers is None else [cast(int, plain(layer)) for layer in sorted(layers)]
     if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers:
         raise ValueError(f"layers {chosen}: expected some of 0 to {n_layers - 1}")
     return chosen
