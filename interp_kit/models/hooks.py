@@ -28,7 +28,7 @@ def hooked(*hooks: Hook) -> Iterator[None]:
     callback returns takes its place; None changes nothing. "call": callback(args, kwargs), everything the module is
     called with, only to be looked at.
 
-    Raises ValueError, when the model runs, for an "out" hook on a module that gives back more than one tensor.
+    When the model runs, an "out" hook on a module that gives back more than one tensor is a ValueError.
     """
     with ExitStack() as handles:
         for hook in hooks:
