@@ -79,10 +79,10 @@ class Expected:
 
 
 def _plain(message: str) -> str:
-    """On one line, and without the folder of this run."""
+    """On one line, without the folder of this run and without addresses."""
     message = re.sub(re.escape(tempfile.gettempdir()) + r"/[^'\" :]*/", "", message).replace(str(ROOT), "")
-    message = " ".join(message.split())
-    return message if len(message) <= 300 else message[:297] + "..."
+    message = " ".join(re.sub(r"https?://[^\s)'\"]+", "(an address)", message).split())
+    return message if len(message) <= 300 else message[:297].rpartition(" ")[0] + " ..."
 
 
 def table(raised: Raised) -> str:
@@ -100,4 +100,4 @@ def table(raised: Raised) -> str:
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"([|<>*_\[\]`\\])", r"\\\1", text)
+    return re.sub(r"([|<>*\[\]`\\])", r"\\\1", text)

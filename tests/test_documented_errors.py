@@ -56,7 +56,7 @@ def test_models():
 
 def test_lenses(monkeypatch, tmp_path):
     model = tiny_model()
-    with pytest.raises(ValueError, match="several positions"):
+    with pytest.raises(ValueError, match="one position"):
         ik.lenses.decompose(model, PROMPT, " Austin", position="all").heads_by_source()
     with pytest.raises(ValueError, match="text"):
         ik.lenses.calibration(model, [])

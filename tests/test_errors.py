@@ -19,7 +19,7 @@ def test_the_table_has_every_clause_and_no_other():
 
 
 def test_every_message_says_something():
-    mute = [clause for clause, message in rows().items() if len(message.split()) < 4]
+    mute = [clause for clause, message in rows().items() if len(message.split()) < 3]
     assert not mute, f"no test raises these, or their message is no sentence: {mute}"
 
 

@@ -43,6 +43,8 @@ def fill(template: str, **slots: Slot) -> Sentence:
     text, spans = "", []
     for literal, name, _, _ in Formatter().parse(template):
         text += literal
+        if name is not None and name not in slots:
+            raise KeyError(f"the template {template!r} has {{{name}}}, and no slot is given for it")
         if name is not None:
             slot = slots[name]
             spans.append((len(text), len(text) + len(slot.text), slot.concepts))
