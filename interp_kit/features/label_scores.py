@@ -24,6 +24,7 @@ from ..formats.provenance import about_of, check_belongs
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.families import input_embeddings
+from ..models.precision import at_least_float32
 from ..statistics import roc_auc
 from ..widgets.progress import ProgressBar
 from .corpus import Corpus
@@ -198,7 +199,7 @@ def _gain(model: LanguageModel, name: list[int], tokens: Sequence[str], marks: S
 def _logprobs(model: LanguageModel, ids: list[int]) -> torch.Tensor:
     """Of each token given those before [position]; 0 for the first of all."""
     row = torch.tensor([ids], device=model.device)
-    logits = model.hf(row).logits[0, :-1].to(torch.promote_types(model.dtype, torch.float32))
+    logits = at_least_float32(model.hf(row).logits[0, :-1])
     found = logits.log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
     return torch.cat([found.new_zeros(1), found])
 

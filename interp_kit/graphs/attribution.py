@@ -20,7 +20,7 @@ from ..formats.provenance import About, insisted
 from ..hardware import bytes_of
 from ..models import LanguageModel
 from ..models.arguments import checked
-from ..models.frozen import FrozenModel, copied
+from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
 from .deprecation import renamed_keyword
 from .graph import AttributionGraph
@@ -86,9 +86,7 @@ def attribute(
 
 def in_same_dtype(transcoder: CrossLayerTranscoder, dtype: torch.dtype) -> CrossLayerTranscoder:
     """The transcoder itself, or a copy in `dtype`, on the CPU, where the frozen model is."""
-    if transcoder.W_enc.dtype == dtype and transcoder.W_enc.device.type == "cpu":
-        return transcoder
-    return copied(transcoder, dtype)
+    return transcoder.in_dtype(dtype, torch.device("cpu"))
 
 
 def check_memory(sweep: Sweep, n_kept: int, budget: float) -> None:

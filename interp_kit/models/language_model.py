@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..formats.provenance import About
 from ..widgets.plain_text import literal, printable
 from .cache import keeps_cache, new_cache, read_on
+from .precision import at_least_float32
 from .vocabulary import Vocabulary
 
 # The facts that go into a fingerprint. Floats (norm epsilon, RoPE base) stay out: a round trip through
@@ -207,7 +208,7 @@ class LanguageModel:
         """
         _require_count(k, "k")
         last = self.logits(prompt)[-1]
-        logprobs = torch.log_softmax(last.to(torch.promote_types(last.dtype, torch.float32)), dim=-1)
+        logprobs = torch.log_softmax(at_least_float32(last), dim=-1)
         logprobs, ids = (x[:k].cpu() for x in torch.sort(logprobs, descending=True, stable=True))
         columns = {"token": self.tokens(ids), "probability": logprobs.exp().numpy(), "logprob": logprobs.numpy()}
         return pd.DataFrame(columns, index=pd.Index(ids.numpy(), name="id"))

@@ -2,6 +2,6 @@
 
 from .freezing import frozen_attention, frozen_norms
 from .linear_maps import LinearMaps, linear_maps
-from .model import FrozenModel, copied, in_dtype
+from .model import FrozenModel, in_dtype
 
-__all__ = ["FrozenModel", "LinearMaps", "copied", "frozen_attention", "frozen_norms", "in_dtype", "linear_maps"]
+__all__ = ["FrozenModel", "LinearMaps", "frozen_attention", "frozen_norms", "in_dtype", "linear_maps"]
