@@ -4,7 +4,8 @@ python docs/lessons.py                 run the lessons that changed since they l
 python docs/lessons.py keep 00_tour    write a lesson's outputs into the notebook: for the one that is read first
 
 An executed copy lies in build/lessons/. It holds what it was made of: a hash of the notebook, its checks, the package
-and the shipped data. While that stays the same, the copy is used again.
+and the shipped data. While that stays the same, the copy is used again. It also holds what running it took, and who in
+it tried to reach out of this machine: there is no network for a lesson.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from filelock import FileLock
@@ -23,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 CHECKS = ROOT / "tests" / "lessons"  # <lesson>.py: what must hold for the names that the lesson's cells leave
 EXECUTED = ROOT / "build" / "lessons"
-MADE_OF = [ROOT / "interp_kit", ROOT / "data", Path(__file__)]
+NO_NETWORK = ROOT / "tests" / "no_network"  # closes a Python's way out of this machine, where it is searched first
+MADE_OF = [ROOT / "interp_kit", ROOT / "data", NO_NETWORK, Path(__file__)]
 
 LIVE_VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -38,22 +41,31 @@ import warnings
 for kind in (DeprecationWarning, PendingDeprecationWarning):
     warnings.filterwarnings("default", category=kind, module="interp_kit")
 """
-# One thread: the sums do not differ from run to run. No network: a lesson needs none.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+# One thread: the sums do not differ from run to run.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+# The most memory that the kernel and the processes it started have held, in MB.
+TELL_MEMORY = """
+import psutil
+def _most(process):
+    lines = open(f"/proc/{process.pid}/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+_me = psutil.Process()
+print(sum(map(_most, [_me, *_me.children(recursive=True)])))
+"""
 
 
 def executed(lesson: Path) -> nbformat.NotebookNode:
     """The lesson with its outputs, run now if it has changed since it last ran.
 
-    `metadata.interp_kit` tells the processor seconds that it took. Raises nbclient's CellExecutionError where a cell
-    or the lesson's checks fail; then nothing is kept.
+    `metadata.interp_kit` tells the processor seconds that it took, the MB of memory, and the attempts to reach out of
+    this machine. Raises nbclient's CellExecutionError where a cell or the lesson's checks fail; then nothing is kept.
     """
     EXECUTED.mkdir(parents=True, exist_ok=True)
     with FileLock(EXECUTED / f"{lesson.stem}.lock"):  # tests may run side by side
         if kept := _kept(lesson):
             return kept
         notebook = nbformat.read(lesson, as_version=4)
-        notebook.metadata["interp_kit"] = {"seconds": _run(notebook, _checks(lesson)), "made_of": _made_of(lesson)}
+        notebook.metadata["interp_kit"] = _run(notebook, _checks(lesson)) | {"made_of": _made_of(lesson)}
         nbformat.write(notebook, EXECUTED / lesson.name)
     return notebook
 
@@ -77,8 +89,9 @@ def _kept(lesson) -> nbformat.NotebookNode | None:
     return notebook if notebook.metadata.interp_kit.made_of == _made_of(lesson) else None
 
 
-def _run(notebook, checks) -> float:
-    """Fill in the outputs; returns the seconds that the kernel and its own processes computed, not wall time."""
+def _run(notebook, checks) -> dict[str, object]:
+    """Fill in the outputs; returns seconds, megabytes and network. The seconds are those that the kernel and its own
+    processes computed, not wall time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     client = NotebookClient(
         notebook,
@@ -88,24 +101,31 @@ def _run(notebook, checks) -> float:
         store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],  # of the kernel itself, not of what it runs
     )
-    search_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path}
-    environment.pop("PYTEST_CURRENT_TEST", None)  # with it a kernel does not show what is written past Python
-    with client.setup_kernel(env=environment):
-        _run_unseen(client, SHOW_WARNINGS)
-        for index, cell in enumerate(notebook.cells):
-            client.execute_cell(cell, index)
-        if checks.exists():
-            _run_unseen(client, RUN_CHECKS.format(str(checks)))
+    search_path = os.pathsep.join([str(NO_NETWORK), str(ROOT), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    with TemporaryDirectory() as folder:
+        log = Path(folder, "network.log")
+        environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": search_path, "NETWORK_LOG": str(log)}
+        environment.pop("HF_HUB_OFFLINE", None)  # as a reader has it
+        environment.pop("PYTEST_CURRENT_TEST", None)  # with it a kernel does not show what is written past Python
+        with client.setup_kernel(env=environment):
+            _run_unseen(client, SHOW_WARNINGS)
+            for index, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, index)
+            megabytes = float(_run_unseen(client, TELL_MEMORY))
+            if checks.exists():
+                _run_unseen(client, RUN_CHECKS.format(str(checks)))
+        network = log.read_text(encoding="utf-8") if log.exists() else ""
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": seconds, "megabytes": megabytes, "network": network}
 
 
-def _run_unseen(client, source) -> None:
-    """In the lesson's kernel, but not a cell of its copy."""
+def _run_unseen(client, source) -> str:
+    """What it prints; in the lesson's kernel, but not a cell of its copy."""
     client.nb.cells.append(nbformat.v4.new_code_cell(source))
-    client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1, store_history=False)
+    cell = client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1, store_history=False)
     client.nb.cells.pop()
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
 def _checks(lesson) -> Path:
@@ -131,7 +151,8 @@ def _hash(files) -> str:
 
 
 def _report(lesson) -> str:
-    return f"{lesson.stem}: {executed(lesson).metadata.interp_kit.seconds:.0f} s"
+    ran = executed(lesson).metadata.interp_kit
+    return f"{lesson.stem}: {ran.seconds:.0f} s, {ran.megabytes:,.0f} MB"
 
 
 if __name__ == "__main__":

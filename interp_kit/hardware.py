@@ -4,6 +4,7 @@ Memory and cores are what this process may use: a container (its control group, 
 host's, and a process that takes more memory is killed without a word.
 """
 
+import logging
 import math
 import os
 import time
@@ -19,6 +20,8 @@ import torch
 
 # ---------------------------------------------------------------- memory
 
+log = logging.getLogger(__name__)
+TOLD_BYTES = 50e6  # of which nobody has to be told, unless they ask for all (level DEBUG)
 ROOT = Path("/")  # under which the system says what it has; tests put a folder of theirs in its place
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
@@ -43,11 +46,34 @@ def bytes_of(memory: str | float | None) -> float:
     return amount
 
 
-def check_memory(needed: float, what: str) -> None:
-    """Raises MemoryError when `needed` bytes are more than what is free, naming `what` needs them."""
-    free = free_memory()
+def check_memory(needed: float, what: str, remedy: str = "", free: float | None = None) -> None:
+    """Logs how much memory `what` needs, and raises MemoryError when that is more than what is free.
+
+    needed: bytes beside what the process holds already.
+    remedy: a sentence for the error: what would fit.
+    free: bytes, by default `free_memory()`.
+
+    `logging.basicConfig(level="INFO")` shows what is logged:
+
+        INFO:interp_kit.hardware:attribute() needs about 1.5 GB of memory, and 18 GB are free
+    """
+    free = free_memory() if free is None else free
+    level = logging.INFO if needed > TOLD_BYTES else logging.DEBUG
+    amounts = (what, in_words(needed), in_words(free))
+    log.log(level, "%s needs about %s of memory, and %s are free", *amounts, extra={"needed": needed})
     if needed > free:
-        raise MemoryError(f"{what} needs about {needed / 1e9:.2g} GB of memory and {free / 1e9:.2g} GB are free")
+        more = f". {remedy}" if remedy else ""
+        raise MemoryError(f"{what} needs about {in_words(needed)} of memory and {in_words(free)} are free{more}")
+
+
+def in_words(n_bytes: float) -> str:
+    """An amount of memory, in two digits.
+
+    >>> in_words(1.53e9)
+    '1.5 GB'
+    """
+    name, unit = next(((name, unit) for name, unit in reversed(UNITS.items()) if n_bytes >= unit), ("KB", 1e3))
+    return f"{n_bytes / unit:.2g} {name}" if n_bytes < 99.5 * unit else f"{n_bytes / unit:,.0f} {name}"
 
 
 def free_memory(root: Path | None = None) -> float:

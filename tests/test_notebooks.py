@@ -19,6 +19,7 @@ WITH_OUTPUTS = [path for path in LESSONS if path.name.startswith("00_")]
 
 SECONDS_A_LESSON = 150  # the longest, one that trains; side by side with another, a core computes more slowly
 SECONDS_FOR_ALL = 720
+BINDER_MB, JUPYTERLAB_MB = 2000, 146
 ROWS, COLUMNS = 10, 80  # of a code cell
 
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -45,6 +46,26 @@ def test_warns_of_nothing(path):
     """Nothing at all on stderr, whoever writes it there. A lesson's progress bars are displays."""
     outputs = [output for cell in executed(path).cells for output in cell.get("outputs", [])]
     assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+
+
+@each_lesson
+def test_reaches_nobody(path):
+    """No connection but within this machine, and none tried."""
+    assert not executed(path).metadata.interp_kit.network
+
+
+@each_lesson
+def test_fits_into_what_binder_gives(path):
+    """The kernel and its processes, beside JupyterLab's server. (benchmarks/binder.py runs them under that limit.)"""
+    assert executed(path).metadata.interp_kit.megabytes < BINDER_MB - JUPYTERLAB_MB
+
+
+def test_an_attempt_to_reach_out_is_seen(tmp_path):
+    source = "import socket\ntry: socket.create_connection(('example.org', 80))\nexcept OSError as error: print(error)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    ran = lessons._run(notebook, tmp_path / "no checks")
+    assert "the tests have no network" in notebook.cells[0].outputs[0].text
+    assert "example.org" in ran["network"] and 20 < ran["megabytes"] < 200
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import torch
 from torch.nn.functional import pad as pad_zeros
 
 from ..formats.provenance import About, insisted
+from ..hardware import check_memory
 from ..models import LanguageModel
 from ..models.arguments import checked
-from ..text.batches import of_similar_size, pad
+from ..text.batches import TOKENS_AT_ONCE, of_similar_size, pad
 from ..text.rows import NOTHING, TextRows, Texts
 from ..widgets.progress import ProgressBar
 from .dictionaries import (
@@ -36,6 +37,8 @@ ROWS_AT_ONCE = 256  # sorted by length together, so that little padding is compu
 TEST_WINDOW_EVERY = 4  # one window in so many is for testing labels only
 N_TOP_TOKENS = 6
 HISTOGRAM_BINS, HISTOGRAM_START = 48, -24  # half octaves, the first from 2 ** -12
+SLICE_TENSORS, TOKEN_TENSORS = 6, 5  # alive at once: [token, feature] of a layer; [token of the vocabulary, d_model]
+TABLES_BYTES = 50e6  # of pandas, pyarrow and the tables that they make
 PRUNE_EVERY_WINDOWS = 50_000  # those that are nobody's example any more are let go
 GROUPS = LABEL_GROUPS + TEST_GROUPS
 ACTIVATING_GROUPS = ("top", "sample", "held_out")
@@ -55,12 +58,13 @@ def collect_features(
     Memory is bounded by the number of features times `n_examples`, however long the texts. The first position, where
     the begin-of-text token stands, is left out: models put unusual activations there. A window that occurs again is
     counted, but is an example only once. Raises ValueError for a transcoder of another model or texts without tokens,
-    TypeError for what has no features or is no text.
+    TypeError for what has no features or is no text, MemoryError where that would not fit, before the texts are read.
 
     >>> store = ik.collect_features(model, transcoder, texts)
     >>> store.browse(ik.label_features(store))
     """
     dictionary = as_dictionary(model, dictionary)
+    check_room(dictionary, n_examples)
     rows = TextRows(model, texts, seed)
     total = len(rows.texts) if isinstance(rows.texts, Sequence) else None
     start = max(len(model.prefix_ids), int(dictionary.excludes_first_position))
@@ -74,6 +78,17 @@ def collect_features(
     if not reader.tokens:
         raise ValueError(NOTHING)
     return reader.store()
+
+
+def check_room(dictionary: Dictionary, n_examples: int) -> None:
+    """Raises MemoryError where `n_examples` of each group do not fit into what is free, or the work at once does not."""
+    model, widths, d_model = dictionary.model, dictionary.n_features_per_layer, dictionary.model.d_model
+    an_example = 4 + 8 + 2 * WINDOW_TOKENS  # its key, its window, activations in half precision
+    kept = sum(widths) * (8 * HISTOGRAM_BINS + len(GROUPS) * n_examples * an_example)
+    reading = TOKENS_AT_ONCE * 4 * (2 * len(widths) * d_model + SLICE_TENSORS * max(widths))
+    naming = TOKEN_TENSORS * 4 * model.vocab_size * d_model  # finding each feature's tokens
+    remedy = "Use fewer examples (n_examples), or a dictionary of fewer features"
+    check_memory(kept + max(reading, naming) + TABLES_BYTES, f"collecting examples of {sum(widths):,} features", remedy)
 
 
 @checked

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from ..formats.provenance import About, insisted
-from ..hardware import bytes_of
+from ..hardware import bytes_of, check_memory
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.frozen import FrozenModel
@@ -76,7 +76,7 @@ def attribute(
     nodes = find_nodes(frozen, transcoder, zero_first_position)
     n_kept = len(nodes.features) if max_features is None else min(max_features, len(nodes.features))
     sweep = Sweep(frozen, transcoder, nodes, budget)
-    check_memory(sweep, n_kept, budget)  # before computing
+    check_room(sweep, n_kept, budget)  # before computing
     if n_kept == len(nodes.features):
         kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets))
     else:
@@ -89,7 +89,7 @@ def in_same_dtype(transcoder: CrossLayerTranscoder, dtype: torch.dtype) -> Cross
     return transcoder.in_dtype(dtype, torch.device("cpu"))
 
 
-def check_memory(sweep: Sweep, n_kept: int, budget: float) -> None:
+def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
     """Raises MemoryError where a graph of `n_kept` features, with all that is held to compute it, takes more than
     `budget` bytes."""
     nodes = sweep.nodes
@@ -101,14 +101,14 @@ def check_memory(sweep: Sweep, n_kept: int, budget: float) -> None:
         rows = (n + len(nodes.logits)) * nodes.n_sources if n < n_features else 0
         return number_bytes * (rows + 2 * (n + n_others) ** 2) + sweep.max_bytes
 
-    if needed(n_kept) > budget:
-        fits = max((n for n in range(0, n_kept, 100) if needed(n) <= budget), default=0)
-        smaller = f"max_features={fits}, " if fits else ""
-        raise MemoryError(
-            f"this graph needs about {needed(n_kept) / 1e9:.2f} GB ({n_kept + n_others:,} nodes, {n_kept:,} of them "
-            f"features, on {nodes.n_positions} tokens) and {budget / 1e9:.2f} GB are free. Use {smaller}a shorter "
-            "prompt, a sparser transcoder, or float32"
-        )
+    fits = max((n for n in range(0, n_kept, 100) if needed(n) <= budget), default=0)
+    smaller = f"max_features={fits}, " if fits else ""
+    check_memory(
+        needed(n_kept),
+        f"this graph ({n_kept + n_others:,} nodes, {n_kept:,} of them features, on {nodes.n_positions} tokens)",
+        f"Use {smaller}a shorter prompt, a sparser transcoder, or float32",
+        budget,
+    )
 
 
 def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]]:

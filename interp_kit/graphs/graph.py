@@ -18,6 +18,7 @@ from ..formats.graph_tables import Card, GraphTables, node_rows
 from ..formats.label_table import one_label_each
 from ..formats.node_id import NodeId
 from ..formats.provenance import check_belongs
+from ..hardware import check_memory
 from ..storage.atomic import atomic_file
 from ..widgets.plain_text import literal, printable
 from . import influence as scoring
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one i
     from ..features import FeatureStore
     from ..widgets import GraphData, GraphView
 
+PRUNING_COPIES = 2  # of the adjacency, beside it
 FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
 
 
@@ -117,15 +119,22 @@ class AttributionGraph(GraphTables):
         """The nodes that make up `node_threshold` of all influence, and the edges that make up `edge_threshold`
         of the edge scores between them; tokens and logits stay. Influence and scores remain those of the full graph.
 
-        Raises ValueError for a threshold outside 0 to 1.
+        Raises ValueError for a threshold outside 0 to 1; MemoryError, before computing, when the graph is too large for
+        the memory that is free.
         """
         for name, value in (("node_threshold", node_threshold), ("edge_threshold", edge_threshold)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {value}")
+        check_memory(
+            PRUNING_COPIES * self.adjacency.nbytes,
+            f"pruning a graph of {len(self.nodes):,} nodes",
+            "A smaller one comes from attribute(..., max_features=...)",
+        )
         weights = self.logit_probabilities
-        keep, edges = scoring.prune(self.adjacency, self.kinds, weights, node_threshold, edge_threshold)
-        adjacency = np.where(edges, self.adjacency, 0)[np.ix_(keep, keep)]
-        nodes = self.nodes[keep].reset_index(drop=True)
+        kept, edges = scoring.prune(self.adjacency, self.kinds, weights, node_threshold, edge_threshold)
+        adjacency = self.adjacency[np.ix_(kept, kept)]
+        adjacency[~edges] = 0
+        nodes = self.nodes.iloc[kept].reset_index(drop=True)
         left = set(nodes["id"])
         supernodes = {name: kept for name, ids in self.supernodes.items() if (kept := [i for i in ids if i in left])}
         return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes)
@@ -227,7 +236,10 @@ class AttributionGraph(GraphTables):
         return view_data(self)
 
     def show(self, threshold: float = 0.8) -> "GraphView":
-        """The interactive view; `view.pinned` reads the selection back. A large graph is drawn pruned to 300 nodes."""
+        """The interactive view; `view.pinned` reads the selection back. A large graph is drawn pruned to 300 nodes.
+
+        Raises MemoryError as `prune` does.
+        """
         from ..widgets import GraphView
 
         return GraphView(drawable(self).view_data(), threshold=threshold)
@@ -235,7 +247,7 @@ class AttributionGraph(GraphTables):
     def to_html(self, path: str | Path, threshold: float = 0.8) -> None:
         """Writes the interactive view as one self-contained HTML file: no server, no network.
 
-        Raises FileExistsError where a file is in the way that is no page of interp_kit.
+        Raises FileExistsError where a file is in the way that is no page of interp_kit; MemoryError as `prune` does.
         """
         from ..widgets import graph_page, is_page
 

@@ -54,10 +54,16 @@ def cumulative_share(values: np.ndarray) -> np.ndarray:
 
 
 def threshold_for(values: np.ndarray, share: float) -> float:
-    """The smallest value still needed so that those at least as large make up `share` of the total."""
-    ordered = np.sort(values.ravel())[::-1]
-    total = np.cumsum(ordered)
-    return ordered[min(np.searchsorted(total, share * total[-1]), len(ordered) - 1)]
+    """The smallest value still needed so that those at least as large make up `share` of the total; 0 without any.
+
+    Values of 0, which most edges have, are left out first: sorted copies of all would take twice the graph's memory.
+    """
+    ordered = values[values > 0]
+    if not len(ordered):
+        return 0.0
+    ordered.sort()
+    total = np.cumsum(ordered[::-1])
+    return ordered[::-1][min(np.searchsorted(total, share * total[-1]), len(ordered) - 1)]
 
 
 def scores(share: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total: np.ndarray) -> dict[str, float]:
@@ -81,7 +87,8 @@ def scores(share: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total: np.
 def prune(
     adjacency: np.ndarray, kinds: np.ndarray, weights: np.ndarray, node_threshold: float, edge_threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which nodes [node] and which edges [target, source] stay; embeddings and logits always do.
+    """The nodes that stay [kept], ascending, and which of the edges between them do [kept target, kept source];
+    embeddings and logits always stay.
 
     Nodes: the most influential ones that make up `node_threshold` of all influence. Edges: among those, the ones
     that make up `edge_threshold` of all edge scores (share of the target's inputs times the target's influence).
@@ -89,14 +96,13 @@ def prune(
     """
     fixed = (kinds == "embedding") | (kinds == "logit")
     total = influence(shares(adjacency), weights)
-    keep = fixed | (total >= threshold_for(total, node_threshold))
-    smaller = np.where(keep[:, None] & keep, adjacency, 0)
-    edge_score = shares(smaller)
+    kept = np.flatnonzero(fixed | (total >= threshold_for(total, node_threshold)))
+    edge_score, weights = shares(adjacency[np.ix_(kept, kept)]), weights[kept]
     edge_score *= (influence(edge_score, weights) + weights)[:, None]
-    edges = (edge_score >= threshold_for(edge_score, edge_threshold)) & (smaller != 0)
+    edges = edge_score >= threshold_for(edge_score, edge_threshold)
+    edges &= edge_score > 0
     while True:
-        stays = keep & (fixed | (edges.any(0) & ((kinds == "error") | edges.any(1))))
-        if (stays == keep).all():
-            return keep, edges
-        keep = stays
-        edges &= keep[:, None] & keep
+        stays = fixed[kept] | (edges.any(0) & ((kinds[kept] == "error") | edges.any(1)))
+        if stays.all():
+            return kept, edges
+        kept, edges = kept[stays], edges[np.ix_(stays, stays)]

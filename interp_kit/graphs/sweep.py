@@ -104,7 +104,8 @@ class Sweep:
     @property
     def max_bytes(self) -> float:
         """The most that the sweep holds at once, beside the rows."""
-        return self.outputs.max_bytes(self.workers) + GRADIENT_COPIES * self.gradient_bytes * self.workers
+        gradient = min(self.gradient_bytes * self.workers, self.nodes.n_targets * self.frozen.embeddings.nbytes)
+        return self.outputs.max_bytes(self.workers) + GRADIENT_COPIES * gradient
 
     @cached_property
     @torch.no_grad()

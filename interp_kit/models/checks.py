@@ -15,6 +15,9 @@ from ..formats.validation import check_type
 from ..storage.reading import check_no_pointer, check_tensors, file_size
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+STORED_AS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+TOKENIZER_COPIES = 15  # of its file's size, in memory
+LIBRARY_BYTES = 25e6  # of transformers, imported at the first load
 CONFIG_BYTES = 2**24  # those of real models have a few thousand
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CONVERT_REMEDY = (
@@ -79,6 +82,18 @@ def check_weight_files(folder: Path, label: str, config: PreTrainedConfig) -> No
         if not hasattr(config, "quantization_config"):
             _check_dtypes(file, label)
     _check_sizes(config, shapes, label)
+
+
+def bytes_to_load(folder: Path, label: str, dtype: torch.dtype) -> float:
+    """Memory that loading takes: the weights; what is stored in another type, which stays until the last weight is
+    converted; the tokenizer; and what of transformers is imported at the first load."""
+    needed = TOKENIZER_COPIES * sum((folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).exists())
+    for file in _weight_files(folder, label):
+        with safe_open(file, framework="pt") as opened:
+            for part in map(opened.get_slice, opened.keys()):
+                stored = STORED_AS.get(part.get_dtype(), torch.float32)
+                needed += math.prod(part.get_shape()) * (dtype.itemsize + (0 if stored == dtype else stored.itemsize))
+    return needed + LIBRARY_BYTES
 
 
 def _check_dtypes(file: Path, label: str) -> None:

@@ -17,8 +17,9 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
+from ..hardware import check_memory
 from ..storage.shipped import shipped_folder
-from .checks import check_tokenizer_files, check_weight_files, check_weights, decoder_config, read_model
+from .checks import bytes_to_load, check_tokenizer_files, check_weight_files, check_weights, decoder_config, read_model
 from .gguf import converted_folder
 from .language_model import LanguageModel
 
@@ -61,15 +62,16 @@ def load_model(name: str | os.PathLike[str], dtype: torch.dtype = torch.float32)
         ValueError: an unknown name; a model that is not a decoder; pickled, damaged, missing or
             non-finite weights; a damaged GGUF file; no tokenizer.
         FileNotFoundError: a path to nothing.
+        MemoryError: before weights are read, when they would not fit.
         OSError: the Hub cannot be reached and the model is not in its cache, or it refuses access.
         ImportError: converting a GGUF file without the `gguf` package.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"`dtype` must be a floating-point torch.dtype (torch.float32, ...); got {dtype!r}.")
     folder, label = _find_folder(name)
+    is_rounded = torch.finfo(dtype).eps > torch.finfo(torch.float16).eps
     with _no_progress_bars():  # as it is stored, where `dtype` has fewer digits: the fingerprint is of what is stored
-        is_rounded = torch.finfo(dtype).eps > torch.finfo(torch.float16).eps
-        hf, tokenizer = _load_folder(folder, label, "auto" if is_rounded else dtype)
+        hf, tokenizer = _load_folder(folder, label, dtype, as_stored=is_rounded)
     model = LanguageModel(hf, tokenizer, label)
     if is_rounded:
         _ = model.fingerprint  # kept from here on
@@ -181,12 +183,20 @@ def _hub_folder(hub_id: str, remedy: str = "") -> Path:
 # -------------------------------------------------------------------- from a folder to a model
 
 
-def _load_folder(folder: Path, label: str, dtype: torch.dtype | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_folder(
+    folder: Path, label: str, dtype: torch.dtype, as_stored: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = decoder_config(folder, label)
     check_weight_files(folder, label, config)
     check_tokenizer_files(folder, label)
+    check_memory(
+        bytes_to_load(folder, label, dtype),
+        f"loading {label!r} in {dtype}",
+        "Load it in torch.bfloat16, take a smaller model, or close what else holds memory (other notebooks' kernels)",
+    )
+    options = {"dtype": "auto" if as_stored else dtype, "use_safetensors": True, "ignore_mismatched_sizes": True}
     try:  # tensors of another shape are reported by check_weights, with the other faults
-        hf, report = read_model(folder, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True)
+        hf, report = read_model(folder, config=config, **options)
     except (MemoryError, ImportError):
         raise
     except Exception as error:  # nearly any, from sizes that do not fit together

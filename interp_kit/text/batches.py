@@ -7,12 +7,12 @@ import torch
 TOKENS_AT_ONCE = 2048  # of a forward pass: more would leave the processor's cache
 
 
-def of_similar_size(rows: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Slices of `rows`, in their order, of at most `TOKENS_AT_ONCE` tokens, padding included (or one longer row)."""
+def of_similar_size(rows: list[list[int]], most: int = TOKENS_AT_ONCE) -> Iterator[list[list[int]]]:
+    """Slices of `rows`, in their order, of at most `most` tokens, padding included (or one longer row)."""
     start = 0
     while start < len(rows):
         end, width = start + 1, len(rows[start])
-        while end < len(rows) and max(width, len(rows[end])) * (end + 1 - start) <= TOKENS_AT_ONCE:
+        while end < len(rows) and max(width, len(rows[end])) * (end + 1 - start) <= most:
             width = max(width, len(rows[end]))
             end += 1
         yield rows[start:end]

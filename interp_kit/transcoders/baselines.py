@@ -38,24 +38,25 @@ class LeastSquares:
 
         The ridge is tuned on `others`, the half that the map is measured on, which favours the baseline, on purpose.
         """
-        x, y = self.x / self.n, self.y / self.n
-        xx = self.xx / self.n - x[:, :, None] * x[:, None]
-        yx = self.yx / self.n - y[:, :, None] * x[:, None]
-        unit = xx.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(
-            x.shape[1], dtype=x.dtype, device=x.device
-        )
-        factors = (torch.linalg.cholesky(xx + ridge * unit) for ridge in RIDGE_SHARES)
-        maps = torch.stack([torch.cholesky_solve(yx.mT, factor).mT for factor in factors])
-        biases = y - torch.einsum("rloi,li->rlo", maps, x)
-        errors = torch.stack([others.error(a, b) for a, b in zip(maps, biases, strict=True)])
-        best, layers = errors.argmin(0), torch.arange(len(x), device=x.device)
-        return maps[best, layers], biases[best, layers], y
+        layers = [self._fit_layer(layer, others) for layer in range(len(self.x))]  # all at once take gigabytes
+        maps, biases = map(torch.stack, zip(*layers))
+        return maps, biases, self.y / self.n
 
-    def error(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Sum over the tokens of |a x + b - y|^2 [layer]."""
-        mapped = torch.einsum("loi,li->lo", a, self.x)
-        quadratic = ((a @ self.xx) * a).sum((1, 2)) + 2 * (b * mapped).sum(1) + self.n * b.pow(2).sum(1)
-        return quadratic - 2 * ((a * self.yx).sum((1, 2)) + (b * self.y).sum(1)) + self.yy
+    def _fit_layer(self, layer: int, others: "LeastSquares") -> tuple[torch.Tensor, torch.Tensor]:
+        x, y = self.x[layer] / self.n, self.y[layer] / self.n
+        xx, yx = self.xx[layer] / self.n - torch.outer(x, x), self.yx[layer] / self.n - torch.outer(y, x)
+        unit = xx.diagonal().mean() * torch.eye(len(x), dtype=x.dtype, device=x.device)
+        fits = []
+        for ridge in RIDGE_SHARES:
+            a = torch.cholesky_solve(yx.T, torch.linalg.cholesky(xx + ridge * unit)).T
+            fits.append((a, y - a @ x))
+        return min(fits, key=lambda fit: others.error(layer, *fit))
+
+    def error(self, layer: int, a: torch.Tensor, b: torch.Tensor) -> float:
+        """Sum over the tokens of |a x + b - y|^2 in one layer; a [out, in], b [d_model]."""
+        x, y, xx, yx = self.x[layer], self.y[layer], self.xx[layer], self.yx[layer]
+        quadratic = ((a @ xx) * a).sum() + 2 * b @ (a @ x) + self.n * b.pow(2).sum()
+        return float(quadratic - 2 * ((a * yx).sum() + b @ y) + self.yy[layer])
 
 
 def featureless(like: CrossLayerTranscoder, skip: torch.Tensor | None, bias: torch.Tensor) -> CrossLayerTranscoder:

@@ -7,9 +7,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..hardware import check_memory
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.precision import at_least_float32
+from ..text.batches import TOKENS_AT_ONCE
 from ..text.rows import Texts, encode_texts
 from ..widgets.plain_text import literal, printable
 from .baselines import LeastSquares, featureless
@@ -18,6 +20,9 @@ from .replacement import replaced_mlps
 from .training.stream import activations
 
 TRANSCODER, AFFINE_MAP, MEAN_OUTPUT = "transcoder", "affine map", "mean output"  # what stands in for the MLPs
+BLOCK_BYTES = 256_000_000  # of what is computed at once, in tensors of so many numbers a token:
+LOGIT_TENSORS, FEATURE_TENSORS, VECTOR_TENSORS = 6, 3, 4
+FEWEST_TOKENS = 64
 
 
 @dataclass
@@ -59,22 +64,25 @@ def evaluate_transcoder(
     are fitted on the half of the texts that they are not measured on; of little text an affine map learns little.
     `baselines=False` leaves them out, where they are known. Position 0 is left out where the transcoder leaves it out.
     Numbers are computed in float32 or, where model or transcoder has it, float64, on the model's device.
-    Raises ValueError for a transcoder of another model, and for texts without a token.
+    Raises ValueError for a transcoder of another model, and for texts without a token; MemoryError, before the model
+    reads, where what is computed at once would not fit.
 
         ik.evaluate_transcoder(model, clt, texts).summary["NMSE"]
     """
     clt.check_model(model)
     clt = clt.in_dtype(_widest(model.dtype, clt.W_enc.dtype), model.device)
+    most = tokens_at_once(model, clt)
+    check_room(model, clt, most, baselines)
     rows = sorted(encode_texts(model, texts), key=len)
     halves = [rows[0::2], rows[1::2] or rows]
-    fits = [_fit(model, clt, half) for half in halves] if baselines else []
+    fits = [_fit(model, clt, half, most) for half in halves] if baselines else []
     sums = _Sums(clt, baselines)
     for i, half in enumerate((rows[0::2], rows[1::2])):
         stand_ins = {TRANSCODER: clt}
         if baselines:
             a, b, mean = fits[1 - i].fit(fits[i])
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
-        for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating"):
+        for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating", most):
             own, following = _next_tokens(model, ids, real)
             x, y = x.to(clt.W_enc), y.to(clt.W_enc)  # of the transcoder's precision, and where it lies
             sums.add(clt.encode_tokens(x), y, own, following)
@@ -86,14 +94,37 @@ def evaluate_transcoder(
     return sums.result()
 
 
+def tokens_at_once(model: LanguageModel, clt: CrossLayerTranscoder) -> int:
+    """How many tokens are read in one forward: as many as `BLOCK_BYTES` hold, whatever is free, so that the same texts
+    always give the same numbers."""
+    return max(FEWEST_TOKENS, min(TOKENS_AT_ONCE, BLOCK_BYTES // bytes_a_token(model, clt)))
+
+
+def bytes_a_token(model: LanguageModel, clt: CrossLayerTranscoder) -> int:
+    """What a token takes while it is compared: log-probabilities, features, inputs and outputs."""
+    features, vectors = len(clt.layers) * clt.n_features, len(clt.layers) * clt.config.d_model
+    numbers = LOGIT_TENSORS * model.vocab_size + FEATURE_TENSORS * features + VECTOR_TENSORS * vectors
+    return numbers * clt.W_enc.element_size()
+
+
+def check_room(model: LanguageModel, clt: CrossLayerTranscoder, most: int, baselines: bool) -> None:
+    """Raises MemoryError where evaluating `most` tokens at once does not fit into what is free."""
+    square = len(clt.layers) * clt.config.d_model**2
+    # Two matrices of each half, what is added to one, the map as it is found and as it is used.
+    fits = baselines * square * (2 * 2 * 8 + 8 + 8 + 4)
+    remedy = "Give baselines=False, which leaves out half of it" if baselines else "Use a transcoder of fewer features"
+    if model.device.type == "cpu":
+        check_memory(fits + most * bytes_a_token(model, clt), f"evaluating {most:,} tokens at once", remedy)
+
+
 def _widest(*dtypes: torch.dtype) -> torch.dtype:
     """The widest of these and float32."""
     return reduce(torch.promote_types, dtypes, torch.float32)
 
 
-def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]]) -> LeastSquares:
+def _fit(model: LanguageModel, clt: CrossLayerTranscoder, rows: list[list[int]], most: int) -> LeastSquares:
     sums = LeastSquares(len(clt.layers), clt.config.d_model)
-    for _, _, x, y in activations(model.hf, rows, clt.config, "fitting the baselines"):
+    for _, _, x, y in activations(model.hf, rows, clt.config, "fitting the baselines", most):
         sums.add(x, y)
     return sums
 

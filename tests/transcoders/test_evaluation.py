@@ -130,7 +130,30 @@ def test_the_error_of_a_map_follows_from_the_sums():
     sums.add(x[:, :5], y[:, :5])
     sums.add(x[:, 5:], y[:, 5:])
     wanted = (x.double() @ a.mT + b[:, None] - y.double()).pow(2).sum((1, 2))
-    torch.testing.assert_close(sums.error(a, b), wanted, rtol=1e-5, atol=1e-5)
+    found = torch.tensor([sums.error(layer, a[layer], b[layer]) for layer in range(2)], dtype=torch.float64)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_affine_map_is_found_and_its_ridge_is_chosen_on_the_other_half():
+    from interp_kit.transcoders.baselines import RIDGE_SHARES, LeastSquares
+
+    x, a, b = torch.randn(2, 400, 3).double(), torch.randn(2, 3, 3).double(), torch.randn(2, 3).double()
+    y = x @ a.mT + b[:, None]
+    first, second, noise = LeastSquares(2, 3), LeastSquares(2, 3), torch.randn(400, 3).double()
+    first.add(x[:, :200], y[:, :200])
+    second.add(x[:, 200:], y[:, 200:])
+    maps, biases, mean = first.fit(second)
+    torch.testing.assert_close((maps, biases), (a, b), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(mean, y[:, :200].mean(1))
+    few = LeastSquares(1, 3)  # three tokens: the less it believes them, the better it does on the others
+    few.add(x[:1, :3], noise[None, :3])
+    others = LeastSquares(1, 3)
+    others.add(x[:1, 200:], noise[None, 200:])
+    chosen = few.fit(others)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp_kit.transcoders.baselines.RIDGE_SHARES", RIDGE_SHARES[:1])
+        least = few.fit(others)
+    assert others.error(0, chosen[0][0], chosen[1][0]) < others.error(0, least[0][0], least[1][0])
 
 
 def test_baselines_can_be_left_out():

@@ -12,11 +12,14 @@ from typing import Literal
 
 import torch
 
+from ...hardware import check_memory
 from ...models.language_model import Ids, LanguageModel
 from ...models.targets import Target, Tokens
 from ...widgets.progress import ProgressBar
 
-TOKENS_AT_ONCE = 1024  # of all versions in one forward, which gradients keep in memory
+TOKENS_AT_ONCE = 1024  # of all versions in one forward ...
+GRADIENT_BYTES = 256e6  # ... or fewer, where gradients keep more than this of a forward in memory
+LOGIT_TENSORS = 3  # [version, vocabulary], alive at once
 EMBEDDINGS_AT_ONCE = 8192
 
 Baseline = Literal["space", "boundary", "mean", "zero"]
@@ -36,7 +39,8 @@ class MaskedPrompt:
     positions: of the tokens that can be hidden; without them all but the first one, and all but special ones.
     embeddings: of the whole prompt, [position, d_model]; absent: in the place of a hidden token, [d_model].
     f_x: the score with all tokens.
-    at_once: versions of the prompt in one forward.
+    at_once, at_once_with_gradients: versions of the prompt in one forward. They do not depend on how much memory is
+        free, so that values do not either.
     forwards: versions that the model has read so far.
     bar: a progress bar that counts them, or None.
 
@@ -56,6 +60,7 @@ class MaskedPrompt:
         self.ids = model.input_ids(prompt)
         self.positions = _hideable(model, self.ids) if positions is None else _checked(positions, len(self.ids))
         self.at_once = max(1, TOKENS_AT_ONCE // len(self.ids))
+        self.at_once_with_gradients = max(1, min(self.at_once, int(GRADIENT_BYTES / self._version_bytes(True))))
         logits = model.logits(self.ids)[-1]
         self.target = Target.of(model, target, contrast, logits)
         self.f_x = float(self.target.score(logits))
@@ -65,6 +70,24 @@ class MaskedPrompt:
         with torch.no_grad():
             self.embeddings = embed(self.ids)
             self.absent = _absent(model, embed, baseline)
+
+    def check_room(self, gradients: bool) -> None:
+        """Raises MemoryError where one forward, with or without gradients, does not fit into what is free."""
+        versions = self.at_once_with_gradients if gradients else self.at_once
+        check_memory(
+            versions * self._version_bytes(gradients),
+            f"reading {versions * len(self.ids):,} tokens at once{', with gradients' * gradients}",
+            "Use a shorter prompt, or a smaller model" + ", or method='occlusion' or 'shapley'" * gradients,
+        )
+
+    def _version_bytes(self, gradients: bool) -> float:
+        """What a forward holds of one version of the prompt: what the matrices of a layer read and write, with
+        gradients those of all layers; and its logits."""
+        inner, n_layers = self.model.hf.base_model, self.model.n_layers
+        matrices = [w for name, w in inner.named_parameters() if w.ndim == 2 and "embed" not in name]
+        a_token = sum(sum(w.shape) for w in matrices) / (1 if gradients else n_layers)
+        number_bytes = max(4, self.model.dtype.itemsize)
+        return number_bytes * (a_token * len(self.ids) + LOGIT_TENSORS * self.model.vocab_size)
 
     @property
     def tokens(self) -> list[str]:

@@ -64,7 +64,7 @@ def integrated_gradients(
     while True:
         # Midpoints, for the function bends most near the baseline, where denominators of norms are small.
         values = method.attribute(
-            _whole(masked), 0, n_steps=steps, method="riemann_middle", internal_batch_size=masked.at_once
+            _whole(masked), 0, n_steps=steps, method="riemann_middle", internal_batch_size=masked.at_once_with_gradients
         )[0]
         converged = abs(float(values.sum()) - difference) <= TOLERANCE * abs(difference)
         if converged or 2 * steps > max_steps:
@@ -153,6 +153,7 @@ def rollout(masked: MaskedPrompt, difference: float, seed: int) -> MethodResult:
     return MethodResult(flow[-1, masked.positions].tolist(), in_nats=False)
 
 
+WITH_GRADIENTS = ("gradient", "input_x_gradient", "integrated_gradients")
 METHODS: dict[Method, Callable[..., MethodResult]] = {
     "gradient": gradient, "input_x_gradient": input_x_gradient, "integrated_gradients": integrated_gradients,
     "occlusion": occlusion, "shapley": shapley, "shap": shap, "lime": lime, "attention": attention, "rollout": rollout,

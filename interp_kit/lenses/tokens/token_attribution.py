@@ -18,7 +18,7 @@ from ...widgets.plain_text import printable
 from ...widgets.progress import ProgressBar
 from ...widgets.token_strip import TokenStrip
 from .masking import Baseline, MaskedPrompt
-from .methods import METHODS, TOLERANCE, Method, check_options
+from .methods import METHODS, TOLERANCE, WITH_GRADIENTS, Method, check_options
 
 
 @dataclass(repr=False)
@@ -136,12 +136,14 @@ def explain_tokens(
 
         ik.lenses.explain_tokens(model, prompt, target=" Austin", contrast=" Sacramento", method="occlusion")
 
-    Raises ValueError for an unknown method, baseline or option, ModuleNotFoundError when the extra is missing.
+    Raises ValueError for an unknown method, baseline or option, ModuleNotFoundError when the extra is missing,
+    MemoryError where a forward over some versions of the prompt would not fit.
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     check_options(method, options)
     masked = MaskedPrompt(model, prompt, target, contrast, baseline, positions)
+    masked.check_room(gradients=method in WITH_GRADIENTS)
     with ProgressBar(desc=method, unit=" forwards", delay=2, leave=False) as masked.bar:
         f_x, f_x0 = masked.ends()
         found = METHODS[method](masked, f_x - f_x0, seed, **options)

@@ -44,7 +44,7 @@ UPDATE_BYTES = 44  # a parameter, moved in a step: gradient written 4, measured 
 TOKEN_ROWS = 6  # rows as wide as all that a layer's features write, for each token
 TOPK_BYTES = 48  # topk takes as long for a pre-activation as moving so many bytes
 STEP_TENSORS = 8  # float32 tensors [layer, token, d_model] at once in a step ...
-AUTOGRAD_TENSORS = 8  # ... and [layer, token, feature] that autograd holds with JumpReLU
+AUTOGRAD_TENSORS = 12  # ... and [layer, token, feature] that autograd holds with JumpReLU
 
 
 # NVIDIA's data sheets, SXM where there is a choice; links are PCIe 3 and 4, NVLink 3 and 4. The T4 has no bfloat16:
@@ -115,19 +115,21 @@ def plan_training(
     if batch < 1 or not 1 <= k <= n_features:
         raise ValueError(f"batch {batch}, k {k}, {n_features} features: expected batch >= 1 and 1 <= k <= features")
     layers = chosen_layers(layers, config.num_hidden_layers)
-    n, d = len(layers), config.hidden_size
-    span = TranscoderConfig(d, n_features, layers, n if span is None else span, k=k).span  # raises where it cannot be
+    span = len(layers) if span is None else span
+    transcoder = TranscoderConfig(config.hidden_size, n_features, layers, span, k=k)  # raises where it cannot be
     if not batch <= tokens < float("inf"):
         raise ValueError(f"tokens {tokens}: expected at least one batch, {batch}")
     with torch.device("meta"):  # shapes without memory
         hf = AutoModelForCausalLM.from_config(config)
-    targets, size = sum(min(span, n - i) for i in range(n)), sum(weights.numel() for weights in hf.parameters())
-    a_token = 2 * n * d * torch.bfloat16.itemsize
-    buffer = max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token
-    dense, reading = activation == "jumprelu", forward_flops(hf.base_model)
-    step = Step(batch, n_features, k, d, n, targets, dense, size, reading, buffer)
+    step = Step.of(hf, transcoder, activation, batch, buffer_bytes(transcoder, torch.bfloat16, batch, memory))
     rows = [_row(step, entry, tokens / batch) for entry in ([devices] if isinstance(devices, str) else devices)]
     return Plan(step.summary(), pd.DataFrame(rows, columns=["devices", "split", "GB a device", "hours", "bound by"]))
+
+
+def buffer_bytes(transcoder: TranscoderConfig, dtype: torch.dtype, batch: int, memory: str | float) -> int:
+    """What the buffer of `ActivationStream` takes when it is full: whole batches, one at least."""
+    a_token = 2 * len(transcoder.layers) * transcoder.d_model * dtype.itemsize
+    return max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token
 
 
 @dataclass
@@ -144,6 +146,17 @@ class Step:
     model: int  # parameters
     reading: float  # FLOP a token
     buffer: float  # bytes
+
+    @classmethod
+    def of(
+        cls, hf: PreTrainedModel, transcoder: TranscoderConfig, activation: TrainingActivation, batch: int, buffer: int
+    ) -> "Step":
+        """Of training this transcoder of the model `hf`, whose weights are not looked at."""
+        n, dense = len(transcoder.layers), activation == "jumprelu"
+        targets = sum(min(transcoder.span, n - i) for i in range(n))
+        size, reading = sum(weights.numel() for weights in hf.parameters()), forward_flops(hf.base_model)
+        f, k, d = transcoder.n_features, transcoder.k, transcoder.d_model
+        return cls(batch, f, k, d, n, targets, dense, size, reading, buffer)
 
     def share(self, way: Split, n: int) -> "Step":
         """One of n processes'."""
@@ -168,7 +181,8 @@ class Step:
         # Bytes beside weights and buffer: of a step, of a slice of text, or of the scales, whichever is most.
         step = STEP_TENSORS * 4 * n * d * self.batch + copies * f
         self.working = max(step, 5 * 2 * n * d * TOKENS_AT_ONCE, 3 * self.buffer / n)
-        self.memory = STATE_BYTES * self.parameters + narrow + self.buffer + 2 * self.model + self.working  # in all
+        self.own = STATE_BYTES * self.parameters + narrow + self.buffer + self.working  # all but the model
+        self.memory = self.own + 2 * self.model
 
     def seconds(self, device: Device) -> dict[str, float]:
         """What a step takes on one device, by what it waits for."""

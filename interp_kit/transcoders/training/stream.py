@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ...models.families import mlp_activations
-from ...text.batches import of_similar_size, pad
+from ...text.batches import TOKENS_AT_ONCE, of_similar_size, pad
 from ...text.rows import NOTHING, TextRows
 from ...widgets.progress import ProgressBar
 from ..module import TranscoderConfig
@@ -149,11 +149,11 @@ def read_activations(hf: PreTrainedModel, rows: Rows, config: TranscoderConfig) 
 
 
 def activations(
-    hf: PreTrainedModel, rows: Rows, config: TranscoderConfig, what: str | None = None
+    hf: PreTrainedModel, rows: Rows, config: TranscoderConfig, what: str | None = None, most: int = TOKENS_AT_ONCE
 ) -> Iterator[tuple[torch.Tensor, ...]]:
-    """For a few rows at a time ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
+    """For a few rows at a time, of at most `most` tokens, ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
     d_model] of these tokens, but for position 0 where the transcoder leaves it out. A bar shows `what`, if given."""
-    for some in ProgressBar(list(of_similar_size(rows)), desc=what, leave=False, disable=what is None):
+    for some in ProgressBar(list(of_similar_size(rows, most)), desc=what, leave=False, disable=what is None):
         ids, real = pad(some, hf.device)
         kept = real.clone()
         kept[:, 0] &= not config.excludes_first_position

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from ...hardware import bytes_of, multiplies_bfloat16
+from ...hardware import bytes_of, check_memory, multiplies_bfloat16
 from ...models import LanguageModel
 from ...models.arguments import checked
 from ...text.rows import TextRows, Texts
 from ...widgets.plain_text import literal
-from ..module import CrossLayerTranscoder
+from ..module import CrossLayerTranscoder, TranscoderConfig
 from .config import Kind, TrainingActivation, TrainingConfig, renamed_activation
 from .parallel import Processes, Split
+from .planning import Step, buffer_bytes
 from .progress import curves
 from .stream import ActivationStream, first_position_is_massive
 from .trainer import Trainer
@@ -95,7 +96,8 @@ def train_transcoder(
     parallel: how processes share the work that `accelerate launch` starts: "data" or "features".
 
     Interrupting (the stop button) returns the transcoder so far. Raises ValueError for an unknown kind, activation or
-    split, sizes that do not fit, texts without tokens, a checkpoint of another run; TypeError for what is no text.
+    split, sizes that do not fit, texts without tokens, a checkpoint of another run; TypeError for what is no text;
+    MemoryError, before the model is read, where weights, gradients, Adam's moments and the buffer would not fit.
     """
     config = TrainingConfig(
         n_features=n_features, activation=renamed_activation(activation), kind=kind, k=k, sparsity=sparsity, span=span,
@@ -106,7 +108,10 @@ def train_transcoder(
     processes = Processes(config.parallel, model.device)
     dtype = dtype or (torch.bfloat16 if multiplies_bfloat16(processes.device) else model.dtype)
     reader = model.hf  # what is read: the model itself where it has this type and device, else a copy
-    if (reader.dtype, reader.device) != (dtype, processes.device):
+    copied = (reader.dtype, reader.device) != (dtype, processes.device)
+    if processes.device.type == "cpu":
+        check_room(model, config, transcoder, dtype, copied, processes)
+    if copied:
         # `to` has no signature, says the type checker.
         reader = copy.deepcopy(reader).to(device=processes.device, dtype=dtype)  # pyright: ignore[reportCallIssue]
     rows = TextRows(model, texts, config.seed)
@@ -116,3 +121,21 @@ def train_transcoder(
     trainer = Trainer(config, transcoder, stream, processes)
     trainer.run(checkpoint, progress)
     return TrainingRun(trainer.finished(), pd.DataFrame(trainer.history))
+
+
+def check_room(
+    model: LanguageModel, config: TrainingConfig, transcoder: TranscoderConfig, dtype: torch.dtype, copied: bool,
+    processes: Processes,
+) -> None:  # fmt: skip
+    """Raises MemoryError where this process's share of the training does not fit into what is free.
+
+    copied: whether the model is read as a copy in `dtype`.
+    """
+    buffer = buffer_bytes(transcoder, dtype, config.batch, config.memory)
+    step = Step.of(model.hf, transcoder, config.activation, config.batch, buffer).share(config.parallel, processes.size)
+    check_memory(
+        step.own + copied * dtype.itemsize * step.model,
+        f"training {transcoder.n_features:,} features in each of {len(transcoder.layers)} layers",
+        f"Use fewer features, a shorter span, fewer layers, a batch below {config.batch:,}, or less than "
+        f"memory={config.memory!r} for the buffer; ik.plan_training tells what each of them takes",
+    )
