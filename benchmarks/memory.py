@@ -19,7 +19,6 @@ import pandas as pd
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import interp_kit as ik
-from interp_kit.storage.shipped import shipped_folder
 
 QUESTION = (  # the demo's, 42 tokens
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
@@ -55,15 +54,15 @@ def load_middle():
     """A model of 60 million weights; the process that saves it is another."""
     folder = Path(tempfile.gettempdir()) / "interp_kit-middle"
     if not (folder / "config.json").exists():
-        save = (
-            "import sys; sys.path.insert(0, sys.argv[1]); import memory; memory.save_middle(sys.argv[2])"
-        )
+        save = "import sys; sys.path.insert(0, sys.argv[1]); import memory; memory.save_middle(sys.argv[2])"
         subprocess.run([sys.executable, "-c", save, str(Path(__file__).parent), str(folder)], check=True)
     return lambda: ik.load_model(folder)
 
 
 def save_middle(folder):
-    config = LlamaConfig(vocab_size=1000, hidden_size=768, intermediate_size=3072, num_hidden_layers=6, num_attention_heads=12)
+    config = LlamaConfig(
+        vocab_size=1000, hidden_size=768, intermediate_size=3072, num_hidden_layers=6, num_attention_heads=12
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     ik.load_model("pocket").tokenizer.save_pretrained(folder)
 
@@ -203,6 +202,24 @@ def row(function, size):
     return {"function": function, "size": size, **json.loads(done.stdout.strip().splitlines()[-1])}
 
 
+def plot(table):
+    """Said beside taken, of each call."""
+    from interp_kit.widgets.chart import Chart
+
+    chart = Chart()
+    for function, rows in table.groupby("function", sort=False):
+        said = (rows["before"] + rows["needed"]) / 1e9
+        chart.add_scatter(x=rows["peak"] / 1e9, y=said, mode="markers", name=function, text=rows["size"])
+    line = [0, table["peak"].max() / 1e9]
+    for share, name in ((1, "the same"), (1.25, "25 % more"), (0.75, "25 % less")):
+        dash = "solid" if share == 1 else "dot"
+        chart.add_scatter(
+            x=line, y=[share * x for x in line], mode="lines", name=name, line={"color": "gray", "dash": dash}
+        )
+    chart.update_layout(title="Memory that functions say they need, and the peak of the process")
+    return chart.update_xaxes(title="peak [GB]").update_yaxes(title="held before, and said to be needed [GB]")
+
+
 def main(functions):
     rows = []
     for function in functions:
@@ -211,9 +228,12 @@ def main(functions):
             predicted, peak = found["before"] + found["needed"], found["peak"]
             print(
                 f"{function:15} {size:36} before {found['before'] / 1e6:6,.0f}  more {(peak - found['before']) / 1e6:6,.0f}"
-                f"  said {found['needed'] / 1e6:6,.0f}  peak {peak / 1e6:6,.0f} MB  said/peak {predicted / peak:.2f}", flush=True,
+                f"  said {found['needed'] / 1e6:6,.0f}  peak {peak / 1e6:6,.0f} MB  said/peak {predicted / peak:.2f}",
+                flush=True,
             )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    Path("build").mkdir(exist_ok=True)
+    Path("build/memory.png").write_bytes(plot(table).picture().png())
 
 
 if __name__ == "__main__":

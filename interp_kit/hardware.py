@@ -168,6 +168,16 @@ def _cores_of_groups(root: Path | None) -> Iterator[float]:
             yield numbers[0] / numbers[1]
 
 
+def leave_others_cores() -> None:
+    """Torch starts a thread for each core of the host. Where a control group allows this process the time of fewer, the
+    threads wait for each other: then torch gets as many as there are cores to use.
+
+    Whoever has set OMP_NUM_THREADS has decided it. `models.load_model` calls this: a model comes before any long work.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
+
+
 def one_core_pool(workers: int) -> ThreadPoolExecutor:
     """Run independent jobs one core each: faster than splitting every product over threads, which must keep
     synchronising.

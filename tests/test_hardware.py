@@ -5,6 +5,8 @@ import psutil
 import pytest
 import torch
 
+import interp_kit as ik
+from interp_kit import hardware
 from interp_kit.hardware import bytes_of, check_memory, free_memory, one_core_pool, total_memory, usable_cores
 
 
@@ -24,6 +26,25 @@ def test_more_memory_than_there_is_is_refused_by_name():
     check_memory(1, "a number")
     with pytest.raises(MemoryError, match="a graph of graphs needs about 1,000,000,000,000 TB"):
         check_memory(1e24, "a graph of graphs")
+
+
+@pytest.mark.parametrize(
+    ("cores", "environment", "threads"), [(1, None, 1), (2, None, 2), (3, None, 3), (64, None, 3), (1, "3", 3)]
+)
+def test_a_model_in_a_small_container_is_not_computed_by_the_threads_of_a_large_host(
+    cores, environment, threads, monkeypatch
+):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(hardware, "usable_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if environment:
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    torch.set_num_threads(3)
+    try:
+        ik.load_model("pocket")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_each_worker_has_one_core_and_torch_keeps_its_setting_outside():

@@ -87,13 +87,15 @@ def check_weight_files(folder: Path, label: str, config: PreTrainedConfig) -> No
 def bytes_to_load(folder: Path, label: str, dtype: torch.dtype) -> float:
     """Memory that loading takes: the weights; what is stored in another type, which stays until the last weight is
     converted; the tokenizer; and what of transformers is imported at the first load."""
-    needed = TOKENIZER_COPIES * sum((folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).exists())
+    needed = TOKENIZER_COPIES * sum(
+        (folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).exists()
+    )
     for file in _weight_files(folder, label):
         with safe_open(file, framework="pt") as opened:
             for part in map(opened.get_slice, opened.keys()):
                 stored = STORED_AS.get(part.get_dtype(), torch.float32)
                 needed += math.prod(part.get_shape()) * (dtype.itemsize + (0 if stored == dtype else stored.itemsize))
-    return needed + LIBRARY_BYTES
+    return needed
 
 
 def _check_dtypes(file: Path, label: str) -> None:

@@ -17,7 +17,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
-from ..hardware import check_memory
+from ..hardware import check_memory, leave_others_cores
 from ..storage.shipped import shipped_folder
 from .checks import bytes_to_load, check_tokenizer_files, check_weight_files, check_weights, decoder_config, read_model
 from .gguf import converted_folder
@@ -68,6 +68,7 @@ def load_model(name: str | os.PathLike[str], dtype: torch.dtype = torch.float32)
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"`dtype` must be a floating-point torch.dtype (torch.float32, ...); got {dtype!r}.")
+    leave_others_cores()
     folder, label = _find_folder(name)
     is_rounded = torch.finfo(dtype).eps > torch.finfo(torch.float16).eps
     with _no_progress_bars():  # as it is stored, where `dtype` has fewer digits: the fingerprint is of what is stored

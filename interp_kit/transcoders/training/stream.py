@@ -151,8 +151,9 @@ def read_activations(hf: PreTrainedModel, rows: Rows, config: TranscoderConfig) 
 def activations(
     hf: PreTrainedModel, rows: Rows, config: TranscoderConfig, what: str | None = None, most: int = TOKENS_AT_ONCE
 ) -> Iterator[tuple[torch.Tensor, ...]]:
-    """For a few rows at a time, of at most `most` tokens, ids and which of them are real [row, position]; MLP inputs and outputs [layer, token,
-    d_model] of these tokens, but for position 0 where the transcoder leaves it out. A bar shows `what`, if given."""
+    """For a few rows at a time, of at most `most` tokens, ids and which of them are real [row, position]; and of these
+    tokens, but for position 0 where the transcoder leaves it out, MLP inputs and outputs [layer, token, d_model]. A bar
+    shows `what`, if given."""
     for some in ProgressBar(list(of_similar_size(rows, most)), desc=what, leave=False, disable=what is None):
         ids, real = pad(some, hf.device)
         kept = real.clone()
