@@ -225,12 +225,9 @@ def main(functions):
     for function in functions:
         for size in CASES[function]:
             rows.append(found := row(function, size))
-            predicted, peak = found["before"] + found["needed"], found["peak"]
-            print(
-                f"{function:15} {size:36} before {found['before'] / 1e6:6,.0f}  more {(peak - found['before']) / 1e6:6,.0f}"
-                f"  said {found['needed'] / 1e6:6,.0f}  peak {peak / 1e6:6,.0f} MB  said/peak {predicted / peak:.2f}",
-                flush=True,
-            )
+            before, said, peak = (found[name] / 1e6 for name in ("before", "needed", "peak"))
+            numbers = f"before {before:6,.0f}  more {peak - before:6,.0f}  said {said:6,.0f}  peak {peak:6,.0f} MB"
+            print(f"{function:15} {size:36} {numbers}  said/peak {(before + said) / peak:.2f}", flush=True)
     table = pd.DataFrame(rows)
     Path("build").mkdir(exist_ok=True)
     Path("build/memory.png").write_bytes(plot(table).picture().png())
