@@ -81,7 +81,7 @@ def collect_features(
 
 
 def check_room(dictionary: Dictionary, n_examples: int) -> None:
-    """Raises MemoryError where `n_examples` of each group, or what is computed at once, do not fit into what is free."""
+    """Raises MemoryError where `n_examples` of each group, or what is computed at once, do not fit."""
     model, widths, d_model = dictionary.model, dictionary.n_features_per_layer, dictionary.model.d_model
     an_example = 4 + 8 + 2 * WINDOW_TOKENS  # its key, its window, activations in half precision
     kept = sum(widths) * (8 * HISTOGRAM_BINS + len(GROUPS) * n_examples * an_example)
