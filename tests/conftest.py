@@ -83,7 +83,8 @@ def pytest_testnodedown(node):
 
 
 def _never_raised(config) -> list:
-    whole = not config.option.file_or_dir and not config.option.keyword and config.option.markexpr == "not long"
+    option = config.option
+    whole = not option.file_or_dir and not option.keyword and option.markexpr in config.getini("addopts")
     return sorted(set(raised.documented()) - set(raised.Expected.raised)) if whole else []
 
 
