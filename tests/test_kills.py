@@ -111,6 +111,37 @@ def test_a_full_disk_is_named_and_leaves_nothing(runner, job, tmp_path):
 
 
 @pytest.mark.parametrize("job", JOBS)
+def test_a_read_only_folder_is_named_and_left(runner, job, tmp_path):
+    folder = tmp_path / "read-only"
+    assert runner.run(job, folder)[1] == 0
+    entries, before = [folder, *folder.rglob("*")], {path: path.read_bytes() for path in folder.rglob("*.*")}
+    for path in entries:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    runner.said.clear()
+    status = runner.run(job, folder)[1]
+    time.sleep(0.2)
+    for path in entries:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    if job == "convert":  # nothing is to be written: the entry is there
+        assert status == 0, runner.said
+    else:
+        assert status == 256 and str(folder) in runner.said[-1], runner.said
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_what_was_saved_in_the_future_is_saved_again(runner, job, tmp_path):
+    """By a clock that was wrong, or in a time zone that a network drive forgot."""
+    folder = tmp_path / "future"
+    assert runner.run(job, folder)[1] == 0
+    expected, names = result(folder), sorted(folder.rglob("*"))
+    for path in [folder, *names]:
+        os.utime(path, (4e9, 4e9))
+    assert runner.run(job, folder)[1] == 0, "".join(runner.said)
+    assert result(folder) == expected and sorted(folder.rglob("*")) == names
+
+
+@pytest.mark.parametrize("job", JOBS)
 def test_killed_and_run_again_a_job_ends_as_if_nothing_had_happened(runner, job, tmp_path):
     check_kills(runner, job, tmp_path, 3)
 
