@@ -16,7 +16,7 @@ from ...widgets.colours import BLUE
 from ...widgets.plain_text import literal, printable
 from ...widgets.progress import ProgressBar
 
-VALUES_AT_ONCE = 50e6  # probabilities of one forward: texts x positions x vocabulary
+VALUES_AT_ONCE = 8e6  # probabilities of one forward: texts x positions x vocabulary; five times 4 bytes are held
 
 
 @dataclass(repr=False)
