@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     given.pop("command")
     try:
         function(**given)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (MemoryError, OSError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
 
 

@@ -51,3 +51,10 @@ def test_doctor_says_what_is_there_and_what_brings_the_rest(tmp_path, monkeypatc
 def test_a_command_that_fails_says_why_without_a_traceback(tmp_path):
     with pytest.raises(SystemExit, match="nowhere"):
         command.main(["fetch", "smollm2", str(tmp_path / "nowhere.zip")])
+
+
+def test_a_demo_that_does_not_fit_says_what_would(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hardware, "free_memory", lambda: 1e6)
+    with pytest.raises(SystemExit, match="loading 'pocket' in torch.float32 needs about .* and 1 MB are free"):
+        main(["demo", "pocket"])
