@@ -5,6 +5,7 @@ from tiny import tiny_model
 
 import interp_kit as ik
 from interp_kit import __main__ as command
+from interp_kit import hardware
 
 
 def test_pocket_from_prompt_to_page(tmp_path, monkeypatch, capsys):
@@ -57,4 +58,4 @@ def test_a_demo_that_does_not_fit_says_what_would(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hardware, "free_memory", lambda: 1e6)
     with pytest.raises(SystemExit, match="loading 'pocket' in torch.float32 needs about .* and 1 MB are free"):
-        main(["demo", "pocket"])
+        command.main(["demo", "pocket"])
