@@ -154,7 +154,7 @@ class Step:
         """Of training this transcoder of the model `hf`, whose weights are not looked at."""
         n, dense = len(transcoder.layers), activation == "jumprelu"
         targets = sum(min(transcoder.span, n - i) for i in range(n))
-        size, reading = sum(weights.numel() for weights in hf.parameters()), forward_flops(hf.base_model)
+        size, reading = sum(weights.numel() for weights in hf.parameters()), forward_flops(hf)
         f, k, d = transcoder.n_features, transcoder.k, transcoder.d_model
         return cls(batch, f, k, d, n, targets, dense, size, reading, buffer)
 
@@ -211,10 +211,11 @@ class Step:
         return pd.Series(numbers, name="plan")
 
 
-def forward_flops(base: PreTrainedModel) -> float:
-    """FLOP a token of a decoder without its head, in rows as long as training reads: 2 a weight of each matrix, and in
+def forward_flops(hf: PreTrainedModel) -> float:
+    """FLOP a token of a model without its head, in rows as long as training reads: 2 a weight of each matrix, and in
     each layer 4 * window * heads * width for attention's scores and sums (the masked ones are computed too)."""
-    config, lookups = base.config, {m.weight for m in base.modules() if isinstance(m, torch.nn.Embedding)}
+    base, config = hf.base_model, hf.config.get_text_config()
+    lookups = {m.weight for m in base.modules() if isinstance(m, torch.nn.Embedding)}
     weights = sum(w.numel() for w in base.parameters() if w.ndim == 2 and w not in lookups)
     window = min(getattr(config, "max_position_embeddings", None) or WINDOW, WINDOW)
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
