@@ -34,7 +34,7 @@ def new_cache(hf: PreTrainedModel) -> DynamicCache:
 def places(hf: PreTrainedModel) -> int | None:
     """How many places of the cache a token can look back on where padding counts as one; None where it never does.
 
-    So are a sliding window and the masks that a few families store (GPT-Neo; GPT-2 before transformers 5.2) counted.
+    So are a sliding window and the masks that a few old families store, such as GPT-Neo, counted.
     """
     window = getattr(hf.config.get_text_config(), "sliding_window", None)
     stored = [int(mask.sum(-1).max()) for mask in hf.buffers() if mask.dtype == torch.bool and mask.dim() == 4]

@@ -31,7 +31,7 @@ def test_as_one_by_one(family, prompts):
     [
         ("mistral", {"sliding_window": 4}),
         ("gemma3_text", {"sliding_window": 4}),
-        ("gpt_neo", {"window_size": 4, "attention_types": [[["local"], 4]], "num_layers": 4}),
+        ("gpt_neo", {"window_size": 4, "attention_types": [[["local"], 4]]}),
     ],
 )
 def test_with_a_window_shorter_than_the_prompts(family, window):
@@ -50,9 +50,7 @@ def test_the_first_stop_ends_it():
     assert [one.text.split() for one in said] == [["capital", "of"], ["Texas", "is", "Austin"]]
 
 
-@pytest.mark.parametrize(
-    ("family", "changes"), [("gpt2", {}), ("gpt_neo", {"attention_types": [[["global"], 4]], "num_layers": 4})]
-)
+@pytest.mark.parametrize(("family", "changes"), [("gpt2", {}), ("gpt_neo", {"attention_types": [[["global"], 4]]})])
 def test_where_the_context_is_full(family, changes):
     """GPT-Neo stores a mask that ends there."""
     model = tiny_model(family, max_position_embeddings=8, **changes)
