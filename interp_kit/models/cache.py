@@ -31,6 +31,16 @@ def new_cache(hf: PreTrainedModel) -> DynamicCache:
     return DynamicCache(config=hf.config)
 
 
+def places(hf: PreTrainedModel) -> int | None:
+    """How many places of the cache a token can look back on where padding counts as one; None where it never does.
+
+    So are a sliding window and the masks that a few old families store, such as GPT-Neo, counted.
+    """
+    window = getattr(hf.config.get_text_config(), "sliding_window", None)
+    stored = [int(mask.sum(-1).max()) for mask in hf.buffers() if mask.dtype == torch.bool and mask.dim() == 4]
+    return min([window, *stored] if window else stored, default=None)
+
+
 def read_on(hf: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache | None, **options: object) -> torch.Tensor:
     """The logits [batch, position, vocabulary] of ids [batch, position] that follow on what `cache` holds. What they
     add to it is kept there. cache=None: of ids alone, and nothing is kept.

@@ -87,8 +87,11 @@ def cache_entry(path: Path) -> Iterator[Path]:
 def resolved(path: str | Path) -> Path:
     """Where `path` leads, with "~" and links followed. Raises OSError for a link that leads to itself."""
     try:
-        return Path(path).expanduser().resolve()
-    except RuntimeError as error:
+        whole = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # it may be still to be made
+            return whole.resolve(strict=True)  # since Python 3.13 nothing else says so of such a link
+        return whole.resolve()
+    except (OSError, RuntimeError) as error:
         raise OSError(f"{str(path)!r} leads nowhere ({error}): check the name") from error
 
 

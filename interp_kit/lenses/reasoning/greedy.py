@@ -1,5 +1,6 @@
 """Many prompts continued at once: what they have in common is read once, the rest side by side."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from ...models import LanguageModel
-from ...models.cache import new_cache, read_on
+from ...models.cache import new_cache, places, read_on
 from ...widgets.progress import ProgressBar
 
 TOKENS_AT_ONCE = 2048  # read in one forward pass, padding included, what is shared not
@@ -36,9 +37,8 @@ def continue_all(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     n_shared = min(len(os.path.commonprefix(rows)), len(rows[order[0]]) - 1) if rows else 0  # it compares any sequences
     found: dict[int, Continuation] = {}
-    # A sliding window is counted in places of the cache, padding included: then only rows of one length go together.
-    window = getattr(model.hf.config.get_text_config(), "sliding_window", None)
-    alike = bool(window) and max(map(len, rows), default=0) + max_new_tokens > window
+    # Where padding would take a place that a row needs, only rows of one length go together.
+    alike = max(map(len, rows), default=0) + max_new_tokens > (places(model.hf) or math.inf)
     with ProgressBar(total=len(rows), desc=desc, delay=1, leave=False) as bar:
         for some in _batches(order, [len(row) - n_shared for row in rows], alike):
             continued = _continue(model, [rows[i] for i in some], [stops[i] for i in some], n_shared, max_new_tokens)
@@ -96,13 +96,13 @@ def _continue(
 
 def _ended(model: LanguageModel, row: list[int], new: list[int], token: int, stops: Sequence[str]) -> str | None:
     """The text if it ends with this token, which else joins `new`."""
-    full = model.context_length is not None and len(row) + len(new) > model.context_length
-    if token in model.end_ids or full:
+    if token in model.end_ids:
         return _text(model, row, new)
     new.append(token)
     text = _text(model, row, new)
     found = [at for at in map(text.find, stops) if at >= 0]
-    return text[: min(found)] if found else None
+    full = model.context_length is not None and len(row) + len(new) > model.context_length
+    return text[: min(found)] if found else text if full else None
 
 
 def _text(model: LanguageModel, row: list[int], new: list[int]) -> str:

@@ -26,10 +26,17 @@ def test_as_one_by_one(family, prompts):
         assert torch.allclose(logprobs, model.logits(prompt)[-1].log_softmax(-1), atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["mistral", "gemma3_text"])
-def test_with_a_window_shorter_than_the_prompts(family):
+@pytest.mark.parametrize(
+    ("family", "window"),
+    [
+        ("mistral", {"sliding_window": 4}),
+        ("gemma3_text", {"sliding_window": 4}),
+        ("gpt_neo", {"window_size": 4, "attention_types": [[["local"], 4]]}),
+    ],
+)
+def test_with_a_window_shorter_than_the_prompts(family, window):
     """Padding would take places in it."""
-    model = tiny_model(family, sliding_window=4)
+    model = tiny_model(family, **window)
     for prompt, (text, logprobs) in zip(PROMPTS, continue_all(model, PROMPTS, [()] * len(PROMPTS), 5, "x")):
         assert text == model.complete(prompt, 5)
         assert torch.allclose(logprobs, model.logits(prompt)[-1].log_softmax(-1), atol=1e-5)
@@ -43,8 +50,10 @@ def test_the_first_stop_ends_it():
     assert [one.text.split() for one in said] == [["capital", "of"], ["Texas", "is", "Austin"]]
 
 
-def test_where_the_context_is_full():
-    model = tiny_model("gpt2", max_position_embeddings=8)
+@pytest.mark.parametrize(("family", "changes"), [("gpt2", {}), ("gpt_neo", {"attention_types": [[["global"], 4]]})])
+def test_where_the_context_is_full(family, changes):
+    """GPT-Neo stores a mask that ends there."""
+    model = tiny_model(family, max_position_embeddings=8, **changes)
     prompts = ["the capital of Texas is", "Ohio"]
     together = continue_all(model, prompts, [()] * 2, 30, "x")
     assert [one.text for one in together] == [model.complete(prompt, 30) for prompt in prompts]

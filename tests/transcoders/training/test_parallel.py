@@ -1,6 +1,7 @@
 """Two processes under `accelerate launch` end where one does."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,10 @@ SCRIPT = Path(__file__).parents[2] / "shared_run.py"
 
 def launched(folder, *arguments):
     options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", *options, "--main_process_port=0"]
+    with socket.socket() as free:  # accelerate before 1.7 chooses none itself
+        free.bind(("127.0.0.1", 0))
+        options.append(f"--main_process_port={free.getsockname()[1]}")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *options]
     command = [*launch, str(SCRIPT), str(folder), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
