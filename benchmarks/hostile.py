@@ -5,8 +5,8 @@
     python benchmarks/hostile.py --only "graph, ours"   all trials on one reader
     python benchmarks/hostile.py --replay "graph, ours" 12 --seed 3     one trial again, with the traceback
 
-The trials are those of tests/hostile: a reader's good files are written, one is changed, it is read and used. They run
-in a process of their own, so that a crash is counted and not the end. It needs what the tests need.
+The trials are those of tests/accidents: a reader's good files are written, one is changed, it is read and used. They
+run in a process of their own, so that a crash is counted and not the end. It needs what the tests need.
 """
 
 import argparse
@@ -24,8 +24,8 @@ os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALL
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import pandas as pd
-from hostile import Outcome, trial
-from hostile.readers import BY_NAME
+from accidents import Outcome, trial
+from accidents.readers import BY_NAME
 from tqdm.auto import tqdm
 
 SILENT = 120  # seconds without an answer from the process: it hangs where Python cannot interrupt it

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from hostile import Reader, harm, outcome, trial
-from hostile.folders import mutate_folder
-from hostile.readers import BY_NAME
+from accidents import Reader, harm, outcome, trial
+from accidents.folders import mutate_folder
+from accidents.readers import BY_NAME
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,5 +128,5 @@ def test_a_refusal_without_words_is_odd(message, tmp_path):
 
 
 def test_waiting_for_ever_is_interrupted(tmp_path, monkeypatch):
-    monkeypatch.setattr("hostile.WAIT", 0.05)
+    monkeypatch.setattr("accidents.WAIT", 0.05)
     assert "took over" in odd(lambda folder: time.sleep(20), tmp_path / "given")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..hardware import check_memory
-from ..storage.reading import AGAIN, check_no_pointer, file_size
+from ..storage.reading import AGAIN, check_no_pointer, file_size, in_short
 
 BYTES_PER_VALUE = 16  # in memory, of a number or of the reference to a text
 
@@ -101,4 +101,4 @@ def in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, NotImplementedError, OverflowError) as error:
-        raise ValueError(f"{path} is damaged, cut short or no parquet file ({error}); {AGAIN}") from error
+        raise ValueError(f"{path} is damaged, cut short or no parquet file ({in_short(error)}); {AGAIN}") from error

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from ..formats.json import read_json
 from ..formats.validation import check_type
-from ..storage.reading import check_no_pointer, check_tensors, file_size
+from ..storage.reading import check_no_pointer, check_tensors, file_size, in_short
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 CONFIG_BYTES = 2**24  # those of real models have a few thousand
@@ -39,7 +39,7 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # damaged JSON, an unknown architecture, or one that wants to run its own code
         raise ValueError(
-            f"The config.json of {label!r} in {str(folder)!r} could not be used: {error}. interp_kit loads the "
+            f"The config.json of {label!r} in {str(folder)!r} could not be used: {in_short(error)}. interp_kit loads the "
             "architectures that transformers has built in, and never runs a model's own code."
         ) from error
     if problem := _why_no_decoder(config):

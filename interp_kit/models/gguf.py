@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..storage import shipped
 from ..storage.atomic import always, atomic_file, cache_entry
-from ..storage.reading import check_no_pointer
+from ..storage.reading import check_no_pointer, in_short
 from ..widgets.progress import ProgressBar
 from .checks import check_weights, read_model
 
@@ -46,7 +46,7 @@ def converted_folder(path: Path) -> Path:
     Raises ValueError for a damaged or unsupported file, OSError when the cache cannot be written,
     ImportError without the `gguf` package.
     """
-    path = path.resolve()
+    path = path.absolute()  # a link keeps its name, which the user knows
     cache = cache_folder()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def _split_digits(backend: Tokenizer) -> None:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{str(path)!r} ({path.stat().st_size:,} bytes) could not be read as a GGUF language model: "
-        f"{type(error).__name__}: {error}. It is truncated, damaged, or of an architecture that transformers does not "
+        f"{type(error).__name__}: {in_short(error)}. It is truncated, damaged, or of an architecture that transformers does not "
         "read from GGUF. Download it again (or reinstall the package it came in), or use the model's safetensors."
     )
 
@@ -192,7 +192,7 @@ def _not_made(path: Path, error: Exception) -> str:
         f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate", "gguf")
     )
     return (
-        f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: {error}. "
+        f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: {in_short(error)}. "
         "Either transformers does not read its architecture from GGUF (then use the model's safetensors), or a package "
         f"is too old for this ({versions}): pip install --upgrade transformers accelerate gguf"
     )

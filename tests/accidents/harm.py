@@ -62,9 +62,18 @@ def _hook(event: str, arguments: tuple) -> None:
     if event in RUNS_CODE:
         done.append(f"{event} {arguments!r:.200}")
     elif event in CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
+        start = _folder(-1 if event == "open" else arguments[-1])
         for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
-            if isinstance(path, str | bytes | os.PathLike) and not _may(os.path.abspath(os.fsdecode(path)), folder):
-                done.append(f"{event} {os.fsdecode(path)}")
+            if isinstance(path, str | bytes | os.PathLike):
+                whole = os.path.normpath(os.path.join(start, os.fsdecode(path)))
+                done += [] if _may(whole, folder) else [f"{event} {whole}"]
+
+
+def _folder(number: object) -> str:
+    """Where a path starts from: an open folder, or the current one."""
+    if isinstance(number, int) and os.path.isdir(f"/proc/self/fd/{number}"):
+        return os.readlink(f"/proc/self/fd/{number}")
+    return os.getcwd()
 
 
 def _may(path: str, folder: str) -> bool:
