@@ -39,8 +39,8 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # damaged JSON, an unknown architecture, or one that wants to run its own code
         raise ValueError(
-            f"The config.json of {label!r} in {str(folder)!r} could not be used: {in_short(error)}. interp_kit loads the "
-            "architectures that transformers has built in, and never runs a model's own code."
+            f"The config.json of {label!r} in {str(folder)!r} could not be used: {in_short(error)}. interp_kit loads "
+            "the architectures that transformers has built in, and never runs a model's own code."
         ) from error
     if problem := _why_no_decoder(config):
         raise ValueError(

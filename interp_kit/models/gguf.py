@@ -181,8 +181,8 @@ def _split_digits(backend: Tokenizer) -> None:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{str(path)!r} ({path.stat().st_size:,} bytes) could not be read as a GGUF language model: "
-        f"{type(error).__name__}: {in_short(error)}. It is truncated, damaged, or of an architecture that transformers does not "
-        "read from GGUF. Download it again (or reinstall the package it came in), or use the model's safetensors."
+        f"{type(error).__name__}: {in_short(error)}. It is truncated, damaged, or of an architecture that "
+        "transformers does not read from GGUF. Download it again (or reinstall the package it came in), or use the model's safetensors."
     )
 
 
@@ -192,9 +192,9 @@ def _not_made(path: Path, error: Exception) -> str:
         f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate", "gguf")
     )
     return (
-        f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: {in_short(error)}. "
-        "Either transformers does not read its architecture from GGUF (then use the model's safetensors), or a package "
-        f"is too old for this ({versions}): pip install --upgrade transformers accelerate gguf"
+        f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: "
+        f"{in_short(error)}. Either transformers does not read its architecture from GGUF (then use the model's "
+        f"safetensors), or a package is too old for this ({versions}): pip install --upgrade transformers accelerate gguf"
     )
 
 

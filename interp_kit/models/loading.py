@@ -193,8 +193,8 @@ def _load_folder(folder: Path, label: str, dtype: torch.dtype | str) -> tuple[Pr
         raise
     except Exception as error:  # nearly any, from sizes that do not fit together
         raise ValueError(
-            f"No model could be made of {label!r} in {str(folder)!r}: {type(error).__name__}: {in_short(error)}. Its config.json "
-            "is damaged or does not belong to its weights: download or save both again."
+            f"No model could be made of {label!r} in {str(folder)!r}: {type(error).__name__}: {in_short(error)}. Its "
+            "config.json is damaged or does not belong to its weights: download or save both again."
         ) from error
     check_weights(hf, report, label)
     try:

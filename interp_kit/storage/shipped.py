@@ -21,7 +21,6 @@ from .reading import file_size, in_short
 # The folders of data/ by the name that a reader loads them with: `load_transcoder("pocket")`.
 TRANSCODERS = {"pocket": "pocket-transcoder", "smollm2": "smollm2-transcoder"}
 FEATURES = {"pocket": "pocket-features", "smollm2": "smollm2-features"}
-
 FETCHED = {"smollm2": ("smollm2-transcoder", "smollm2-features")}  # too large for a wheel
 PART = 2**20  # bytes that are unpacked at a time
 
@@ -121,5 +120,6 @@ def _in_words(archive):
         yield
     except Exception as error:  # parsers of zips and of what is packed in them raise all kinds
         raise ValueError(
-            f"{archive} is damaged or not a zip archive ({in_short(error)}): give one of the repository, clone or download"
+            f"{archive} is damaged or not a zip archive ({in_short(error)}): give one of the repository, clone or "
+            "download"
         ) from error

@@ -771,6 +771,27 @@ def test_a_damaged_text_file_is_refused_with_words_or_loads(tiny, tmp_path_facto
         assert torch.isfinite(model.logits([3, 4])).all()
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [("tokenizer_config.json", {"model_max_length": "many"}), ("tokenizer.json", {"version": "x" * 100_000})],
+)
+def test_a_tokenizer_that_is_only_understood_where_it_is_used(copy, file, change):
+    content = json.loads((copy / file).read_text())
+    (copy / file).write_text(json.dumps(content | change))
+    with pytest.raises(ValueError, match="The tokenizer of .* could not be read") as caught:
+        ik.load_model(copy)
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_gguf_behind_a_link_is_called_as_the_user_calls_it(tiny_gguf, tmp_path):
+    (tmp_path / "blob").write_bytes(tiny_gguf.read_bytes()[:100])
+    (tmp_path / "mine.gguf").symlink_to(tmp_path / "blob")
+    with pytest.raises(ValueError, match="mine.gguf"):
+        ik.load_model(tmp_path / "mine.gguf")
+    (tmp_path / "blob").write_bytes(tiny_gguf.read_bytes())
+    assert ik.load_model(tmp_path / "mine.gguf").d_model == 32
+
+
 # ------------------------------------------------------------------ a cache that is shared
 
 
