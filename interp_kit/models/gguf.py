@@ -182,7 +182,8 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{str(path)!r} ({path.stat().st_size:,} bytes) could not be read as a GGUF language model: "
         f"{type(error).__name__}: {in_short(error)}. It is truncated, damaged, or of an architecture that "
-        "transformers does not read from GGUF. Download it again (or reinstall the package it came in), or use the model's safetensors."
+        "transformers does not read from GGUF. Download it again (or reinstall the package it came in), "
+        "or use the model's safetensors."
     )
 
 
@@ -194,7 +195,8 @@ def _not_made(path: Path, error: Exception) -> str:
     return (
         f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: "
         f"{in_short(error)}. Either transformers does not read its architecture from GGUF (then use the model's "
-        f"safetensors), or a package is too old for this ({versions}): pip install --upgrade transformers accelerate gguf"
+        f"safetensors), or a package is too old for this ({versions}): pip install --upgrade transformers "
+        "accelerate gguf"
     )
 
 

@@ -117,10 +117,10 @@ def use_labels(folder: Path) -> None:
     store = setting()[2]
     labels = ik.load_labels(folder)
     labels.attrs["about"] = store.about
-    store.browse(labels)
     known = set(zip(store.features["layer"], store.features["feature"]))
     mine = [at in known for at in zip(labels["layer"], labels["feature"])]
     try:
+        store.browse(labels)
         ik.score_labels(store, labels[mine])
     except ValueError as error:  # of the table, which does not know its file
         raise ValueError(f"{folder}: {error}") from error
