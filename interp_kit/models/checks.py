@@ -17,6 +17,7 @@ from ..storage.reading import check_no_pointer, check_tensors, file_size, in_sho
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 CONFIG_BYTES = 2**24  # those of real models have a few thousand
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+Shapes = dict[str, tuple[int, ...]]  # of each tensor, by name
 CONVERT_REMEDY = (
     "Pickled weights can run code when they are opened, so only safetensors are read. If you trust the file, convert "
     "it once elsewhere with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), the same "
@@ -72,13 +73,13 @@ def _why_no_decoder(config: PreTrainedConfig) -> str | None:
 def check_weight_files(folder: Path, label: str, config: PreTrainedConfig) -> None:
     """Raises ValueError when safetensors files are missing, one is shorter than its header says or only points at one,
     or they hold fewer weights than config.json asks memory for, or none that are numbers to compute with."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: Shapes = {}
     for file in _weight_files(folder, label):
         found, _ = check_tensors(file)  # reads the header alone, which says how long the file must be
         shapes |= found
         if not hasattr(config, "quantization_config"):
             _check_dtypes(file, label)
-    _check_sizes(config, shapes, label)
+    check_sizes(config, shapes, label)
 
 
 def _check_dtypes(file: Path, label: str) -> None:
@@ -93,24 +94,28 @@ def _check_dtypes(file: Path, label: str) -> None:
                 )
 
 
-def _check_sizes(config: PreTrainedConfig, shapes: dict[str, tuple[int, ...]], label: str) -> None:
-    """Before memory is asked for: no matrix that config.json describes is larger than all weights together."""
+def check_sizes(config: PreTrainedConfig, shapes: Shapes, label: str, where: str = "config.json") -> None:
+    """Before memory is asked for: no matrix that `where` describes is larger than all weights together.
+
+    Raises ValueError.
+    """
     config, total = config.get_text_config(), sum(map(math.prod, shapes.values()))
     width, layers = (_whole_number(config, name) for name in ("hidden_size", "num_hidden_layers"))
-    heads = _whole_number(config, "num_attention_heads") * _whole_number(config, "head_dim")
-    sizes = {name: _whole_number(config, name) for name in ("vocab_size", "intermediate_size")}
-    for name, size in (sizes | {"num_attention_heads * head_dim": heads, "hidden_size": 1}).items():
+    sizes = {name: _whole_number(config, name) for name in ("vocab_size", "intermediate_size")} | {"hidden_size": 1}
+    for heads in ("num_attention_heads", "num_key_value_heads"):
+        sizes[f"{heads} * head_dim"] = _whole_number(config, heads) * _whole_number(config, "head_dim")
+    for name, size in sizes.items():
         if width * size > total:
             raise ValueError(
-                f"{label!r}: config.json says hidden_size {width:,} and {name} {size:,}, and the files hold "
+                f"{label!r}: {where} says hidden_size {width:,} and {name} {size:,}, and the files hold "
                 f"{total:,} weights in all. They belong to different models: download or save both again."
             )
     context = getattr(config, "max_position_embeddings", None)
     if context is not None and (not isinstance(context, int) or context < 1):
-        raise ValueError(f"{label!r}: config.json says max_position_embeddings {context!r}, expected at least 1")
+        raise ValueError(f"{label!r}: {where} says max_position_embeddings {context!r}, expected at least 1")
     if layers > len(shapes):
         raise ValueError(
-            f"{label!r}: config.json says num_hidden_layers {layers:,}, and the files hold {len(shapes):,} tensors. "
+            f"{label!r}: {where} says num_hidden_layers {layers:,}, and the files hold {len(shapes):,} tensors. "
             "They belong to different models: download or save both again."
         )
 

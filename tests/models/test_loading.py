@@ -783,6 +783,39 @@ def test_a_tokenizer_that_is_only_understood_where_it_is_used(copy, file, change
     assert len(str(caught.value)) < 2000
 
 
+def where_it_says(content, key, new):
+    """The GGUF file with what follows the type of a number or a list exchanged."""
+    at = content.index(key) + len(key) + 4
+    return content[:at] + new + content[at + len(new) :]
+
+
+@pytest.mark.parametrize(
+    ("key", "new", "words"),
+    [
+        (b"llama.block_count", b"\xff" * 4, "its header says num_hidden_layers 4,294,967,295"),
+        (b"llama.feed_forward_length", b"\xff\xff\xff\x7f", "its header says hidden_size 32 and intermediate_size"),
+        (b"llama.attention.head_count_kv", b"\xff\xff\xff\x00", "num_key_value_heads|could be made"),
+        (b"tokenizer.ggml.token_type", b"\0\0\0\0" + b"\xff" * 7 + b"\x0f", "the header is longer than the file"),
+    ],
+)
+def test_a_gguf_that_promises_more_than_it_holds(tiny_gguf, key, new, words):
+    tiny_gguf.write_bytes(where_it_says(tiny_gguf.read_bytes(), key, new))
+    with pytest.raises(ValueError, match=f"tiny.gguf.*({words})"):
+        ik.load_model(tiny_gguf)
+
+
+def test_a_gguf_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.gguf")
+    with pytest.raises(ValueError, match="a.gguf' is a pipe"):
+        ik.load_model(tmp_path / "a.gguf")
+
+
+def test_a_chat_template_that_fails_in_any_way_is_said(copy):
+    (copy / "chat_template.jinja").write_text("{{ " + "[" * 2000 + " }}")
+    with pytest.raises(ValueError, match="The chat format of .*/copy' refused these messages: .*recursion"):
+        ik.load_model(copy).chat("Why?")
+
+
 def test_a_gguf_behind_a_link_is_called_as_the_user_calls_it(tiny_gguf, tmp_path):
     (tmp_path / "blob").write_bytes(tiny_gguf.read_bytes()[:100])
     (tmp_path / "mine.gguf").symlink_to(tmp_path / "blob")
