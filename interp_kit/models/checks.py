@@ -191,12 +191,12 @@ def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
                 f"{label!r}: {len(keys)} tensors {what}, the first is {keys[0]!r}. The weights and config.json belong "
                 "to different models, or the copy is incomplete: download or save both again."
             )
-    for name, parameter in hf.named_parameters():
+    for name, parameter in [*hf.named_parameters(), *hf.named_buffers()]:  # buffers are computed from config.json
         # A sum is finite only if every term is, and far cheaper than testing each; but it may overflow.
         if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
             bad = int((~torch.isfinite(parameter)).sum())
             raise ValueError(
                 f"{label!r}: the tensor {name!r} has {bad} NaN or infinite values of {parameter.numel():,}. The copy "
-                "is damaged or its training diverged (or the numbers do not fit the dtype asked for): download it "
+                "or its config.json is damaged, or its training diverged (or the numbers do not fit the dtype asked for): download it "
                 "again, or load with dtype=torch.float32."
             )

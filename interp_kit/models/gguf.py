@@ -26,6 +26,7 @@ from .checks import check_sizes, check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
 CONVERSION_VERSION = 1
+LONGEST_LIST = 2**20  # in a header: the largest vocabularies have some 260,000 tokens, and twice as many merges
 # What a header calls the sizes of a model, and what its config.json does.
 SIZES = {
     "embedding_length": "hidden_size", "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
@@ -150,18 +151,19 @@ def _check_header(path: Path) -> str | None:
     """The file's pre-tokenizer type; ValueError unless all its tensors lie within the file, and are of the sizes that
     it says."""
     try:
-        from gguf import GGUFReader
+        from gguf import GGUFReader, GGUFValueType
     except ImportError as error:
         raise ImportError("Reading a .gguf file needs the package gguf: pip install gguf") from error
 
     class Within(GGUFReader):
-        """Ends where the file ends: a list that claims 2 ** 60 entries would be read for ever."""
+        """Refuses a list that claims more entries than there can be: 2 ** 60 of them would be read for ever."""
 
-        def _get(self, offset, dtype, count=1, override_order=None):
-            found = super()._get(offset, dtype, count, override_order)
-            if len(found) < count:
-                raise ValueError("the header is longer than the file")
-            return found
+        def _get_field_parts(self, orig_offs, raw_type):
+            if raw_type == GGUFValueType.ARRAY:
+                (length,) = self._get(orig_offs + 4, "uint64")  # behind the type of its entries
+                if length > min(LONGEST_LIST, len(self.data)):
+                    raise ValueError(f"its header has a list of {length:,} entries, more than the file can hold")
+            return super()._get_field_parts(orig_offs, raw_type)
 
     try:
         reader = Within(path)  # maps every tensor, and so fails where one ends beyond the file
@@ -172,6 +174,10 @@ def _check_header(path: Path) -> str | None:
     except Exception as error:  # a cut header surfaces as nearly any exception, from struct to numpy
         raise _unreadable(path, error) from error
     check_sizes(PreTrainedConfig(**{SIZES[name]: size for name, size in said.items()}), shapes, str(path), "its header")
+    blocks = {name.split(".")[1] for name in shapes if name.startswith("blk.")}
+    if said.get("block_count") != len(blocks):  # for one that is missing transformers has a number of its own
+        held = f"its header says block_count {said.get('block_count')!r}, and it holds {len(blocks)} blocks"
+        raise _unreadable(path, ValueError(held))
     return pre
 
 

@@ -794,8 +794,14 @@ def where_it_says(content, key, new):
     [
         (b"llama.block_count", b"\xff" * 4, "its header says num_hidden_layers 4,294,967,295"),
         (b"llama.feed_forward_length", b"\xff\xff\xff\x7f", "its header says hidden_size 32 and intermediate_size"),
+        (b"llama.block_count", b"\x01\0\0\0", "its header says block_count 1, and it holds 2 blocks"),
+        (b"llama.rope.freq_base", b"\0\0\x80\xbf", "the tensor 'model.rotary_emb.inv_freq' has 3 NaN"),
         (b"llama.attention.head_count_kv", b"\xff\xff\xff\x00", "num_key_value_heads|could be made"),
-        (b"tokenizer.ggml.token_type", b"\0\0\0\0" + b"\xff" * 7 + b"\x0f", "the header is longer than the file"),
+        (
+            b"tokenizer.ggml.token_type",
+            b"\0\0\0\0" + b"\xff" * 7 + b"\x0f",
+            "its header has a list of 1,152,921,504,606,846,975 entries",
+        ),
     ],
 )
 def test_a_gguf_that_promises_more_than_it_holds(tiny_gguf, key, new, words):
