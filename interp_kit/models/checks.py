@@ -197,6 +197,6 @@ def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
             bad = int((~torch.isfinite(parameter)).sum())
             raise ValueError(
                 f"{label!r}: the tensor {name!r} has {bad} NaN or infinite values of {parameter.numel():,}. The copy "
-                "or its config.json is damaged, or its training diverged (or the numbers do not fit the dtype asked for): download "
-                "it again, or load with dtype=torch.float32."
+                "or its config.json is damaged, or its training diverged (or the numbers do not fit the dtype asked "
+                "for): download it again, or load with dtype=torch.float32."
             )
