@@ -10,6 +10,8 @@ from typing import Annotated, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from ..widgets.plain_text import printable
+
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
 WORDS = {"a valid dictionary": "an object", str(10**30): f"{LARGEST:g}"}  # pydantic's words, and ours
 
@@ -53,5 +55,5 @@ def need(good: bool, place: str, expected: str, got: object) -> None:
 
 def _spelled(place: Sequence[str | int]) -> str:
     """("nodes", 0, "layer") as "nodes[0].layer"."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part[:40]}" for part in place]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{printable(part[:40])}" for part in place]
     return "".join(parts).removeprefix(".") or "the file"

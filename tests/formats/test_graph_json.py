@@ -278,6 +278,7 @@ def put(*place):
         (put("metadata", "prompt_tokens", ["a", 1]), r"metadata.prompt_tokens\[1\] should be a valid string, got 1"),
         (put("metadata", "interp_kit", {"n_layers": 10**6}), "metadata.interp_kit.n_layers should be less than"),
         (put("metadata", "interp_kit", {"scores": {"x": "1"}}), "metadata.interp_kit.scores.x should be a"),
+        (put("metadata", "interp_kit", {"scores": {"\x1b[2J": "1"}}), r"interp_kit.scores.\\x1b\[2J should be a"),
         (
             put("metadata", "interp_kit", {"about": {"model": 7}}),
             "metadata.interp_kit.about.model should be a valid str",
