@@ -89,37 +89,36 @@ def _downloaded(address, path):
     return path
 
 
-def _unpacked(file, name, archive):
+def _unpacked(archive, name, source):
     """Only plain files that lie directly in data/`name` are taken, so no entry can lead elsewhere."""
     inside = re.compile(rf"(?:[^/]+/)?data/{re.escape(name)}/([A-Za-z0-9_][A-Za-z0-9_.-]*)")
-    entries = {match[1]: entry for entry in file.namelist() if (match := inside.fullmatch(entry))}
+    entries = {match[1]: entry for entry in archive.namelist() if (match := inside.fullmatch(entry))}
     if not entries:
-        raise ValueError(f"{archive} has no folder data/{name}: give an archive of the whole repository")
-    folder, needed = cache_folder() / "data" / name, sum(file.getinfo(entry).file_size for entry in entries.values())
+        raise ValueError(f"{source} has no folder data/{name}: give an archive of the whole repository")
+    folder = cache_folder() / "data" / name
+    needed = sum(archive.getinfo(entry).file_size for entry in entries.values())
     with cache_entry(folder) as stage:
         if needed > (free := shutil.disk_usage(stage).free):
-            raise OSError(
-                f"{archive}: its data/{name} needs {needed:,} bytes, and at {str(folder)!r} {free:,} are free"
-            )
+            raise OSError(f"{source}: its data/{name} needs {needed:,} bytes, and at {str(folder)!r} {free:,} are free")
         for filename, entry in entries.items():
             with open(stage / filename, "wb") as unpacked:
-                unpacked.writelines(_parts(file, entry, archive))
+                unpacked.writelines(_parts(archive, entry, source))
     return folder
 
 
-def _parts(file, entry, archive):
+def _parts(archive, entry, source):
     """What an entry holds, some of it at a time; no more than the archive says of its size."""
-    with _in_words(archive), file.open(entry) as opened:
+    with _in_words(source), archive.open(entry) as opened:
         while part := opened.read(PART):
             yield part
 
 
 @contextmanager
-def _in_words(archive):
+def _in_words(source):
     try:
         yield
     except Exception as error:  # parsers of zips and of what is packed in them raise all kinds
         raise ValueError(
-            f"{archive} is damaged or not a zip archive ({in_short(error)}): give one of the repository, clone or "
+            f"{source} is damaged or not a zip archive ({in_short(error)}): give one of the repository, clone or "
             "download"
         ) from error
