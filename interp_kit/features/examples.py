@@ -160,6 +160,8 @@ class _TableOnDisk:
     def __init__(self, path: Path, sizes: np.ndarray) -> None:
         self.path, self.sizes = path, sizes
         self.file = open_parquet(path, FILE_COLUMNS)
+        if other := {"layer", "tokens"} & set(self.file.schema_arrow.names):
+            raise ValueError(f"{path} has the column {min(other)!r}, which its name or windows.parquet gives")
         self.ends = np.cumsum([self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)])
         self._group = lru_cache(maxsize=2)(self._read_group)
 

@@ -283,7 +283,7 @@ def load_features(name: str | Path, belongs_to: object = None) -> FeatureStore:
     path = folder / "features.parquet"
     try:
         with opened_folder(folder):
-            features = _frame(path, _FEATURE_COLUMNS, _OTHER_COLUMNS).rename(columns=OLD_COLUMNS)
+            features = _with_lists(_frame(path, _FEATURE_COLUMNS, _OTHER_COLUMNS).rename(columns=OLD_COLUMNS))
             about = _about(folder)
             features.attrs["about"] = insisted(about, belongs_to)
             store = FeatureStore(features, Examples.load(folder))
@@ -313,6 +313,16 @@ def _frame(path: Path, columns: dict[str, str], optional: dict[str, str]) -> pd.
     table = read_parquet(path, columns, optional)
     with in_words(path):
         return table.replace_schema_metadata(None).to_pandas()
+
+
+def _with_lists(features: pd.DataFrame) -> pd.DataFrame:
+    """An empty list of tokens where a file has none. Raises ValueError for a column under its old and its new name."""
+    if (twice := features.columns[features.columns.duplicated()]).size:
+        raise ValueError(f"features.parquet has the column {twice[0]!r} under its old and its new name")
+    for name in TOKEN_COLUMNS.keys() & set(features.columns):
+        lists = [[] if value is None else value for value in features[name]]
+        features[name] = pd.Series(lists, features.index, object)
+    return features
 
 
 def _about(folder: Path) -> About:

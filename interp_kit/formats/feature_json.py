@@ -88,7 +88,7 @@ def _public(row: Mapping, examples: pd.DataFrame) -> dict[str, object]:
     known |= {key: row[key] for key in KEPT if key in row}
     return {
         "index": cantor(row["layer"], row["feature"]), "examples_quantiles": _quantiles(examples),
-        "top_logits": list(row["top_logits"]), "bottom_logits": list(row["bottom_logits"]),
+        "top_logits": list(row.get("top_logits", [])), "bottom_logits": list(row.get("bottom_logits", [])),
         **{key: _plain(value) for key, value in known.items() if _is_known(value)},
     }  # fmt: skip
 

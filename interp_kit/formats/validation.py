@@ -13,9 +13,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ..widgets.plain_text import printable
 
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
-WORDS = {"a valid dictionary": "an object", str(10**30): f"{LARGEST:g}"}  # pydantic's words, and ours
+SHOWN = r"^[^\x00-\x1f\x7f-\x9f]*$"  # characters that a terminal does not obey
+WORDS = {
+    "a valid dictionary": "an object",
+    str(10**30): f"{LARGEST:g}",
+    f"match pattern '{SHOWN}'": "be plain text",
+}  # pydantic's words, and ours
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Name = Annotated[str, Field(max_length=1000, pattern=SHOWN)]  # of a model, a hook, a file: it is shown in messages
 WholeNumber = Annotated[int, Field(gt=-(2**53), lt=2**53)]  # what JSON's readers agree on
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from .reading import AGAIN, check_no_pointer, file_size, in_short
+from .reading import AGAIN, check_names, check_no_pointer, file_size, in_short
 
 LARGEST_BYTES = 2**48  # of an array
 
@@ -25,6 +25,7 @@ def npz_names(path: Path) -> list[str]:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         if len(set(names)) < len(names):
             raise ValueError("it has two arrays of one name")
+        check_names(path, names)
         return names
 
 

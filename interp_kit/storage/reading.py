@@ -6,8 +6,9 @@ Nothing is read of a pipe, a device or a folder (a pipe would wait for ever), an
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from reprlib import repr as shortened
 
 import torch
 import yaml
@@ -18,6 +19,7 @@ from ..widgets.plain_text import printable
 
 LFS_POINTER = b"version https://git-lfs"
 AGAIN = "copy or download it again"
+NAME_CHARACTERS = 500  # of an array in a file
 SAID_CHARACTERS = 500  # of what another library says of a file: it may repeat all of it
 YAML_BYTES = 2**20  # a description of a transcoder has a few hundred
 
@@ -130,11 +132,20 @@ def check_tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str
     check_no_pointer(path)
     try:
         with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            check_names(path, shapes)
+            return shapes, file.metadata() or {}
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(
             f"{path} ({size:,} bytes) is damaged or cut short, or no safetensors file ({in_short(error)}); {AGAIN}"
         ) from error
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Raises ValueError for names of arrays that could not stand in a message."""
+    for name in names:
+        if len(name) > NAME_CHARACTERS or not name.isprintable():
+            raise ValueError(f"{path} names an array {shortened(name)}, expected a short name of plain text; {AGAIN}")
 
 
 def check_no_pointer(path: Path) -> None:

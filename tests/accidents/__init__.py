@@ -119,7 +119,10 @@ def outcome(reader: Reader, folder: Path, what: str) -> Outcome:
 def _is_refusal(error: BaseException, folder: Path) -> bool:
     """Whether it is one of the kit's exceptions, in words that can be shown and name the folder or a file of it."""
     said = str(error)
-    names = {path.name for path in folder.rglob("*")} | {str(folder)}
+    names = {path.name for path in folder.rglob("*")} | {
+        str(folder),
+        str(folder.parent / "outside"),
+    }  # links lead there
     shown = all(c.isprintable() or c in "\n\t" for c in said)  # a terminal obeys control characters
     expected = type(error) in REFUSALS or isinstance(error, OSError)
     return expected and shown and len(said) in WORDS and any(name in said for name in names)
