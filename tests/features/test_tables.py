@@ -298,6 +298,52 @@ def load_and_use(folder):
     return load
 
 
+def rewritten(folder, name, change):
+    """A file of a store with its table changed."""
+    pq.write_table(change(pq.read_table(folder / name)), folder / name)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("features.parquet", lambda t: t.append_column("density", t["layer"]), "'density' twice"),
+        ("features.parquet", lambda t: t.append_column("promotes", t["top_logits"]), "its old and its new name"),
+        ("examples_0.parquet", lambda t: t.append_column("rank", t["peak"]), "'rank' twice"),
+        ("examples_0.parquet", lambda t: t.append_column("layer", t["peak"]), "the column 'layer', which its name"),
+        ("features.parquet", lambda t: t.rename_columns(["x" * 10**6, *t.column_names[1:]]), "lacks the column"),
+    ],
+)  # fmt: skip
+def test_columns_that_would_be_two(file, change, said, folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    rewritten(place, file, change)
+    with pytest.raises(ValueError, match=f"{file}.*{said}") as caught:
+        ik.load_features(place)
+    assert len(str(caught.value)) < 2000
+
+
+def with_top_logits(values):
+    """A change of a table: other top_logits."""
+    return lambda t: t.set_column(t.column_names.index("top_logits"), "top_logits", values(t["top_logits"].to_pylist()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.drop_columns(["bottom_logits"]),
+        with_top_logits(lambda lists: pa.nulls(len(lists))),
+        with_top_logits(lambda lists: pa.array([None, *lists[1:]])),
+    ],
+)
+def test_a_store_without_lists_of_tokens_has_empty_ones(change, folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    rewritten(place, "features.parquet", change)
+    store = ik.load_features(place)
+    use(store)
+    store.save_json(tmp_path / "json")
+    at = store.features["layer"].iloc[0], store.features["feature"].iloc[0]
+    assert [] in [store.card(*at)["top_logits"], store.card(*at)["bottom_logits"]]
+
+
 @st.composite
 def damage(draw, content):
     """Bytes cut short, flipped, doubled, or of something else."""
@@ -458,11 +504,6 @@ def test_a_layer_without_examples_is_saved_as_such(setting, tmp_path):
     use(back)
 
 
-def rewritten(folder, name, change):
-    """A file of a store with its table changed."""
-    pq.write_table(change(pq.read_table(folder / name)), folder / name)
-
-
 def with_column(name, value):
     return lambda t: t.set_column(t.column_names.index(name), name, pa.array([value(v) for v in t[name].to_pylist()]))
 
@@ -493,7 +534,7 @@ def test_parquet_files_have_one_door(folder, tmp_path, monkeypatch):
     columns = {"tokens": "lists of texts"}
     for change, message in (
         (lambda t: t.rename_columns(["words"]), "lacks the column 'tokens'; it has 'words'"),
-        (lambda t: pa.table([t["tokens"], t["tokens"]], ["tokens", "tokens"]), "has the column 'tokens' 2 times"),
+        (lambda t: pa.table([t["tokens"], t["tokens"]], ["tokens", "tokens"]), "has the column 'tokens' twice"),
         (lambda t: pa.table({"tokens": ["a"]}), "the column 'tokens' holds .*, expected lists of texts"),
         (lambda t: pa.table({"tokens": [["a", None]]}), "the column 'tokens' has 1 gaps"),
     ):

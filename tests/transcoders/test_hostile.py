@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit.storage.npz import npz_names
 from interp_kit.transcoders import TranscoderConfig
 from interp_kit.transcoders.folder import save_transcoder
 
@@ -239,6 +240,36 @@ def test_config_yaml_that_does_not_fit(more, message, tmp_path):
     with open(tmp_path / "config.yaml", "a") as file:
         file.write(more + "\n")
     assert message in said(reader, tmp_path)
+
+
+@pytest.mark.parametrize(("text", "said"), [("x" * 100_000, "at most 1000 characters"), ("a\x1b[2J", "be plain text")])
+@pytest.mark.parametrize(
+    ("reader", "file", "field"),
+    [
+        ("ours, cross-layer", "interp_kit.json", "feature_input_hook"),
+        ("saelens", "layer_1/cfg.json", "hook_name"),
+        ("gemma_scope_2", "layer_0_width_16k/config.json", "model_name"),
+        ("sparsify", "layers.1.mlp/cfg.json", "activation"),
+    ],
+)
+def test_names_that_could_not_stand_in_a_message(text, said, reader, file, field, tmp_path):
+    BY_NAME[reader].write(tmp_path)
+    path = tmp_path / file
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {field: text} | ({"metadata": {}} if reader == "saelens" else {})))
+    message = outcome(BY_NAME[reader], tmp_path, "").error
+    assert field in str(message) and len(str(message)) < 2000
+    assert said in str(message) or field == "feature_input_hook"
+
+
+def test_a_tensor_whose_name_could_not_stand_in_a_message(tmp_path):
+    for name in ("x" * 100_000, "\x1b[2J"):
+        BY_NAME["saelens"].write(tmp_path)
+        changed(tmp_path, "layer_1/sae_weights.safetensors", lambda t, name=name: t.update({name: torch.ones(1)}))
+        assert "expected a short name of plain text" in said(BY_NAME["saelens"], tmp_path)
+        np.savez(tmp_path / "params.npz", **{name: np.ones(1)})
+        with pytest.raises(ValueError, match="expected a short name of plain text"):
+            npz_names(tmp_path / "params.npz")
 
 
 def test_thresholds_that_config_yaml_promises(tmp_path):
