@@ -263,7 +263,7 @@ def test_names_that_could_not_stand_in_a_message(text, said, reader, file, field
 
 
 def test_a_tensor_whose_name_could_not_stand_in_a_message(tmp_path):
-    for name in ("x" * 100_000, "\x1b[2J"):
+    for name in ("x" * 1000, "\x1b[2J"):
         BY_NAME["saelens"].write(tmp_path)
         changed(tmp_path, "layer_1/sae_weights.safetensors", lambda t, name=name: t.update({name: torch.ones(1)}))
         assert "expected a short name of plain text" in said(BY_NAME["saelens"], tmp_path)
