@@ -180,7 +180,7 @@ class _TableOnDisk:
     def slice(self, first: int, count: int | None = None) -> pa.Table:
         end = self.file.metadata.num_rows if count is None else first + count
         if first == end:
-            return _with_new_groups(self.file.schema_arrow.empty_table())
+            return _with_new_groups(self.file.schema_arrow.remove_metadata().empty_table())
         groups = range(int(np.searchsorted(self.ends, first, "right")), int(np.searchsorted(self.ends, end)) + 1)
         start = self.ends[groups[0] - 1] if groups[0] else 0
         return pa.concat_tables([self._group(i) for i in groups]).slice(first - start, end - first)

@@ -312,7 +312,7 @@ _OTHER_LABEL_COLUMNS = {
 def _frame(path: Path, columns: dict[str, str], optional: dict[str, str]) -> pd.DataFrame:
     table = read_parquet(path, columns, optional)
     with in_words(path):
-        return table.replace_schema_metadata(None).to_pandas()
+        return table.to_pandas()
 
 
 def _with_lists(features: pd.DataFrame) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def read_parquet(path: Path, columns: Mapping[str, str], optional: Mapping[str, 
 def read(path: Path, how: Callable[..., pa.Table], *arguments: object) -> pa.Table:
     """What `how` reads of the file at `path`. Raises ValueError where it cannot be read, or is no valid text."""
     with in_words(path):
-        table = how(*arguments)
+        table = how(*arguments).replace_schema_metadata(None)  # what pandas would do with it is not asked for
         table.validate(full=True)
         return table
 

@@ -321,6 +321,15 @@ def test_columns_that_would_be_two(file, change, said, folder, tmp_path):
     assert len(str(caught.value)) < 2000
 
 
+def test_what_a_file_says_to_pandas_is_passed_over(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    for path in place.glob("*.parquet"):
+        about = {b"pandas": b'{"index_columns": ["nobody"], "columns": 3}'}
+        rewritten(place, path.name, lambda t, about=about: t.replace_schema_metadata(about))
+    use(ik.load_features(place))
+    assert len(ik.load_labels(place))
+
+
 def with_top_logits(values):
     """A change of a table: other top_logits."""
     return lambda t: t.set_column(t.column_names.index("top_logits"), "top_logits", values(t["top_logits"].to_pylist()))
