@@ -283,7 +283,7 @@ def load_features(name: str | Path, belongs_to: object = None) -> FeatureStore:
     path = folder / "features.parquet"
     try:
         with opened_folder(folder):
-            features = _with_lists(_frame(path, _FEATURE_COLUMNS, _OTHER_COLUMNS).rename(columns=OLD_COLUMNS))
+            features = _with_new_names(_frame(path, _FEATURE_COLUMNS, _OTHER_COLUMNS))
             about = _about(folder)
             features.attrs["about"] = insisted(about, belongs_to)
             store = FeatureStore(features, Examples.load(folder))
@@ -315,13 +315,11 @@ def _frame(path: Path, columns: dict[str, str], optional: dict[str, str]) -> pd.
         return table.to_pandas()
 
 
-def _with_lists(features: pd.DataFrame) -> pd.DataFrame:
-    """An empty list of tokens where a file has none. Raises ValueError for a column under its old and its new name."""
+def _with_new_names(features: pd.DataFrame) -> pd.DataFrame:
+    """Columns as they are called today. Raises ValueError for one under its old and its new name."""
+    features = features.rename(columns=OLD_COLUMNS)
     if (twice := features.columns[features.columns.duplicated()]).size:
         raise ValueError(f"features.parquet has the column {twice[0]!r} under its old and its new name")
-    for name in TOKEN_COLUMNS.keys() & set(features.columns):
-        lists = [[] if value is None else value for value in features[name]]
-        features[name] = pd.Series(lists, features.index, object)
     return features
 
 

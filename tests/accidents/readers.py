@@ -90,12 +90,13 @@ def feature_files(folder: Path) -> None:
 
 
 def use_store(store: ik.FeatureStore) -> torch.Tensor:
-    """Looks at some features, at all examples and windows, and labels what there is."""
-    for layer, feature in list(zip(store.features["layer"], store.features["feature"]))[:3]:
+    """Looks at all examples and windows, shows some features and labels them."""
+    some = list(zip(store.features["layer"], store.features["feature"]))[:3]
+    for layer, feature in some:
         store.card(layer, feature)
         store.show(layer, feature)._repr_mimebundle_()
     store.windows(["top"])
-    ik.label_features(store)
+    ik.label_features(store, only=some)
     active = [number for active in store.examples["activations"] for number in active]
     return torch.tensor([*store.features["max_activation"].dropna().tolist(), *active], dtype=torch.float64)
 
@@ -121,7 +122,7 @@ def use_labels(folder: Path) -> None:
     mine = [at in known for at in zip(labels["layer"], labels["feature"])]
     try:
         store.browse(labels)
-        ik.score_labels(store, labels[mine])
+        ik.score_labels(store, labels[mine][:5])
     except ValueError as error:  # of the table, which does not know its file
         raise ValueError(f"{folder}: {error}") from error
 
