@@ -255,10 +255,10 @@ def _with_new_groups(table: pa.Table) -> pa.Table:
     """The table with the groups' names of today."""
     if "group" not in table.column_names:
         return table
-    chunks = [
-        pa.DictionaryArray.from_arrays(chunk.indices, [OLD_GROUPS.get(g, g) for g in chunk.dictionary.to_pylist()])
-        for chunk in table.column("group").dictionary_encode().chunks
-    ]
+    chunks = []
+    for chunk in table.column("group").dictionary_encode().chunks:
+        names = [OLD_GROUPS.get(name, name) for name in chunk.dictionary.to_pylist()]
+        chunks.append(pa.DictionaryArray.from_arrays(chunk.indices, pa.array(names, pa.string())))
     column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
     return table.set_column(table.column_names.index("group"), "group", column)
 

@@ -525,6 +525,16 @@ def test_examples_are_checked_when_they_are_read(change, message, folder, tmp_pa
     assert "examples_1.parquet" in str(caught.value)
 
 
+def test_a_group_of_rows_without_a_name_of_a_group(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    table = pq.read_table(place / "examples_1.parquet")
+    names = pa.array([None, *table["group"].to_pylist()[1:]])
+    table = table.set_column(table.column_names.index("group"), "group", names)
+    pq.write_table(table, place / "examples_1.parquet", row_group_size=1)
+    with pytest.raises(ValueError, match="examples_1.parquet: the column 'group' has 1 gaps"):
+        _ = ik.load_features(place).examples
+
+
 def test_parquet_files_have_one_door(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "f")
     path = tmp_path / "f" / "windows.parquet"
