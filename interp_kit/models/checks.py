@@ -1,6 +1,7 @@
 """Is this folder, config, tokenizer or weight what a model needs? Each check says what is wrong and what to do."""
 
 import math
+import re
 import reprlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..formats.validation import check_type
 from ..storage.reading import check_no_pointer, check_tensors, file_size, in_short
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+LEARNED_POSITIONS = re.compile(r"\bwpe\b|position")  # the tensor with a row for each, where a model has one
 CONFIG_BYTES = 2**24  # those of real models have a few thousand
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 Shapes = dict[str, tuple[int, ...]]  # of each tensor, by name
@@ -104,6 +106,8 @@ def check_sizes(config: PreTrainedConfig, shapes: Shapes, label: str, where: str
     sizes = {name: _whole_number(config, name) for name in ("vocab_size", "intermediate_size")} | {"hidden_size": 1}
     for heads in ("num_attention_heads", "num_key_value_heads"):
         sizes[f"{heads} * head_dim"] = _whole_number(config, heads) * _whole_number(config, "head_dim")
+    if any(LEARNED_POSITIONS.search(name) for name in shapes):
+        sizes["max_position_embeddings"] = _whole_number(config, "max_position_embeddings")
     for name, size in sizes.items():
         if width * size > total:
             raise ValueError(

@@ -108,6 +108,15 @@ def test_loads_another_family(copy):
     assert (model.family, model.n_layers, model.d_model, model.context_length) == ("gpt2", 3, 16, 40)
 
 
+def test_learned_positions_are_weights_too(copy):
+    (copy / "model.safetensors").unlink()
+    GPT2LMHeadModel(GPT2Config(vocab_size=330, n_embd=16, n_layer=3, n_head=2, n_positions=40)).save_pretrained(copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"n_positions": 40_000_000}))
+    with pytest.raises(ValueError, match="max_position_embeddings 40,000,000, and the files hold"):
+        ik.load_model(copy)
+
+
 def test_shows_no_bars_and_leaves_the_setting_alone(tiny, capfd):
     from transformers.utils import logging
 
