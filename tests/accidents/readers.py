@@ -81,6 +81,14 @@ def store_folder(folder: Path) -> None:
     store.save(folder, labels)
 
 
+def labels(folder: Path) -> None:
+    """Of a store's folder what they are in, and what says what they are of."""
+    store_folder(folder)
+    for path in [*folder.glob("*.parquet"), folder / LIST]:
+        if path.name != "labels.parquet":
+            path.unlink()
+
+
 def old_store(folder: Path) -> None:
     shutil.copytree(HERE.parent / "features" / "old_store", folder, dirs_exist_ok=True)
 
@@ -346,7 +354,7 @@ OTHERS = [
     Reader("list of graphs", kept(listed_graph), use_list),
     Reader("store", kept(store_folder), use_features),
     Reader("store of version 0.1", old_store, use_features),
-    Reader("labels", kept(store_folder), use_labels),
+    Reader("labels", kept(labels), use_labels),
     Reader("feature JSON", kept(feature_files), use_feature_files),
     Reader("verdicts", answer_of_a_judge, use_verdicts),
     Reader("kept answers", kept_answers, use_kept_answers),
