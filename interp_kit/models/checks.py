@@ -17,6 +17,7 @@ from ..storage.reading import check_no_pointer, check_tensors, file_size, in_sho
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 LEARNED_POSITIONS = re.compile(r"\bwpe\b|position")  # the tensor with a row for each, where a model has one
+LARGEST = 1e15  # of a weight: products of two are finite in float32
 CONFIG_BYTES = 2**24  # those of real models have a few thousand
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 Shapes = dict[str, tuple[int, ...]]  # of each tensor, by name
@@ -184,7 +185,7 @@ def read_model(folder: Path, **options: object) -> tuple[PreTrainedModel, dict]:
 
 
 def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
-    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN or infinite.
+    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN, infinite or absurdly large.
 
     `report` is the one of `read_model`. transformers fills missing tensors with random numbers and
     only warns; a graph of such a model would look like any other.
@@ -195,12 +196,14 @@ def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
                 f"{label!r}: {len(keys)} tensors {what}, the first is {keys[0]!r}. The weights and config.json belong "
                 "to different models, or the copy is incomplete: download or save both again."
             )
-    for name, parameter in [*hf.named_parameters(), *hf.named_buffers()]:  # buffers are computed from config.json
-        # A sum is finite only if every term is, and far cheaper than testing each; but it may overflow.
-        if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
-            bad = int((~torch.isfinite(parameter)).sum())
+    for name, tensor in [*hf.named_parameters(), *hf.named_buffers()]:  # buffers are computed from config.json
+        # A sum is small and finite only if every term is, or nearly so, and far cheaper than testing each.
+        if not tensor.is_floating_point() or abs(tensor.sum()) < LARGEST:
+            continue
+        largest = LARGEST if isinstance(tensor, torch.nn.Parameter) else torch.finfo(tensor.dtype).max
+        if bad := int((~(tensor.abs() <= largest)).sum()):  # NaN is neither
             raise ValueError(
-                f"{label!r}: the tensor {name!r} has {bad} NaN or infinite values of {parameter.numel():,}. The copy "
-                "or its config.json is damaged, or its training diverged (or the numbers do not fit the dtype asked "
-                "for): download it again, or load with dtype=torch.float32."
+                f"{label!r}: the tensor {name!r} has {bad} NaN, infinite or absurdly large values of "
+                f"{tensor.numel():,}. The copy or its config.json is damaged, or its training diverged (or the numbers "
+                "do not fit the dtype asked for): download it again, or load with dtype=torch.float32."
             )

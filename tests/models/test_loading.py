@@ -311,12 +311,20 @@ def test_truncated_safetensors_are_called_that(copy, keep):
         ik.load_model(copy)
 
 
+def test_a_weight_whose_products_overflow_is_refused(copy):
+    weights = {name: weight.float() for name, weight in load_file(copy / "model.safetensors").items()}
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = -1e38
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="model.layers.1.mlp.up_proj.weight.* 1 NaN, infinite or absurdly large"):
+        ik.load_model(copy)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_weight_that_is_not_finite_is_named(copy, value):
     weights = load_file(copy / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 2] = value
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="model.layers.1.mlp.up_proj.weight.* 1 NaN or infinite"):
+    with pytest.raises(ValueError, match="model.layers.1.mlp.up_proj.weight.* 1 NaN, infinite or absurdly large"):
         ik.load_model(copy)
 
 
