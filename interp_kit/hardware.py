@@ -133,7 +133,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 def _lines(file: Path) -> list[str]:
     """No lines where a file cannot be read, as on systems without control groups."""
     try:
-        return file.read_bytes().decode("utf-8", "surrogateescape").splitlines()
+        return file.read_bytes().decode("utf-8", "surrogateescape").splitlines() if file.is_file() else []
     except (OSError, ValueError):  # ValueError: a zero byte in the name
         return []
 

@@ -14,7 +14,8 @@ PACKAGE = Path(ik.__file__).parent
 # From the ground up: a room may import those in the lines before its own, and itself. Rooms of one line do not know
 # each other.
 FLOORS = [
-    {"storage", "hardware", "statistics", "widgets"},
+    {"hardware", "statistics", "widgets"},
+    {"storage"},
     {"formats"},
     {"models"},
     {"text"},

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -138,6 +139,9 @@ def test_a_limit_that_cannot_be_read_is_none(limit, groups, host, tmp_path):
 def test_bytes_that_are_no_text_and_folders_in_place_of_files(host, tmp_path):
     root = fake_root(tmp_path, "0::/\n", **version_2("", GB))
     (root / "sys/fs/cgroup/memory.max").write_bytes(b"\xff\xfe\n")
+    assert free_memory(root) == 8 * GB
+    (root / "sys/fs/cgroup/memory.max").unlink()
+    os.mkfifo(root / "sys/fs/cgroup/memory.max")
     assert free_memory(root) == 8 * GB
     (root / "proc/self/cgroup").unlink()
     (root / "proc/self/cgroup").mkdir()

@@ -3,7 +3,6 @@
 Three moments a job; `make test-long` tries fifty.
 """
 
-import importlib.util
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from local_openai import local_openai
+from tiny_gguf import make_llama, make_tokenizer, write_gguf
 
 from interp_kit.storage.atomic import PREFIX
 from interp_kit.storage.folders import LIST
@@ -52,11 +52,8 @@ class Runner:
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory):
-    spec = importlib.util.spec_from_file_location("loading", HERE / "models" / "test_loading.py")
-    loading = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loading)
-    tokenizer, path = loading.make_tokenizer(), tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    loading.write_gguf(path, loading.make_llama(len(tokenizer)), tokenizer)
+    tokenizer, path = make_tokenizer(), tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(path, make_llama(len(tokenizer)), tokenizer)
     with local_openai(lambda messages: "words about " + messages[-1]["content"][-20:]) as (address, _):
         runner = Runner({"KILLED_GGUF": str(path), "KILLED_LLM": address})
         yield runner

@@ -160,6 +160,8 @@ class _TableOnDisk:
     def __init__(self, path: Path, sizes: np.ndarray) -> None:
         self.path, self.sizes = path, sizes
         self.file = open_parquet(path, FILE_COLUMNS)
+        if other := {"layer", "tokens"} & set(self.file.schema_arrow.names):
+            raise ValueError(f"{path} has the column {min(other)!r}, which its name or windows.parquet gives")
         self.ends = np.cumsum([self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)])
         self._group = lru_cache(maxsize=2)(self._read_group)
 
@@ -178,7 +180,7 @@ class _TableOnDisk:
     def slice(self, first: int, count: int | None = None) -> pa.Table:
         end = self.file.metadata.num_rows if count is None else first + count
         if first == end:
-            return _with_new_groups(self.file.schema_arrow.empty_table())
+            return _with_new_groups(self.file.schema_arrow.remove_metadata().empty_table())
         groups = range(int(np.searchsorted(self.ends, first, "right")), int(np.searchsorted(self.ends, end)) + 1)
         start = self.ends[groups[0] - 1] if groups[0] else 0
         return pa.concat_tables([self._group(i) for i in groups]).slice(first - start, end - first)
@@ -253,10 +255,10 @@ def _with_new_groups(table: pa.Table) -> pa.Table:
     """The table with the groups' names of today."""
     if "group" not in table.column_names:
         return table
-    chunks = [
-        pa.DictionaryArray.from_arrays(chunk.indices, [OLD_GROUPS.get(g, g) for g in chunk.dictionary.to_pylist()])
-        for chunk in table.column("group").dictionary_encode().chunks
-    ]
+    chunks = []
+    for chunk in table.column("group").dictionary_encode().chunks:
+        names = [OLD_GROUPS.get(name, name) for name in chunk.dictionary.to_pylist()]
+        chunks.append(pa.DictionaryArray.from_arrays(chunk.indices, pa.array(names, pa.string())))
     column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
     return table.set_column(table.column_names.index("group"), "group", column)
 

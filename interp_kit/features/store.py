@@ -283,7 +283,7 @@ def load_features(name: str | Path, belongs_to: object = None) -> FeatureStore:
     path = folder / "features.parquet"
     try:
         with opened_folder(folder):
-            features = _frame(path, _FEATURE_COLUMNS, _OTHER_COLUMNS).rename(columns=OLD_COLUMNS)
+            features = _with_new_names(_frame(path, _FEATURE_COLUMNS, _OTHER_COLUMNS))
             about = _about(folder)
             features.attrs["about"] = insisted(about, belongs_to)
             store = FeatureStore(features, Examples.load(folder))
@@ -312,7 +312,15 @@ _OTHER_LABEL_COLUMNS = {
 def _frame(path: Path, columns: dict[str, str], optional: dict[str, str]) -> pd.DataFrame:
     table = read_parquet(path, columns, optional)
     with in_words(path):
-        return table.replace_schema_metadata(None).to_pandas()
+        return table.to_pandas()
+
+
+def _with_new_names(features: pd.DataFrame) -> pd.DataFrame:
+    """Columns as they are called today. Raises ValueError for one under its old and its new name."""
+    features = features.rename(columns=OLD_COLUMNS)
+    if (twice := features.columns[features.columns.duplicated()]).size:
+        raise ValueError(f"features.parquet has the column {twice[0]!r} under its old and its new name")
+    return features
 
 
 def _about(folder: Path) -> About:

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from ..storage.folders import saved_folder
 from .json import cantor, json_text, read_json, uncantor
-from .validation import Number, WholeNumber, check_type, need
+from .validation import LARGEST, Number, WholeNumber, check_type, need
 
 # By group; others keep their name, and those in which the feature does not fire are not written.
 QUANTILES = {"top": "Top activations", "sample": "Random sample of activations", "held_out": "Random sample kept aside"}
@@ -45,7 +45,7 @@ class FeatureFile(TypedDict):
     top_logits: NotRequired[list[str] | None]
     bottom_logits: NotRequired[list[str] | None]
     act_min: NotRequired[Number | None]
-    act_max: NotRequired[Number | None]
+    act_max: NotRequired[Annotated[float, Field(ge=0, le=LARGEST)] | None]
     quantile_values: NotRequired[list[Number] | None]
     histogram: NotRequired[list[Number] | None]
     activation_frequency: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]
@@ -88,7 +88,7 @@ def _public(row: Mapping, examples: pd.DataFrame) -> dict[str, object]:
     known |= {key: row[key] for key in KEPT if key in row}
     return {
         "index": cantor(row["layer"], row["feature"]), "examples_quantiles": _quantiles(examples),
-        "top_logits": list(row["top_logits"]), "bottom_logits": list(row["bottom_logits"]),
+        "top_logits": list(row.get("top_logits", [])), "bottom_logits": list(row.get("bottom_logits", [])),
         **{key: _plain(value) for key, value in known.items() if _is_known(value)},
     }  # fmt: skip
 
@@ -152,7 +152,7 @@ def _feature(content: FeatureFile) -> dict[str, object]:
     highest, density = content.get("act_max"), content.get("activation_frequency")
     return {
         "layer": layer, "feature": feature, "density": np.nan if density is None else float(density),
-        "max_activation": max(strongest, default=np.nan) if highest is None else float(highest),
+        "max_activation": max([0.0, *strongest] if strongest else [np.nan]) if highest is None else float(highest),
         "top_logits": content.get("top_logits") or [], "bottom_logits": content.get("bottom_logits") or [],
         **{key: content.get(key) for key in KEPT},
     }  # fmt: skip

@@ -4,15 +4,17 @@ A file's columns, their types and the number of values are in its footer and are
 holds is read, and checked, when it is asked for.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from reprlib import repr as shortened
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..hardware import check_memory
-from ..storage.reading import AGAIN, check_no_pointer, file_size
+from ..storage.reading import AGAIN, check_no_pointer, file_size, in_short
 
 BYTES_PER_VALUE = 16  # in memory, of a number or of the reference to a text
 
@@ -54,12 +56,12 @@ def open_parquet(path: Path, columns: Mapping[str, str], optional: Mapping[str, 
         schema, about = file.schema_arrow, file.metadata
         parts = [about.row_group(i) for i in range(about.num_row_groups)]
         n_values = sum(part.column(k).num_values for part in parts for k in range(part.num_columns))
+    if twice := [name for name, n in Counter(schema.names).items() if n > 1]:
+        raise ValueError(f"{path} has the column {shortened(twice[0])} twice")
     for name, expected in {**columns, **(optional or {})}.items():
         fields = schema.get_all_field_indices(name)
         if not fields and name in columns:
-            raise ValueError(f"{path} lacks the column {name!r}; it has {', '.join(map(repr, schema.names[:20]))}")
-        if len(fields) > 1:
-            raise ValueError(f"{path} has the column {name!r} {len(fields)} times")
+            raise ValueError(f"{path} lacks the column {name!r}; it has {', '.join(map(shortened, schema.names[:20]))}")
         kind = schema.field(fields[0]).type if fields else pa.null()
         if not TESTS[expected](kind) and not (pa.types.is_null(kind) and name not in columns):
             raise ValueError(f"{path}: the column {name!r} holds {kind}, expected {expected}")
@@ -79,7 +81,7 @@ def read_parquet(path: Path, columns: Mapping[str, str], optional: Mapping[str, 
 def read(path: Path, how: Callable[..., pa.Table], *arguments: object) -> pa.Table:
     """What `how` reads of the file at `path`. Raises ValueError where it cannot be read, or is no valid text."""
     with in_words(path):
-        table = how(*arguments)
+        table = how(*arguments).replace_schema_metadata(None)  # what pandas would do with it is not asked for
         table.validate(full=True)
         return table
 
@@ -101,4 +103,4 @@ def in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, NotImplementedError, OverflowError) as error:
-        raise ValueError(f"{path} is damaged, cut short or no parquet file ({error}); {AGAIN}") from error
+        raise ValueError(f"{path} is damaged, cut short or no parquet file ({in_short(error)}); {AGAIN}") from error

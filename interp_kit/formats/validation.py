@@ -10,10 +10,18 @@ from typing import Annotated, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from ..widgets.plain_text import printable
+
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
-WORDS = {"a valid dictionary": "an object", str(10**30): f"{LARGEST:g}"}  # pydantic's words, and ours
+SHOWN = r"^[^\x00-\x1f\x7f-\x9f]*$"  # characters that a terminal does not obey
+WORDS = {
+    "a valid dictionary": "an object",
+    str(10**30): f"{LARGEST:g}",
+    f"match pattern '{SHOWN}'": "be plain text",
+}  # pydantic's words, and ours
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Name = Annotated[str, Field(max_length=1000, pattern=SHOWN)]  # of a model, a hook, a file: it is shown in messages
 WholeNumber = Annotated[int, Field(gt=-(2**53), lt=2**53)]  # what JSON's readers agree on
 
 T = TypeVar("T")
@@ -53,5 +61,5 @@ def need(good: bool, place: str, expected: str, got: object) -> None:
 
 def _spelled(place: Sequence[str | int]) -> str:
     """("nodes", 0, "layer") as "nodes[0].layer"."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part[:40]}" for part in place]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{printable(part[:40])}" for part in place]
     return "".join(parts).removeprefix(".") or "the file"

@@ -1,6 +1,7 @@
 """Is this folder, config, tokenizer or weight what a model needs? Each check says what is wrong and what to do."""
 
 import math
+import re
 import reprlib
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from typing_extensions import TypedDict
 
 from ..formats.json import read_json
 from ..formats.validation import check_type
-from ..storage.reading import check_no_pointer, check_tensors, file_size
+from ..storage.reading import check_no_pointer, check_tensors, file_size, in_short
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 STORED_AS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 TOKENIZER_COPIES = 15  # of its file's size, in memory
 LIBRARY_BYTES = 25e6  # of transformers, imported at the first load
+LEARNED_POSITIONS = re.compile(r"\bwpe\b|position")  # the tensor with a row for each, where a model has one
+LARGEST = 1e15  # of a weight: products of two are finite in float32
 CONFIG_BYTES = 2**24  # those of real models have a few thousand
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+Shapes = dict[str, tuple[int, ...]]  # of each tensor, by name
 CONVERT_REMEDY = (
     "Pickled weights can run code when they are opened, so only safetensors are read. If you trust the file, convert "
     "it once elsewhere with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), the same "
@@ -42,8 +46,8 @@ def decoder_config(folder: Path, label: str) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # damaged JSON, an unknown architecture, or one that wants to run its own code
         raise ValueError(
-            f"The config.json of {label!r} in {str(folder)!r} could not be used: {error}. interp_kit loads the "
-            "architectures that transformers has built in, and never runs a model's own code."
+            f"The config.json of {label!r} in {str(folder)!r} could not be used: {in_short(error)}. interp_kit loads "
+            "the architectures that transformers has built in, and never runs a model's own code."
         ) from error
     if problem := _why_no_decoder(config):
         raise ValueError(
@@ -75,21 +79,20 @@ def _why_no_decoder(config: PreTrainedConfig) -> str | None:
 def check_weight_files(folder: Path, label: str, config: PreTrainedConfig) -> None:
     """Raises ValueError when safetensors files are missing, one is shorter than its header says or only points at one,
     or they hold fewer weights than config.json asks memory for, or none that are numbers to compute with."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: Shapes = {}
     for file in _weight_files(folder, label):
         found, _ = check_tensors(file)  # reads the header alone, which says how long the file must be
         shapes |= found
         if not hasattr(config, "quantization_config"):
             _check_dtypes(file, label)
-    _check_sizes(config, shapes, label)
+    check_sizes(config, shapes, label)
 
 
 def bytes_to_load(folder: Path, label: str, dtype: torch.dtype) -> float:
     """Memory that loading takes: the weights; what is stored in another type, which stays until the last weight is
     converted; the tokenizer; and what of transformers is imported at the first load."""
-    needed = TOKENIZER_COPIES * sum(
-        (folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).exists()
-    )
+    tokenizer = sum((folder / name).stat().st_size for name in TOKENIZER_FILES if (folder / name).exists())
+    needed = LIBRARY_BYTES + TOKENIZER_COPIES * tokenizer
     for file in _weight_files(folder, label):
         with safe_open(file, framework="pt") as opened:
             for part in map(opened.get_slice, opened.keys()):
@@ -110,24 +113,30 @@ def _check_dtypes(file: Path, label: str) -> None:
                 )
 
 
-def _check_sizes(config: PreTrainedConfig, shapes: dict[str, tuple[int, ...]], label: str) -> None:
-    """Before memory is asked for: no matrix that config.json describes is larger than all weights together."""
+def check_sizes(config: PreTrainedConfig, shapes: Shapes, label: str, where: str = "config.json") -> None:
+    """Before memory is asked for: no matrix that `where` describes is larger than all weights together.
+
+    Raises ValueError.
+    """
     config, total = config.get_text_config(), sum(map(math.prod, shapes.values()))
     width, layers = (_whole_number(config, name) for name in ("hidden_size", "num_hidden_layers"))
-    heads = _whole_number(config, "num_attention_heads") * _whole_number(config, "head_dim")
-    sizes = {name: _whole_number(config, name) for name in ("vocab_size", "intermediate_size")}
-    for name, size in (sizes | {"num_attention_heads * head_dim": heads, "hidden_size": 1}).items():
+    sizes = {name: _whole_number(config, name) for name in ("vocab_size", "intermediate_size")} | {"hidden_size": 1}
+    for heads in ("num_attention_heads", "num_key_value_heads"):
+        sizes[f"{heads} * head_dim"] = _whole_number(config, heads) * _whole_number(config, "head_dim")
+    if any(LEARNED_POSITIONS.search(name) for name in shapes):
+        sizes["max_position_embeddings"] = _whole_number(config, "max_position_embeddings")
+    for name, size in sizes.items():
         if width * size > total:
             raise ValueError(
-                f"{label!r}: config.json says hidden_size {width:,} and {name} {size:,}, and the files hold "
+                f"{label!r}: {where} says hidden_size {width:,} and {name} {size:,}, and the files hold "
                 f"{total:,} weights in all. They belong to different models: download or save both again."
             )
     context = getattr(config, "max_position_embeddings", None)
     if context is not None and (not isinstance(context, int) or context < 1):
-        raise ValueError(f"{label!r}: config.json says max_position_embeddings {context!r}, expected at least 1")
+        raise ValueError(f"{label!r}: {where} says max_position_embeddings {context!r}, expected at least 1")
     if layers > len(shapes):
         raise ValueError(
-            f"{label!r}: config.json says num_hidden_layers {layers:,}, and the files hold {len(shapes):,} tensors. "
+            f"{label!r}: {where} says num_hidden_layers {layers:,}, and the files hold {len(shapes):,} tensors. "
             "They belong to different models: download or save both again."
         )
 
@@ -192,7 +201,7 @@ def read_model(folder: Path, **options: object) -> tuple[PreTrainedModel, dict]:
 
 
 def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
-    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN or infinite.
+    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN, infinite or absurdly large.
 
     `report` is the one of `read_model`. transformers fills missing tensors with random numbers and
     only warns; a graph of such a model would look like any other.
@@ -203,12 +212,14 @@ def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
                 f"{label!r}: {len(keys)} tensors {what}, the first is {keys[0]!r}. The weights and config.json belong "
                 "to different models, or the copy is incomplete: download or save both again."
             )
-    for name, parameter in hf.named_parameters():
-        # A sum is finite only if every term is, and far cheaper than testing each; but it may overflow.
-        if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
-            bad = int((~torch.isfinite(parameter)).sum())
+    for name, tensor in [*hf.named_parameters(), *hf.named_buffers()]:  # buffers are computed from config.json
+        # A sum is small and finite only if every term is, or nearly so, and far cheaper than testing each.
+        if not tensor.is_floating_point() or abs(tensor.sum()) < LARGEST:
+            continue
+        largest = LARGEST if isinstance(tensor, torch.nn.Parameter) else torch.finfo(tensor.dtype).max
+        if bad := int((~(tensor.abs() <= largest)).sum()):  # NaN is neither
             raise ValueError(
-                f"{label!r}: the tensor {name!r} has {bad} NaN or infinite values of {parameter.numel():,}. The copy "
-                "is damaged or its training diverged (or the numbers do not fit the dtype asked for): download it "
-                "again, or load with dtype=torch.float32."
+                f"{label!r}: the tensor {name!r} has {bad} NaN, infinite or absurdly large values of "
+                f"{tensor.numel():,}. The copy or its config.json is damaged, or its training diverged (or the numbers "
+                "do not fit the dtype asked for): download it again, or load with dtype=torch.float32."
             )

@@ -16,16 +16,23 @@ import torch
 import transformers
 from filelock import FileLock
 from tokenizers import Tokenizer, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..storage import shipped
 from ..storage.atomic import always, atomic_file, cache_entry
-from ..storage.reading import check_no_pointer
+from ..storage.reading import check_no_pointer, file_size, in_short
 from ..widgets.progress import ProgressBar
-from .checks import check_weights, read_model
+from .checks import check_sizes, check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
 CONVERSION_VERSION = 1
+LONGEST_LIST = 2**20  # in a header: the largest vocabularies have some 260,000 tokens, and twice as many merges
+# What a header calls the sizes of a model, and what its config.json does.
+SIZES = {
+    "embedding_length": "hidden_size", "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim", "context_length": "max_position_embeddings", "vocab_size": "vocab_size",
+}  # fmt: skip
 # The values of `tokenizer.ggml.pre` for which llama.cpp splits off each digit before GPT-2's pattern.
 # transformers 5 applies the pattern alone, which puts the space before a number into another token.
 PRE_TOKENIZERS_THAT_SPLIT_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
@@ -46,7 +53,8 @@ def converted_folder(path: Path) -> Path:
     Raises ValueError for a damaged or unsupported file, OSError when the cache cannot be written,
     ImportError without the `gguf` package.
     """
-    path = path.resolve()
+    path = path.absolute()  # a link keeps its name, which the user knows
+    file_size(path)  # a pipe would wait for ever
     cache = cache_folder()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -128,7 +136,7 @@ def _convert(path: Path, entry: Path, digest: str) -> None:
 def _write_model(path: Path, folder: Path) -> None:
     # Half a minute for 135 million parameters, nearly all of it inside transformers.
     with ProgressBar(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
-        pre = _check_readable(path)
+        pre = _check_header(path)
         steps.update()
         model, tokenizer = _read_gguf(path)
         if pre in PRE_TOKENIZERS_THAT_SPLIT_DIGITS:
@@ -139,18 +147,43 @@ def _write_model(path: Path, folder: Path) -> None:
         steps.update()
 
 
-def _check_readable(path: Path) -> str | None:
-    """The file's pre-tokenizer type; ValueError unless all its tensors lie within the file."""
+def _check_header(path: Path) -> str | None:
+    """The file's pre-tokenizer type; ValueError unless all its tensors lie within the file, and are of the sizes that
+    it says."""
     try:
-        from gguf import GGUFReader
+        from gguf import GGUFReader, GGUFValueType
     except ImportError as error:
         raise ImportError("Reading a .gguf file needs the package gguf: pip install gguf") from error
+
+    class Within(GGUFReader):
+        """Refuses a list that claims more entries than there can be: 2 ** 60 of them would be read for ever."""
+
+        def _get_field_parts(self, orig_offs, raw_type):
+            if raw_type == GGUFValueType.ARRAY:
+                (length,) = self._get(orig_offs + 4, "uint64")  # behind the type of its entries
+                if length > min(LONGEST_LIST, len(self.data)):
+                    raise ValueError(f"its header has a list of {length:,} entries, more than the file can hold")
+            return super()._get_field_parts(orig_offs, raw_type)
+
     try:
-        reader = GGUFReader(path)  # maps every tensor, and so fails where one ends beyond the file
-        field = reader.get_field("tokenizer.ggml.pre")
-        return field.contents() if field else None
+        reader = Within(path)  # maps every tensor, and so fails where one ends beyond the file
+        said = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items() if _is_size(name)}
+        pre = reader.get_field("tokenizer.ggml.pre")
+        pre = pre.contents() if pre else None
+        shapes = {tensor.name: tuple(map(int, tensor.shape)) for tensor in reader.tensors}
     except Exception as error:  # a cut header surfaces as nearly any exception, from struct to numpy
         raise _unreadable(path, error) from error
+    check_sizes(PreTrainedConfig(**{SIZES[name]: size for name, size in said.items()}), shapes, str(path), "its header")
+    blocks = {name.split(".")[1] for name in shapes if name.startswith("blk.")}
+    if said.get("block_count") != len(blocks):  # for one that is missing transformers has a number of its own
+        held = f"its header says block_count {said.get('block_count')!r}, and it holds {len(blocks)} blocks"
+        raise _unreadable(path, ValueError(held))
+    return pre
+
+
+def _is_size(name: str) -> bool:
+    """Whether it is one of SIZES, behind the architecture's name: "llama.block_count"."""
+    return name.partition(".")[2] in SIZES
 
 
 def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -181,8 +214,9 @@ def _split_digits(backend: Tokenizer) -> None:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{str(path)!r} ({path.stat().st_size:,} bytes) could not be read as a GGUF language model: "
-        f"{type(error).__name__}: {error}. It is truncated, damaged, or of an architecture that transformers does not "
-        "read from GGUF. Download it again (or reinstall the package it came in), or use the model's safetensors."
+        f"{type(error).__name__}: {in_short(error)}. It is truncated, damaged, or of an architecture that "
+        "transformers does not read from GGUF. Download it again (or reinstall the package it came in), "
+        "or use the model's safetensors."
     )
 
 
@@ -192,9 +226,10 @@ def _not_made(path: Path, error: Exception) -> str:
         f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "accelerate", "gguf")
     )
     return (
-        f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: {error}. "
-        "Either transformers does not read its architecture from GGUF (then use the model's safetensors), or a package "
-        f"is too old for this ({versions}): pip install --upgrade transformers accelerate gguf"
+        f"{str(path)!r} is a whole GGUF file, but no model could be made of it: {type(error).__name__}: "
+        f"{in_short(error)}. Either transformers does not read its architecture from GGUF (then use the model's "
+        f"safetensors), or a package is too old for this ({versions}): pip install --upgrade transformers "
+        "accelerate gguf"
     )
 
 

@@ -10,10 +10,10 @@ from html import escape
 import numpy as np
 import pandas as pd
 import torch
-from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..formats.provenance import About
+from ..storage.reading import in_short
 from ..widgets.plain_text import literal, printable
 from .cache import keeps_cache, new_cache, read_on
 from .precision import at_least_float32
@@ -181,8 +181,8 @@ class LanguageModel:
             messages.insert(0, {"role": "system", "content": system})
         try:
             return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        except TemplateError as error:
-            raise ValueError(f"The chat format of {self.name!r} refused these messages: {error}") from error
+        except Exception as error:  # a template is a program, which may end in any way
+            raise ValueError(f"The chat format of {self.name!r} refused these messages: {in_short(error)}") from error
 
     # ---------------------------------------------------------------- predictions
 

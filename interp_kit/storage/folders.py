@@ -136,5 +136,8 @@ def _finish(folder: Path) -> None:
 
 
 def _digest(file: Path) -> str:
+    """Of what the file holds; "" for what is no file, such as a pipe, which would wait for ever."""
+    if not file.is_file():
+        return ""
     with open(file, "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:32]

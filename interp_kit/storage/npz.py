@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from .reading import AGAIN, check_no_pointer, file_size
+from .reading import AGAIN, check_names, check_no_pointer, file_size, in_short
 
 LARGEST_BYTES = 2**48  # of an array
 
@@ -25,6 +25,7 @@ def npz_names(path: Path) -> list[str]:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         if len(set(names)) < len(names):
             raise ValueError("it has two arrays of one name")
+        check_names(path, names)
         return names
 
 
@@ -75,5 +76,4 @@ def _in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # parsers of zips, of deflated data and of numpy's headers raise all kinds
-        cause = str(error) or type(error).__name__
-        raise ValueError(f"{path} is damaged or no npz of arrays ({cause}); {AGAIN}") from error
+        raise ValueError(f"{path} is damaged or no npz of arrays ({in_short(error)}); {AGAIN}") from error

@@ -6,16 +6,21 @@ Nothing is read of a pipe, a device or a folder (a pipe would wait for ever), an
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from reprlib import repr as shortened
 
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from ..widgets.plain_text import printable
+
 LFS_POINTER = b"version https://git-lfs"
 AGAIN = "copy or download it again"
+NAME_CHARACTERS = 500  # of an array in a file
+SAID_CHARACTERS = 500  # of what another library says of a file: it may repeat all of it
 YAML_BYTES = 2**20  # a description of a transcoder has a few hundred
 
 
@@ -34,6 +39,13 @@ def file_size(path: Path) -> int:
         what = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
         raise ValueError(f"{str(path)!r} is {what}, expected a file")
     return about.st_size
+
+
+def in_short(error: BaseException) -> str:
+    """What another library says of a file, for a message of ours: it may not fill the screen, nor steer the terminal
+    with what it repeats of the file."""
+    said = printable(str(error)) or type(error).__name__
+    return said if len(said) <= SAID_CHARACTERS else f"{said[:SAID_CHARACTERS]} ..."
 
 
 # ---------------------------------------------------------------- text
@@ -93,7 +105,7 @@ def read_yaml(path: Path) -> object:
     try:
         return yaml.load(read_text(path), _PlainLoader)
     except Exception as error:  # `!!bool x` is a KeyError, `!!int ""` an IndexError
-        raise ValueError(f"{path} is no readable YAML: {str(error) or type(error).__name__}; {AGAIN}") from None
+        raise ValueError(f"{path} is no readable YAML: {in_short(error)}; {AGAIN}") from None
 
 
 # ---------------------------------------------------------------- arrays
@@ -108,7 +120,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # each type of number that torch does not have is an error of its own
-        raise ValueError(f"{path} has a tensor that cannot be read ({error}); {AGAIN}") from error
+        raise ValueError(f"{path} has a tensor that cannot be read ({in_short(error)}); {AGAIN}") from error
 
 
 def check_tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -120,11 +132,20 @@ def check_tensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str
     check_no_pointer(path)
     try:
         with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            check_names(path, shapes)
+            return shapes, file.metadata() or {}
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(
-            f"{path} ({size:,} bytes) is damaged or cut short, or no safetensors file ({error}); {AGAIN}"
+            f"{path} ({size:,} bytes) is damaged or cut short, or no safetensors file ({in_short(error)}); {AGAIN}"
         ) from error
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Raises ValueError for names of arrays that could not stand in a message."""
+    for name in names:
+        if len(name) > NAME_CHARACTERS or not name.isprintable():
+            raise ValueError(f"{path} names an array {shortened(name)}, expected a short name of plain text; {AGAIN}")
 
 
 def check_no_pointer(path: Path) -> None:

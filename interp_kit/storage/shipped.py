@@ -10,16 +10,19 @@ import shutil
 import tempfile
 import urllib.request
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from .atomic import cache_entry
+from .reading import file_size, in_short
 
 # The folders of data/ by the name that a reader loads them with: `load_transcoder("pocket")`.
 TRANSCODERS = {"pocket": "pocket-transcoder", "smollm2": "smollm2-transcoder"}
 FEATURES = {"pocket": "pocket-features", "smollm2": "smollm2-features"}
 FETCHED = {"smollm2": ("smollm2-transcoder", "smollm2-features")}  # too large for a wheel
+PART = 2**20  # bytes that are unpacked at a time
 
 
 def data_folder() -> Path:
@@ -71,11 +74,11 @@ def fetch(model: str, archive: str) -> list[Path]:
     with tempfile.TemporaryDirectory() as scratch:
         is_address = re.match(r"https?://", archive)
         path = _downloaded(archive, Path(scratch) / "archive.zip") if is_address else Path(archive).expanduser()
-        try:
-            with zipfile.ZipFile(path) as file:
-                return [_unpacked(file, name, archive) for name in FETCHED[model]]
-        except zipfile.BadZipFile:
-            raise ValueError(f"{archive} is not a zip archive: give one of the repository, clone or download") from None
+        file_size(path)  # a pipe would wait for ever
+        with _in_words(archive):
+            file = zipfile.ZipFile(path)
+        with file:
+            return [_unpacked(file, name, archive) for name in FETCHED[model]]
 
 
 def _downloaded(address, path):
@@ -86,14 +89,36 @@ def _downloaded(address, path):
     return path
 
 
-def _unpacked(file, name, archive):
+def _unpacked(archive, name, source):
     """Only plain files that lie directly in data/`name` are taken, so no entry can lead elsewhere."""
     inside = re.compile(rf"(?:[^/]+/)?data/{re.escape(name)}/([A-Za-z0-9_][A-Za-z0-9_.-]*)")
-    entries = {match[1]: entry for entry in file.namelist() if (match := inside.fullmatch(entry))}
+    entries = {match[1]: entry for entry in archive.namelist() if (match := inside.fullmatch(entry))}
     if not entries:
-        raise ValueError(f"{archive} has no folder data/{name}: give an archive of the whole repository")
+        raise ValueError(f"{source} has no folder data/{name}: give an archive of the whole repository")
     folder = cache_folder() / "data" / name
+    needed = sum(archive.getinfo(entry).file_size for entry in entries.values())
     with cache_entry(folder) as stage:
+        if needed > (free := shutil.disk_usage(stage).free):
+            raise OSError(f"{source}: its data/{name} needs {needed:,} bytes, and at {str(folder)!r} {free:,} are free")
         for filename, entry in entries.items():
-            (stage / filename).write_bytes(file.read(entry))
+            with open(stage / filename, "wb") as unpacked:
+                unpacked.writelines(_parts(archive, entry, source))
     return folder
+
+
+def _parts(archive, entry, source):
+    """What an entry holds, some of it at a time; no more than the archive says of its size."""
+    with _in_words(source), archive.open(entry) as opened:
+        while part := opened.read(PART):
+            yield part
+
+
+@contextmanager
+def _in_words(source):
+    try:
+        yield
+    except Exception as error:  # parsers of zips and of what is packed in them raise all kinds
+        raise ValueError(
+            f"{source} is damaged or not a zip archive ({in_short(error)}): give one of the repository, clone or "
+            "download"
+        ) from error

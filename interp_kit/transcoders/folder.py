@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 from typing_extensions import TypedDict
 
 from ..formats.provenance import insisted
-from ..formats.validation import check_type, need
+from ..formats.validation import Name, check_type, need
 from ..hardware import check_memory
 from ..models import LanguageModel
 from ..storage.folders import opened_folder, saved_folder
@@ -81,13 +81,13 @@ HUB_FILES = [
 class CircuitTracerAbout(TypedDict):
     """Of config.yaml; what else it says is passed over."""
 
-    model_kind: str
-    feature_input_hook: str
-    feature_output_hook: str
-    model_name: NotRequired[str | None]
-    activation: NotRequired[str | None]
+    model_kind: Name
+    feature_input_hook: Name
+    feature_output_hook: Name
+    model_name: NotRequired[Name | None]
+    activation: NotRequired[Name | None]
     k: NotRequired[Annotated[int, Field(ge=1, lt=2**31)] | None]
-    transcoders: NotRequired[list[str] | None]
+    transcoders: NotRequired[list[Name] | None]
 
 
 # ---------------------------------------------------------------- writing

@@ -29,7 +29,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from ..formats.json import read_json
-from ..formats.validation import LARGEST, check_type
+from ..formats.validation import LARGEST, Name, check_type
 from ..hardware import check_memory
 from ..models.families import FEATURE_INPUT_HOOKS, MLP_INPUT, NORMALIZED
 from ..storage.npz import npz_names, npz_shapes, read_npz
@@ -53,12 +53,12 @@ class SparsifyAbout(TypedDict, total=False):
     """Of cfg.json, as sparsify and clt-training write it."""
 
     transcode: bool | None
-    activation: str | None
+    activation: Name | None
     signed: bool | None
     k: Count
     skip_connection: bool | None
     topk_coalesced: bool | None
-    coalesce_topk: str | None
+    coalesce_topk: Name | None
     normalize_io: bool | None
     n_targets: Count | None
     n_sources: Count | None
@@ -67,20 +67,20 @@ class SparsifyAbout(TypedDict, total=False):
 class SparsifyRun(TypedDict, total=False):
     """Of config.json of the whole run."""
 
-    hookpoints_in: list[str] | None
+    hookpoints_in: list[Name] | None
 
 
 class SAELensAbout(TypedDict, total=False):
     """Of cfg.json and what is under "metadata" in it."""
 
-    architecture: str | None
-    activation_fn: str | None
+    architecture: Name | None
+    activation_fn: Name | None
     apply_b_dec_to_input: bool | None
-    normalize_activations: bool | str | None
-    hook_name: str | None
-    hook_name_out: str | None
-    hf_hook_name: str | None
-    model_name: str | None
+    normalize_activations: bool | Name | None
+    hook_name: Name | None
+    hook_name_out: Name | None
+    hf_hook_name: Name | None
+    model_name: Name | None
 
 
 class Scaler(TypedDict):
@@ -92,9 +92,9 @@ class Scaler(TypedDict):
 class GemmaScopeAbout(TypedDict, total=False):
     """Of config.json of Gemma Scope 2."""
 
-    hf_hook_point_in: str | None
-    hf_hook_point_out: str | None
-    model_name: str | None
+    hf_hook_point_in: Name | None
+    hf_hook_point_out: Name | None
+    model_name: Name | None
 
 
 @dataclass

@@ -17,6 +17,7 @@ from html import escape
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Annotated, Literal, get_args, get_type_hints
 
 import torch
@@ -25,7 +26,7 @@ from torch import nn
 from typing_extensions import TypedDict
 
 from ..formats.provenance import About, check_belongs
-from ..formats.validation import check_type, need
+from ..formats.validation import Name, check_type, need
 from ..models import LanguageModel
 from ..models.families import anatomy
 from ..widgets.plain_text import literal, printable
@@ -69,13 +70,15 @@ class TranscoderConfig:
     "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
     n_features_per_layer: list[Index] | None = None
     "how many of its rows each layer uses, where they differ; the rest is zero padding to one shape"
-    model: dict[str, str] = field(default_factory=dict)
+    model: dict[Name, Name] = field(default_factory=dict)
     "name and fingerprint of the model it was trained on"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in get_args(choices):
-                raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(get_args(choices))}")
+                raise ValueError(
+                    f"{name} {shortened(getattr(self, name))}: expected one of {', '.join(get_args(choices))}"
+                )
         for name, value in vars(self).items():
             setattr(self, name, plain(value))
         check_type(_fields(), vars(self))

@@ -298,6 +298,49 @@ def load_and_use(folder):
     return load
 
 
+def rewritten(folder, name, change):
+    """A file of a store with its table changed."""
+    pq.write_table(change(pq.read_table(folder / name)), folder / name)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("features.parquet", lambda t: t.append_column("density", t["layer"]), "'density' twice"),
+        ("features.parquet", lambda t: t.append_column("promotes", t["top_logits"]), "its old and its new name"),
+        ("examples_0.parquet", lambda t: t.append_column("rank", t["peak"]), "'rank' twice"),
+        ("examples_0.parquet", lambda t: t.append_column("layer", t["peak"]), "the column 'layer', which its name"),
+        ("features.parquet", lambda t: t.rename_columns(["x" * 10**6, *t.column_names[1:]]), "lacks the column"),
+    ],
+)  # fmt: skip
+def test_columns_that_would_be_two(file, change, said, folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    rewritten(place, file, change)
+    with pytest.raises(ValueError, match=f"{file}.*{said}") as caught:
+        ik.load_features(place)
+    assert len(str(caught.value)) < 2000
+
+
+def test_what_a_file_says_to_pandas_is_passed_over(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    for path in place.glob("*.parquet"):
+        about = {b"pandas": b'{"index_columns": ["nobody"], "columns": 3}'}
+        rewritten(place, path.name, lambda t, about=about: t.replace_schema_metadata(about))
+    use(ik.load_features(place))
+    assert len(ik.load_labels(place))
+
+
+def test_a_store_without_a_list_of_tokens_is_shown_and_saved(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    rewritten(place, "features.parquet", lambda t: t.drop_columns(["bottom_logits"]))
+    store = ik.load_features(place)
+    use(store)
+    store.save_json(tmp_path / "json")
+    back = ik.features.load_feature_json(tmp_path / "json")
+    at = store.features["layer"].iloc[0], store.features["feature"].iloc[0]
+    assert store.card(*at)["bottom_logits"] == back.card(*at)["bottom_logits"] == []
+
+
 @st.composite
 def damage(draw, content):
     """Bytes cut short, flipped, doubled, or of something else."""
@@ -458,11 +501,6 @@ def test_a_layer_without_examples_is_saved_as_such(setting, tmp_path):
     use(back)
 
 
-def rewritten(folder, name, change):
-    """A file of a store with its table changed."""
-    pq.write_table(change(pq.read_table(folder / name)), folder / name)
-
-
 def with_column(name, value):
     return lambda t: t.set_column(t.column_names.index(name), name, pa.array([value(v) for v in t[name].to_pylist()]))
 
@@ -487,13 +525,23 @@ def test_examples_are_checked_when_they_are_read(change, message, folder, tmp_pa
     assert "examples_1.parquet" in str(caught.value)
 
 
+def test_a_group_of_rows_without_a_name_of_a_group(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "store")
+    table = pq.read_table(place / "examples_1.parquet")
+    names = pa.array([None, *table["group"].to_pylist()[1:]])
+    table = table.set_column(table.column_names.index("group"), "group", names)
+    pq.write_table(table, place / "examples_1.parquet", row_group_size=1)
+    with pytest.raises(ValueError, match="examples_1.parquet: the column 'group' has 1 gaps"):
+        _ = ik.load_features(place).examples
+
+
 def test_parquet_files_have_one_door(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "f")
     path = tmp_path / "f" / "windows.parquet"
     columns = {"tokens": "lists of texts"}
     for change, message in (
         (lambda t: t.rename_columns(["words"]), "lacks the column 'tokens'; it has 'words'"),
-        (lambda t: pa.table([t["tokens"], t["tokens"]], ["tokens", "tokens"]), "has the column 'tokens' 2 times"),
+        (lambda t: pa.table([t["tokens"], t["tokens"]], ["tokens", "tokens"]), "has the column 'tokens' twice"),
         (lambda t: pa.table({"tokens": ["a"]}), "the column 'tokens' holds .*, expected lists of texts"),
         (lambda t: pa.table({"tokens": [["a", None]]}), "the column 'tokens' has 1 gaps"),
     ):

@@ -106,6 +106,12 @@ def test_a_file_of_another_tool_is_saved_as_it_was(tmp_path):
     assert json.loads((tmp_path / "again" / "18.json").read_text()) == FULL
 
 
+def test_a_feature_that_is_only_ever_negative_has_no_activation_above_0(tmp_path):
+    examples = [{"tokens": ["a", "b"], "tokens_acts_list": [-1.0, -2.0]}]
+    back = written({"index": 0, "examples_quantiles": [{"quantile_name": "Q", "examples": examples}]}, tmp_path)
+    assert back.features["max_activation"].tolist() == [0.0]
+
+
 def test_a_file_with_no_more_than_it_must_have(tmp_path):
     examples = [{"tokens": ["a", "b"], "tokens_acts_list": [1.0, 2.0], "train_token_index": 1}]  # EleutherAI's key
     back = written({"index": 0, "examples_quantiles": [{"quantile_name": "Q", "examples": examples}]}, tmp_path)
@@ -179,6 +185,7 @@ def test_a_folder_without_features(tmp_path):
         ),
         (["top_logits"], [1], r"top_logits\[0\] should be a valid string"),
         (["act_max"], float("inf"), "act_max should be a finite number"),
+        (["act_max"], -1.0, "act_max should be greater than or equal to 0, got -1.0"),
         (["activation_frequency"], 2, "activation_frequency should be less than or equal to 1, got 2"),
     ],
 )

@@ -10,14 +10,14 @@ import os
 import shutil
 from pathlib import Path
 
-import gguf
 import huggingface_hub.constants
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tiny_gguf import TEXT, make_llama, make_tokenizer, write_gguf
+from tokenizers import pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -25,9 +25,7 @@ from transformers import (
     BertLMHeadModel,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -36,31 +34,6 @@ import interp_kit as ik
 from interp_kit.models import gguf as gguf_module
 from interp_kit.models import loading
 from interp_kit.storage import shipped
-
-CHAT = "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|eos|>{% endif %}"
-TEXT = "The capital of Texas is Austin."
-
-
-def make_tokenizer():
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<|bos|>", "<|eos|>", "<|user|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
-    )  # fmt: skip
-    core.train_from_iterator([TEXT] * 4, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<|bos|>", eos_token="<|eos|>", chat_template=CHAT)
-
-
-def make_llama(vocab_size, seed=0, tied=False):
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3,
-        tie_word_embeddings=tied, bos_token_id=0, eos_token_id=1,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +106,15 @@ def test_loads_another_family(copy):
     GPT2LMHeadModel(config).save_pretrained(copy)
     model = ik.load_model(copy)
     assert (model.family, model.n_layers, model.d_model, model.context_length) == ("gpt2", 3, 16, 40)
+
+
+def test_learned_positions_are_weights_too(copy):
+    (copy / "model.safetensors").unlink()
+    GPT2LMHeadModel(GPT2Config(vocab_size=330, n_embd=16, n_layer=3, n_head=2, n_positions=40)).save_pretrained(copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"n_positions": 40_000_000}))
+    with pytest.raises(ValueError, match="max_position_embeddings 40,000,000, and the files hold"):
+        ik.load_model(copy)
 
 
 def test_shows_no_bars_and_leaves_the_setting_alone(tiny, capfd):
@@ -329,12 +311,20 @@ def test_truncated_safetensors_are_called_that(copy, keep):
         ik.load_model(copy)
 
 
+def test_a_weight_whose_products_overflow_is_refused(copy):
+    weights = {name: weight.float() for name, weight in load_file(copy / "model.safetensors").items()}
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = -1e38
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="model.layers.1.mlp.up_proj.weight.* 1 NaN, infinite or absurdly large"):
+        ik.load_model(copy)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_weight_that_is_not_finite_is_named(copy, value):
     weights = load_file(copy / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 2] = value
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="model.layers.1.mlp.up_proj.weight.* 1 NaN or infinite"):
+    with pytest.raises(ValueError, match="model.layers.1.mlp.up_proj.weight.* 1 NaN, infinite or absurdly large"):
         ik.load_model(copy)
 
 
@@ -418,44 +408,6 @@ def test_only_decoders_are_loaded(copy, save, words):
 
 
 # ------------------------------------------------------------------ GGUF files
-
-
-def write_gguf(path, model, tokenizer, pre="gpt-2"):
-    """A Llama as llama.cpp writes it: float32, each head's rotary halves interleaved."""
-    config, writer = model.config, gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_vocab_size(config.vocab_size)
-    core = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    special = set(tokenizer.added_tokens_decoder)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(sorted(core["vocab"], key=core["vocab"].get))
-    writer.add_token_types([3 if token in special else 1 for token in range(len(core["vocab"]))])
-    writer.add_token_merges([" ".join(merge) for merge in core["merges"]])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-    writer.add_chat_template(tokenizer.chat_template)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    heads = {"q_proj.weight": config.num_attention_heads, "k_proj.weight": config.num_key_value_heads}
-    for name, weights in model.state_dict().items():
-        n_heads = next((n for ending, n in heads.items() if name.endswith(ending)), None)
-        if n_heads:
-            rows, columns = weights.shape
-            split = weights.reshape(n_heads, 2, rows // n_heads // 2, columns)
-            weights = split.transpose(1, 2).reshape(rows, columns)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weights.contiguous().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -834,6 +786,66 @@ def test_a_damaged_text_file_is_refused_with_words_or_loads(tiny, tmp_path_facto
         assert str(folder) in str(error)
     else:
         assert torch.isfinite(model.logits([3, 4])).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [("tokenizer_config.json", {"model_max_length": "many"}), ("tokenizer.json", {"version": "x" * 100_000})],
+)
+def test_a_tokenizer_that_is_only_understood_where_it_is_used(copy, file, change):
+    content = json.loads((copy / file).read_text())
+    (copy / file).write_text(json.dumps(content | change))
+    with pytest.raises(ValueError, match="The tokenizer of .* could not be read") as caught:
+        ik.load_model(copy)
+    assert len(str(caught.value)) < 2000
+
+
+def where_it_says(content, key, new):
+    """The GGUF file with what follows the type of a number or a list exchanged."""
+    at = content.index(key) + len(key) + 4
+    return content[:at] + new + content[at + len(new) :]
+
+
+@pytest.mark.parametrize(
+    ("key", "new", "words"),
+    [
+        (b"llama.block_count", b"\xff" * 4, "its header says num_hidden_layers 4,294,967,295"),
+        (b"llama.feed_forward_length", b"\xff\xff\xff\x7f", "its header says hidden_size 32 and intermediate_size"),
+        (b"llama.block_count", b"\x01\0\0\0", "its header says block_count 1, and it holds 2 blocks"),
+        (b"llama.rope.freq_base", b"\0\0\x80\xbf", "the tensor 'model.rotary_emb.inv_freq' has 3 NaN"),
+        (b"llama.attention.head_count_kv", b"\xff\xff\xff\x00", "num_key_value_heads|could be made"),
+        (
+            b"tokenizer.ggml.token_type",
+            b"\0\0\0\0" + b"\xff" * 7 + b"\x0f",
+            "its header has a list of 1,152,921,504,606,846,975 entries",
+        ),
+    ],
+)
+def test_a_gguf_that_promises_more_than_it_holds(tiny_gguf, key, new, words):
+    tiny_gguf.write_bytes(where_it_says(tiny_gguf.read_bytes(), key, new))
+    with pytest.raises(ValueError, match=f"tiny.gguf.*({words})"):
+        ik.load_model(tiny_gguf)
+
+
+def test_a_gguf_that_is_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.gguf")
+    with pytest.raises(ValueError, match="a.gguf' is a pipe"):
+        ik.load_model(tmp_path / "a.gguf")
+
+
+def test_a_chat_template_that_fails_in_any_way_is_said(copy):
+    (copy / "chat_template.jinja").write_text("{{ " + "[" * 2000 + " }}")
+    with pytest.raises(ValueError, match="The chat format of .*/copy' refused these messages: .*recursion"):
+        ik.load_model(copy).chat("Why?")
+
+
+def test_a_gguf_behind_a_link_is_called_as_the_user_calls_it(tiny_gguf, tmp_path):
+    (tmp_path / "blob").write_bytes(tiny_gguf.read_bytes()[:100])
+    (tmp_path / "mine.gguf").symlink_to(tmp_path / "blob")
+    with pytest.raises(ValueError, match="mine.gguf"):
+        ik.load_model(tmp_path / "mine.gguf")
+    (tmp_path / "blob").write_bytes(tiny_gguf.read_bytes())
+    assert ik.load_model(tmp_path / "mine.gguf").d_model == 32
 
 
 # ------------------------------------------------------------------ a cache that is shared

@@ -140,6 +140,14 @@ def test_a_file_of_ours_that_was_edited_is_left(tmp_path):
     assert held(tmp_path) == {"a": "1, and what I think of it"}
 
 
+def test_a_pipe_in_the_place_of_a_file_of_ours_is_left(tmp_path):
+    save(tmp_path, a="1")
+    (tmp_path / "a").unlink()
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(FileExistsError, match="a' was changed since"):
+        save(tmp_path, a="2")
+
+
 def test_a_list_that_names_files_elsewhere_is_not_believed(tmp_path):
     (tmp_path / "essay").write_text("mine")
     (tmp_path / "f").mkdir()

@@ -1,12 +1,22 @@
 """Every kind of file through its door: what it holds, or words that name the file."""
 
+import json
 import os
+import struct
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from interp_kit.storage.reading import check_tensors, file_size, read_tensors, read_text, read_yaml, text_lines
+from interp_kit.storage.reading import (
+    check_tensors,
+    file_size,
+    in_short,
+    read_tensors,
+    read_text,
+    read_yaml,
+    text_lines,
+)
 
 
 def test_text_with_a_mark_and_windows_line_ends_is_read(tmp_path):
@@ -38,6 +48,14 @@ def test_what_is_no_file_is_refused(tmp_path, read):
         read(tmp_path)
     with pytest.raises(FileNotFoundError, match="missing.*check the name"):
         read(tmp_path / "missing")
+
+
+def test_what_a_library_repeats_of_a_file_neither_fills_nor_steers_the_terminal(tmp_path):
+    header = json.dumps({"W": {"dtype": "\x1b[2J", "shape": [], "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ValueError, match=r"a.safetensors .* unknown variant `\\x1b\[2J`"):
+        read_tensors(tmp_path / "a.safetensors")
+    assert in_short(KeyError()) == "KeyError" and len(in_short(ValueError("x" * 10**6))) < 600
 
 
 NESTED = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi"))

@@ -2,8 +2,10 @@
 
 import functools
 import http.server
+import os
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,6 +64,36 @@ def test_an_archive_of_something_else_says_so(installed):
         shipped.fetch("smollm2", str(installed / "no.zip"))
     with pytest.raises(ValueError, match="pocket comes with"):
         shipped.fetch("pocket", "x.zip")
+
+
+def changed(path, mark, at, new):
+    """The archive with some bytes behind the last `mark` exchanged."""
+    content = path.read_bytes()
+    start = content.rindex(mark) + at
+    path.write_bytes(content[:start] + new + content[start + len(new) :])
+
+
+def test_an_archive_that_is_damaged_inside_leaves_nothing(installed):
+    path = archive_of(installed, BOTH[:3])
+    changed(path, b"PK\x01\x02", 8, b"\x01")  # the directory says that the last one has a password
+    with pytest.raises(ValueError, match=r"clone.zip is damaged or not a zip archive \(File .* is encrypted"):
+        shipped.fetch("smollm2", str(path))
+    path = archive_of(installed, BOTH[:3])
+    changed(path, b"data/smollm2-features/windows.parquetdata", 40, b"x")
+    with pytest.raises(ValueError, match=r"clone.zip is damaged or not a zip archive \(Bad CRC-32"):
+        shipped.fetch("smollm2", str(path))
+    assert not list(installed.rglob("smollm2-features"))
+
+
+def test_an_archive_that_unfolds_to_more_than_the_disk_holds(installed):
+    path = archive_of(installed, BOTH[:2])
+    changed(path, b"PK\x01\x02", 24, b"\xfe\xff\xff\xff")  # the size
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="needs 4,294,967,294 bytes"):
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4 * 10**9))
+        shipped.fetch("smollm2", str(path))
+    os.mkfifo(installed / "pipe.zip")
+    with pytest.raises(ValueError, match="pipe.zip' is a pipe"):
+        shipped.fetch("smollm2", str(installed / "pipe.zip"))
 
 
 def test_what_is_missing_says_how_to_get_it(installed):

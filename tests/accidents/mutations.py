@@ -1,35 +1,15 @@
-"""Files that something happened to: one engine of mutations, and a table of readers to try them on.
-
-    rng = random.Random(7)
-    outcome = trial(READERS[0], folder, rng)        # Outcome("refused", ...)
-
-A trial writes a reader's good files into an empty folder, changes one of them, reads, and uses what was read:
-
-    refused     one of the exceptions of the kit, which names the file or its folder
-    loaded      read, and the first use gives finite numbers
-    odd         anything else: another exception, no name in the message, NaN
-
-A reader is a name, a function that writes a good example into a folder, and one that reads it and uses it once. Whoever
-has another format adds a line to the table. Nothing here knows what a format means; it knows JSON, safetensors, zip
-and bytes.
-"""
+"""What may happen to a file: bytes, JSON, YAML, safetensors and zips, each changed at one place."""
 
 import json
-import os
 import random
 import re
 import struct
-import time
 import warnings
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-REFUSALS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, MemoryError)
-SECONDS = 5.0  # more is a hang
+from .harm import CODE, PICKLES
 
 # ---------------------------------------------------------------- bytes
 
@@ -57,14 +37,25 @@ def doubled_part(content: bytes, rng: random.Random) -> bytes:
     return content[:start] + content[start : start + rng.randrange(200)] + content[start:]
 
 
+def other_endian(content: bytes, rng: random.Random) -> bytes:
+    """Each two, four or eight bytes the other way round, from some place on."""
+    width, start = rng.choice([2, 4, 8]), rng.choice([0, 0, rng.randrange(len(content) + 1)])
+    rest = content[start:]
+    whole = len(rest) // width * width
+    turned = b"".join(rest[i : i + width][::-1] for i in range(0, whole, width))
+    return content[:start] + turned + rest[whole:]
+
+
 def nothing(content: bytes, rng: random.Random) -> bytes:
     return b""
 
 
 def junk(content: bytes, rng: random.Random) -> bytes:
+    """Something else in its place: a pickle, or what other tools and accidents leave."""
+    if rng.random() < 0.3:
+        return rng.choice(PICKLES)
     return rng.choice(
         [
-            b"\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00\x8c\x08builtins\x94\x8c\x04exec\x94\x93\x94.",  # a pickle
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
             b"PK\x03\x04" + rng.randbytes(40),
             b"\xff\xfe" + "words".encode("utf-16-le"),
@@ -74,14 +65,19 @@ def junk(content: bytes, rng: random.Random) -> bytes:
             b"{" * 500 + b"}" * 500,
             struct.pack("<Q", 2**60) + b"{}",
             struct.pack("<Q", 2) + b"{}",
+            b"[" * 49 + b"]" * 49,
+            b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
             b"null",
+            b"1" * 5000,
             b"\0" * 64,
+            b"x" * 3_000_000,
+            CODE[0].encode(),
             rng.randbytes(300),
         ]
     )
 
 
-BYTES = (truncated, flipped, flipped, lengthened, doubled_part, nothing, junk)
+BYTES = (truncated, truncated, flipped, flipped, lengthened, doubled_part, other_endian, nothing, junk, junk)
 
 
 def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -91,10 +87,13 @@ def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
 
 # ---------------------------------------------------------------- a JSON value
 
+DEEP = "(a deep nest)"  # lists within lists, which json.dumps could not write
 ODD_VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 2, 3, 7, 0.5, -0.0, 1e30, 1e308, -1e308, 10**9, 2**31, 2**63, -(2**63), 10**30, "",
     "0", "false", "true", "NaN", "../../etc/passwd", "/etc/passwd", "<script>alert(1)</script>", "x" * 100_000,
     "\ud800", "\u0000", [], {}, [[]], [None], [1, 1], [-1], {"": {}}, [[[[[[1]]]]]], "pickle", [10**9], ["a"],
+    "../outside.safetensors", "..\\outside.json", "../outside", "~/.bashrc", "file:///etc/passwd", "C:/outside.json",
+    "\x1b[2J\x1b]0;title\x07", "{a} %s $HOME", DEEP, DEEP, *CODE,
 ]  # fmt: skip
 
 
@@ -127,8 +126,14 @@ def mutate_json(value: Any, rng: random.Random) -> Any:
 
 def json_text(value: Any, rng: random.Random) -> bytes:
     text = json.dumps(value, allow_nan=True)
+    depth = rng.choice([40, 49, 200, 50_000])
+    text = text.replace(f'"{DEEP}"', "[" * depth + "]" * depth)
     if rng.random() < 0.1:
-        text = re.sub(r"(?<![\w.])\d+(?![\w.])", lambda m: rng.choice(["NaN", "Infinity", m[0]]), text, count=3)
+        odd = ["NaN", "Infinity", "-Infinity", "1e999", "1" * 5000, "1" * 400]
+        number = r'(?<![\w."])-?\d+(?![\w."])'
+        text = re.sub(number, lambda m: rng.choice([*odd, m[0], m[0]]), text, count=3)
+    if rng.random() < 0.03:
+        text = text.replace("{", '{"twice": 1, "twice": 2, ', 1)
     return text.encode(errors="surrogatepass")
 
 
@@ -162,16 +167,17 @@ def parts_of(content: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def joined(header: Any, data: bytes) -> bytes:
-    text = json.dumps(header).encode(errors="surrogatepass")
+    text = json.dumps(header).encode(errors="surrogatepass").replace(f'"{DEEP}"'.encode(), b"[" * 2000 + b"]" * 2000)
     return struct.pack("<Q", len(text)) + text + data
 
 
 def mutate_tensors(content: bytes, rng: random.Random) -> bytes:
     """A safetensors file whose header or numbers are changed, its length staying right."""
     header, data = parts_of(content)
-    return rng.choice((_other_type, _other_shape, _other_name, _lost, _other_number, _other_size, _other_header))(
-        header, data, rng
+    change = rng.choice(
+        (_other_type, _other_shape, _other_name, _lost, _other_number, _other_size, _other_header, _other_endian)
     )
+    return change(header, data, rng)
 
 
 def _one(header, rng):
@@ -251,135 +257,82 @@ def _other_number(header, data, rng):
     return joined(header, data[:place] + number + data[place + width :])
 
 
+def _other_endian(header, data, rng):
+    """The numbers of one tensor, or the length of the header, in the other byte order."""
+    if rng.random() < 0.2:
+        content = joined(header, data)
+        return content[7::-1] + content[8:]
+    about = header[_one(header, rng)]
+    start, end = about["data_offsets"]
+    width = DTYPES.get(about["dtype"], 4)
+    turned = b"".join(data[i : i + width][::-1] for i in range(start, end, width))
+    return joined(header, data[:start] + turned + data[end:])
+
+
 def _other_header(header, data, rng):
     return joined(mutate_json(header, rng), data)
 
 
-# ---------------------------------------------------------------- an npz file
+# ---------------------------------------------------------------- a zip
 
 
-def mutate_npz(content: bytes, rng: random.Random) -> bytes:
-    """A zip of arrays of which one is another: its bytes, its name, its compression, its header's sizes."""
-    members = {}
-    with zipfile.ZipFile(BytesIO(content)) as file:
-        for name in file.namelist():
-            members[name] = file.read(name)
+def mutate_zip(content: bytes, rng: random.Random) -> bytes:
+    """A zip of which one member is another: its bytes, its name, its size, its compression, a lie about it."""
+    members = _members(content)
     name = rng.choice(sorted(members))
-    kind = rng.randrange(6)
-    if kind == 0:
+    kind = rng.choice(["bytes", "lost", "away", "other", "large", "twice", "secret", "lie"])
+    if kind == "bytes":
         members[name] = mutate_bytes(members[name], rng)
-    elif kind == 1:
+    elif kind == "lost":
         members.pop(name)
-    elif kind == 2:
-        members["../" + name] = members.pop(name)
-    elif kind == 3:
-        numbers = rng.choice([b"1", b"10", b"99999999999", b"-1", b"(1,)", b"3,3"])
-        members[name] = re.sub(rb"\((\d+)", b"(" + numbers, members[name], count=1)
-    elif kind == 4:
-        members[name] = members[name].replace(b"<f4", rng.choice([b"<i4", b">f4", b"|O ", b"<U1", b"<u4", b"<f8"]), 1)
-    else:
+    elif kind == "away":
+        where = rng.choice(["../", "/", "../../", "C:/", "\\..\\", "./", "a/b/"])
+        members[where + name] = members.pop(name)
+    elif kind == "other":
         members[name] = members[rng.choice(sorted(members))]
+    elif kind == "large":
+        members[name] = bytes(10_000_000)
+    packed = _zipped(members, rng, twice=name if kind == "twice" else None)
+    if kind in ("secret", "lie"):
+        packed = _with_false_entry(packed, kind, rng)
+    return packed
+
+
+def _members(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(BytesIO(content)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def _zipped(members: dict[str, bytes], rng: random.Random, twice: str | None = None) -> bytes:
     out = BytesIO()
-    with zipfile.ZipFile(out, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as file:
-        for name, inner in members.items():
-            file.writestr(name, inner)
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", rng.choice(COMPRESSIONS)) as file:
+        warnings.simplefilter("ignore")  # of a name that is there twice
+        for name in [*members, twice] if twice else members:
+            file.writestr(zipfile.ZipInfo(name), members[name])
     return out.getvalue()
 
 
-# ---------------------------------------------------------------- a file of a folder
-
-BY_SUFFIX = {
-    ".safetensors": mutate_tensors, ".json": mutate_json_text, ".jsonl": mutate_bytes, ".yaml": mutate_yaml,
-    ".npz": mutate_npz,
-}  # fmt: skip
+COMPRESSIONS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 
 
-def mutate_file(path: Path, rng: random.Random) -> str:
-    """Changes a file where it lies; returns what was done, in words."""
-    by_meaning = BY_SUFFIX.get(path.suffix)
-    draw = rng.random()
-    if by_meaning and draw < 0.65:
-        path.write_bytes(by_meaning(path.read_bytes(), rng))
-        return f"{by_meaning.__name__} of {path.name}"
-    if draw < 0.93:
-        path.write_bytes(mutate_bytes(path.read_bytes(), rng))
-        return f"mutate_bytes of {path.name}"
-    path.unlink()
-    kind = rng.choice(["gone", "folder", "pipe", "link to itself", "link to nothing"])
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind.startswith("link"):
-        path.symlink_to(path if kind == "link to itself" else path.with_name("nothing"))
-    return f"{path.name} is {kind}"
+def _with_false_entry(packed: bytes, kind: str, rng: random.Random) -> bytes:
+    """The directory at the end says that a member has a password, or another size than it has."""
+    start = packed.rfind(b"PK\x01\x02")
+    at, pack = (start + 8, struct.pack("<H", 1)) if kind == "secret" else (start + 24, struct.pack("<I", 2**31))
+    return packed[:at] + pack + packed[at + len(pack) :] if start >= 0 else packed
 
 
-def mutate_folder(folder: Path, rng: random.Random) -> str:
-    """Changes one of a folder's files; names of two of them may change places."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    if len(files) > 1 and rng.random() < 0.05:
-        a, b = rng.sample(files, 2)
-        content = a.read_bytes()
-        a.write_bytes(b.read_bytes())
-        b.write_bytes(content)
-        return f"{a.name} and {b.name} changed places"
-    return mutate_file(rng.choice(files), rng)
-
-
-# ---------------------------------------------------------------- readers
-
-
-class Reader(NamedTuple):
-    """One way in for files."""
-
-    name: str
-    write: Callable[[Path], None]
-    "writes a good example into an empty folder"
-    use: Callable[[Path], Any]
-    "reads it and uses it once; returns a tensor or an array of numbers that should be finite, or None"
-
-
-@dataclass
-class Outcome:
-    """What became of a trial."""
-
-    kind: str
-    "refused, loaded or odd"
-    what: str
-    "what was done to the files"
-    error: BaseException | str | None = None
-
-
-def trial(reader: Reader, folder: Path, rng: random.Random) -> Outcome:
-    """Writes into `folder`, which is empty, changes something, reads and uses."""
-    reader.write(folder)
-    what = mutate_folder(folder, rng)
-    return outcome(reader, folder, what)
-
-
-def outcome(reader: Reader, folder: Path, what: str) -> Outcome:
-    """What becomes of reading `folder`."""
-    start = time.perf_counter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = reader.use(folder)
-    except REFUSALS as error:
-        kind = "refused" if _names(str(error), folder) and type(error) in REFUSALS else "odd"
-        return Outcome(kind, what, error)
-    except OSError as error:
-        return Outcome("refused" if _names(str(error), folder) else "odd", what, error)
-    except Exception as error:  # whatever else is a fault of the reader
-        return Outcome("odd", what, error)
-    if time.perf_counter() - start > SECONDS:
-        return Outcome("odd", what, f"took over {SECONDS} seconds")
-    if found is not None and not bool((abs(found) < float("inf")).all()):
-        return Outcome("odd", what, "loaded, and its first use is not finite")
-    return Outcome("loaded", what)
-
-
-def _names(message: str, folder: Path) -> bool:
-    """Whether a message names the folder, or a file of it."""
-    names = {path.name for path in folder.rglob("*")} | {str(folder)}
-    return any(name in message for name in names)
+def mutate_npz(content: bytes, rng: random.Random) -> bytes:
+    """A zip of arrays of which one is another, or its header says so."""
+    kind = rng.randrange(4)
+    if kind > 1:
+        return mutate_zip(content, rng)
+    members = _members(content)
+    name = rng.choice(sorted(members))
+    if kind == 0:
+        numbers = rng.choice([b"1", b"10", b"99999999999", b"-1", b"(1,)", b"3,3"])
+        members[name] = re.sub(rb"\((\d+)", b"(" + numbers, members[name], count=1)
+    else:
+        types = [b"<i4", b">f4", b"|O ", b"<U1", b"<u4", b"<f8"]
+        members[name] = members[name].replace(b"<f4", rng.choice(types), 1)
+    return _zipped(members, rng)

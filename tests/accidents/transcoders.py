@@ -1,20 +1,19 @@
-"""The readers of transcoders and checkpoints, for `hostile.py`: a small good example of each format."""
+"""The readers of transcoders and checkpoints, for `readers.py`: a small good example of each format."""
 
 import json
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 import yaml
-from hostile import Reader
 from safetensors.torch import save_file
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.storage.checkpoint import load_checkpoint, save_checkpoint
 from interp_kit.transcoders.folder import save_transcoder
+
+from . import Reader, kept
 
 D, F, L = 6, 10, 2
 HOOKS = {"feature_input_hook": "mlp.hook_in", "feature_output_hook": "hook_mlp_out"}
@@ -179,19 +178,6 @@ class TrainingReader:
 
 
 _training = TrainingReader()
-
-
-def kept(write):
-    """Writes once, and copies from then on: most of the time would go into writing."""
-    first: list[TemporaryDirectory] = []  # removed when Python ends
-
-    def again(folder: Path) -> None:
-        if not first:
-            first.append(TemporaryDirectory(prefix="hostile-"))
-            write(Path(first[0].name))
-        shutil.copytree(first[0].name, folder, dirs_exist_ok=True)
-
-    return again
 
 
 READERS = [
