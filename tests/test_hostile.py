@@ -98,7 +98,7 @@ def odd(use, folder):
     return str(found.error)
 
 
-@pytest.mark.parametrize("content", harm.PICKLES[:3])
+@pytest.mark.parametrize("content", harm.PICKLES[:3], ids=["protocol 0", "protocol 2", "protocol 4"])
 def test_a_pickle_that_is_loaded_is_noticed(content, tmp_path):
     assert "pickle.find_class" in odd(lambda folder: pickle.loads(content), tmp_path / "given")
     assert not harm.SENTINEL.exists()
