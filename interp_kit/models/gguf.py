@@ -25,7 +25,7 @@ from ..widgets.progress import ProgressBar
 from .checks import check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 # The values of `tokenizer.ggml.pre` for which llama.cpp splits off each digit before GPT-2's pattern.
 # transformers 5 applies the pattern alone, which puts the space before a number into another token.
 PRE_TOKENIZERS_THAT_SPLIT_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
@@ -128,27 +128,29 @@ def _convert(path: Path, entry: Path, digest: str) -> None:
 def _write_model(path: Path, folder: Path) -> None:
     # Half a minute for 135 million parameters, nearly all of it inside transformers.
     with ProgressBar(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
-        pre = _check_readable(path)
+        pre, end = _check_readable(path)
         steps.update()
         model, tokenizer = _read_gguf(path)
         if pre in PRE_TOKENIZERS_THAT_SPLIT_DIGITS:
             _split_digits(tokenizer.backend_tokenizer)
+        if end is not None:  # transformers up to 5.17 may take another token for it
+            tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
         steps.update()
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         steps.update()
 
 
-def _check_readable(path: Path) -> str | None:
-    """The file's pre-tokenizer type; ValueError unless all its tensors lie within the file."""
+def _check_readable(path: Path) -> tuple[str | None, int | None]:
+    """The file's pre-tokenizer type and the id that ends a text; ValueError unless all its tensors lie within it."""
     try:
         from gguf import GGUFReader
     except ImportError as error:
         raise ImportError("Reading a .gguf file needs the package gguf: pip install gguf") from error
     try:
         reader = GGUFReader(path)  # maps every tensor, and so fails where one ends beyond the file
-        field = reader.get_field("tokenizer.ggml.pre")
-        return field.contents() if field else None
+        pre, end = (reader.get_field(f"tokenizer.ggml.{name}") for name in ("pre", "eos_token_id"))
+        return pre.contents() if pre else None, end.contents() if end else None
     except Exception as error:  # a cut header surfaces as nearly any exception, from struct to numpy
         raise _unreadable(path, error) from error
 
