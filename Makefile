@@ -101,7 +101,8 @@ test-long: .venv/.test
 test-lowest: .venv-lowest/.test .venv/.test
 	@{ $(LOWEST)/uv pip tree --python $(LOWEST)/python --package interp_kit --depth 1 --show-version-specifiers && \
 	  $(LOWEST)/python -m interp_kit demo && \
-	  $(LOWEST)/python -m pytest $(ROOMS) --numprocesses logical --maxprocesses 4 --dist loadfile --durations=10 && \
+	  $(LOWEST)/python -m pytest $(ROOMS) --numprocesses logical --maxprocesses 4 --dist loadfile --durations=10 \
+	    --disable-warnings && \
 	  echo "Newer than what the ranges and TORCH give:" && $(LOWEST)/uv pip list --outdated --python $(PY); \
 	} >docs/test-lowest.log 2>&1; status=$$?; \
 	  sed -i 's#$(CURDIR)#.#g' docs/test-lowest.log; cat docs/test-lowest.log; exit $$status

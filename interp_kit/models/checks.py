@@ -132,7 +132,7 @@ def check_sizes(config: PreTrainedConfig, shapes: Shapes, label: str, where: str
                 f"{total:,} weights in all. They belong to different models: download or save both again."
             )
     context = getattr(config, "max_position_embeddings", None)
-    if context is not None and (not isinstance(context, int) or context < 1):
+    if context is not None and (type(context) is not int or context < 1):  # True is an int too
         raise ValueError(f"{label!r}: {where} says max_position_embeddings {context!r}, expected at least 1")
     if layers > len(shapes):
         raise ValueError(

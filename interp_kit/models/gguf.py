@@ -25,7 +25,7 @@ from ..widgets.progress import ProgressBar
 from .checks import check_sizes, check_weights, read_model
 
 # Part of an entry's name: raise it when the conversion changes, and older entries are no longer taken.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 LONGEST_LIST = 2**20  # in a header: the largest vocabularies have some 260,000 tokens, and twice as many merges
 # What a header calls the sizes of a model, and what its config.json does.
 SIZES = {
@@ -136,20 +136,25 @@ def _convert(path: Path, entry: Path, digest: str) -> None:
 def _write_model(path: Path, folder: Path) -> None:
     # Half a minute for 135 million parameters, nearly all of it inside transformers.
     with ProgressBar(total=3, desc=f"Converting {path.name} (once; later loads are fast)", unit="step") as steps:
-        pre = _check_header(path)
+        pre, end = _check_header(path)
         steps.update()
         model, tokenizer = _read_gguf(path)
         if pre in PRE_TOKENIZERS_THAT_SPLIT_DIGITS:
             _split_digits(tokenizer.backend_tokenizer)
+        if end is not None:  # transformers up to 5.17 may take another token for it
+            if type(end) is not int or not 0 <= end < len(tokenizer):
+                ends = f"texts end with token {end!r:.80} of {len(tokenizer):,}"
+                raise _unreadable(path, ValueError(ends))
+            tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
         steps.update()
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         steps.update()
 
 
-def _check_header(path: Path) -> str | None:
-    """The file's pre-tokenizer type; ValueError unless all its tensors lie within the file, and are of the sizes that
-    it says."""
+def _check_header(path: Path) -> tuple[str | None, int | None]:
+    """The file's pre-tokenizer type and the id that ends a text; ValueError unless all its tensors lie within the file,
+    and are of the sizes that it says."""
     try:
         from gguf import GGUFReader, GGUFValueType
     except ImportError as error:
@@ -168,8 +173,8 @@ def _check_header(path: Path) -> str | None:
     try:
         reader = Within(path)  # maps every tensor, and so fails where one ends beyond the file
         said = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items() if _is_size(name)}
-        pre = reader.get_field("tokenizer.ggml.pre")
-        pre = pre.contents() if pre else None
+        found = (reader.get_field(f"tokenizer.ggml.{name}") for name in ("pre", "eos_token_id"))
+        pre, end = (field.contents() if field else None for field in found)
         shapes = {tensor.name: tuple(map(int, tensor.shape)) for tensor in reader.tensors}
     except Exception as error:  # a cut header surfaces as nearly any exception, from struct to numpy
         raise _unreadable(path, error) from error
@@ -178,7 +183,7 @@ def _check_header(path: Path) -> str | None:
     if said.get("block_count") != len(blocks):  # for one that is missing transformers has a number of its own
         held = f"its header says block_count {said.get('block_count')!r}, and it holds {len(blocks)} blocks"
         raise _unreadable(path, ValueError(held))
-    return pre
+    return pre, end
 
 
 def _is_size(name: str) -> bool:

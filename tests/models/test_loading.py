@@ -708,6 +708,7 @@ def test_a_pipe_in_a_models_folder_is_not_waited_for(copy, name):
         ({"head_dim": 10**9}, "num_attention_heads . head_dim"),
         ({"num_hidden_layers": 10**7}, "num_hidden_layers 10,000,000, and the files hold 21 tensors"),
         ({"max_position_embeddings": 0}, "max_position_embeddings 0, expected at least 1"),
+        ({"max_position_embeddings": True}, "max_position_embeddings.*True"),
         ({"hidden_size": "32"}, "config.json"),
         ({"hidden_size": None}, "config.json"),
         ({"hidden_size": -32}, "config.json"),

@@ -52,7 +52,8 @@ def test_only_the_first_process_shows_anything(notebook, capsys):
     assert not notebook and not capsys.readouterr().err
 
 
-def test_the_bar_names_loss_l0_dead_share_and_time_left(capsys):
+def test_the_bar_names_loss_l0_dead_share_and_time_left(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # on a narrow terminal the line is cut
     bar = Progress(100, 0)
     bar.update(LINES[:1])
     bar.bar.refresh()
