@@ -175,7 +175,8 @@ def read_model(folder: Path, **options: object) -> tuple[PreTrainedModel, dict]:
 
 
 def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
-    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN or infinite.
+    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN or infinite, or
+    where config.json gives rotary positions that are.
 
     `report` is the one of `read_model`. transformers fills missing tensors with random numbers and
     only warns; a graph of such a model would look like any other.
@@ -186,7 +187,8 @@ def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
                 f"{label!r}: {len(keys)} tensors {what}, the first is {keys[0]!r}. The weights and config.json belong "
                 "to different models, or the copy is incomplete: download or save both again."
             )
-    for name, parameter in hf.named_parameters():
+    turns = [(name, buffer) for name, buffer in hf.named_buffers() if name.endswith("inv_freq")]  # of rotary positions
+    for name, parameter in [*hf.named_parameters(), *turns]:
         # A sum is finite only if every term is, and far cheaper than testing each; but it may overflow.
         if not torch.isfinite(parameter.sum()) and not torch.isfinite(parameter).all():
             bad = int((~torch.isfinite(parameter)).sum())
