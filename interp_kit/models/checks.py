@@ -201,7 +201,8 @@ def read_model(folder: Path, **options: object) -> tuple[PreTrainedModel, dict]:
 
 
 def check_weights(hf: PreTrainedModel, report: dict, label: str) -> None:
-    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN, infinite or absurdly large.
+    """Raises ValueError, naming a tensor, when weights are missing, of another shape, NaN, infinite or absurdly large;
+    or where what config.json gives, such as rotary positions, is not finite.
 
     `report` is the one of `read_model`. transformers fills missing tensors with random numbers and
     only warns; a graph of such a model would look like any other.

@@ -758,6 +758,15 @@ def test_a_list_of_parts_that_leads_elsewhere_or_is_none(copy, index):
         ik.load_model(copy)
 
 
+@pytest.mark.parametrize("theta", [-1, 0])
+def test_rotary_positions_that_turn_by_no_number(copy, theta):
+    config = json.loads((copy / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] = theta
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="inv_freq' has . NaN or infinite values"):
+        ik.load_model(copy)
+
+
 def test_whole_numbers_are_no_weights(copy):
     weights = load_file(copy / "model.safetensors")
     weights["model.layers.0.mlp.up_proj.weight"] = torch.ones(64, 32, dtype=torch.int8)
