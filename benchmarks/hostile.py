@@ -75,7 +75,7 @@ def outcomes(todo):
             found = _received(here, process)
             todo = todo[1:]
             yield task, found
-            if not process.is_alive() and not here.poll():
+            if not found.what:  # the process is gone
                 break
         process.join(10)
         process.kill()

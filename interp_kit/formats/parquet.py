@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 
 from ..hardware import check_memory
 from ..storage.reading import AGAIN, check_no_pointer, file_size, in_short
+from .parquet_footer import n_values
 
+OF_CONTENT = (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError)
 BYTES_PER_VALUE = 16  # in memory, of a number or of the reference to a text
 
 
@@ -53,9 +55,7 @@ def open_parquet(path: Path, columns: Mapping[str, str], optional: Mapping[str, 
     check_no_pointer(path)
     with in_words(path):
         file = pq.ParquetFile(path, memory_map=True)
-        schema, about = file.schema_arrow, file.metadata
-        parts = [about.row_group(i) for i in range(about.num_row_groups)]
-        n_values = sum(part.column(k).num_values for part in parts for k in range(part.num_columns))
+        schema, values = file.schema_arrow, n_values(path)
     if twice := [name for name, n in Counter(schema.names).items() if n > 1]:
         raise ValueError(f"{path} has the column {shortened(twice[0])} twice")
     for name, expected in {**columns, **(optional or {})}.items():
@@ -65,7 +65,7 @@ def open_parquet(path: Path, columns: Mapping[str, str], optional: Mapping[str, 
         kind = schema.field(fields[0]).type if fields else pa.null()
         if not TESTS[expected](kind) and not (pa.types.is_null(kind) and name not in columns):
             raise ValueError(f"{path}: the column {name!r} holds {kind}, expected {expected}")
-    check_memory(n_values * BYTES_PER_VALUE, f"reading {path}")
+    check_memory(values * BYTES_PER_VALUE, f"reading {path}")
     return file
 
 
@@ -102,5 +102,5 @@ def in_words(path: Path) -> Iterator[None]:
     """Says of an error of arrow's which file it is about."""
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, NotImplementedError, OverflowError) as error:
+    except (pa.ArrowException, OSError, RecursionError, *OF_CONTENT) as error:
         raise ValueError(f"{path} is damaged, cut short or no parquet file ({in_short(error)}); {AGAIN}") from error

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 
 from ..storage import shipped
 from ..storage.atomic import always, atomic_file, cache_entry
-from ..storage.reading import check_no_pointer, file_size, in_short
+from ..storage.reading import check_no_pointer, file_size, in_short, read_text
 from ..widgets.progress import ProgressBar
 from .checks import check_sizes, check_weights, read_model
 
@@ -241,7 +241,7 @@ def _not_made(path: Path, error: Exception) -> str:
 def _read_json(file: Path) -> dict:
     """Empty for what is no object of JSON, in our own cache: then it is made anew."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

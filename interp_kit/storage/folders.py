@@ -97,6 +97,8 @@ def _files_of_ours(folder: Path) -> Files:
 
 def _listed(folder: Path) -> Files | None:
     """None for a folder without a list of ours."""
+    if not (folder / LIST).is_file():  # a pipe would wait for ever
+        return None
     try:
         files = json.loads((folder / LIST).read_text(encoding="utf-8"))["files"]
         good = all(isinstance(digest, str) and Path(name).name == name for name, digest in files.items())

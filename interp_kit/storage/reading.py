@@ -9,13 +9,15 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from reprlib import repr as shortened
+from typing import TYPE_CHECKING
 
-import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from ..widgets.plain_text import printable
+
+if TYPE_CHECKING:  # slow to import, and most files are not tensors
+    import torch
 
 LFS_POINTER = b"version https://git-lfs"
 AGAIN = "copy or download it again"
@@ -111,11 +113,13 @@ def read_yaml(path: Path) -> object:
 # ---------------------------------------------------------------- arrays
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> "dict[str, torch.Tensor]":
     """The tensors of a safetensors file, mapped into memory: nothing is read before it is used.
 
     Raises FileNotFoundError; ValueError for a file that is damaged, cut short, or only points at one.
     """
+    from safetensors.torch import load_file
+
     check_tensors(path)
     try:
         return load_file(path)

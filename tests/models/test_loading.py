@@ -837,6 +837,14 @@ def test_a_gguf_that_promises_more_than_it_holds(tiny_gguf, key, new, words):
         ik.load_model(tiny_gguf)
 
 
+def test_a_pipe_in_the_cache_is_passed_over(tiny_gguf, tmp_path):
+    ik.load_model(tiny_gguf)
+    for path in (tmp_path / "cache").rglob("source*.json"):
+        path.unlink()
+        os.mkfifo(path)
+    assert ik.load_model(tiny_gguf).d_model == 32
+
+
 def test_a_gguf_that_is_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "a.gguf")
     with pytest.raises(ValueError, match="a.gguf' is a pipe"):

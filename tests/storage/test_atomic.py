@@ -148,6 +148,14 @@ def test_a_pipe_in_the_place_of_a_file_of_ours_is_left(tmp_path):
         save(tmp_path, a="2")
 
 
+def test_a_list_that_is_a_pipe_is_none(tmp_path):
+    save(tmp_path, a="1")
+    (tmp_path / LIST).unlink()
+    os.mkfifo(tmp_path / LIST)
+    with pytest.raises(FileExistsError, match="a' and was not saved by interp_kit"):
+        save(tmp_path, a="2")
+
+
 def test_a_list_that_names_files_elsewhere_is_not_believed(tmp_path):
     (tmp_path / "essay").write_text("mine")
     (tmp_path / "f").mkdir()
