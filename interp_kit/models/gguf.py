@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 
 from ..storage import shipped
 from ..storage.atomic import always, atomic_file, cache_entry
-from ..storage.reading import check_no_pointer, file_size, in_short, read_text
+from ..storage.reading import check_no_pointer, file_size, in_short, no_panic, read_text
 from ..widgets.progress import ProgressBar
 from .checks import check_sizes, check_weights, read_model
 
@@ -197,9 +197,10 @@ def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     dense = {"quantization_config": config(dequantize=True)} if config else {}
     try:
         model, report = read_model(path.parent, gguf_file=path.name, dtype=torch.float32, **dense)
-        tokenizer = AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
-        )
+        with no_panic():
+            tokenizer = AutoTokenizer.from_pretrained(
+                path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
+            )
     except MemoryError:
         raise
     except Exception as error:  # nearly any: the file's header was read before, by another package

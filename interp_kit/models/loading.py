@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
 from ..hardware import check_memory, leave_others_cores
-from ..storage.reading import in_short
+from ..storage.reading import in_short, no_panic
 from ..storage.shipped import shipped_folder
 from .checks import bytes_to_load, check_tokenizer_files, check_weight_files, check_weights, decoder_config, read_model
 from .gguf import converted_folder
@@ -209,8 +209,9 @@ def _load_folder(
         ) from error
     check_weights(hf, report, label)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        tokenizer.decode(tokenizer.encode(ANY_TEXT))  # some files are only understood where they are used
+        with no_panic():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            tokenizer.decode(tokenizer.encode(ANY_TEXT))  # some files are only understood where they are used
     except Exception as error:  # tokenizers raises plain Exception for a damaged tokenizer.json
         raise ValueError(
             f"The tokenizer of {label!r} in {str(folder)!r} could not be read: {in_short(error)}. Copy or download its "

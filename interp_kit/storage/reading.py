@@ -7,6 +7,7 @@ Nothing is read of a pipe, a device or a folder (a pipe would wait for ever), an
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING
@@ -48,6 +49,17 @@ def in_short(error: BaseException) -> str:
     with what it repeats of the file."""
     said = printable(str(error)) or type(error).__name__
     return said if len(said) <= SAID_CHARACTERS else f"{said[:SAID_CHARACTERS]} ..."
+
+
+@contextmanager
+def no_panic() -> Iterator[None]:
+    """A panic of a library in Rust, such as tokenizers, is no Exception; here it becomes one, a RuntimeError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # its module cannot be imported
+            raise
+        raise RuntimeError(in_short(error)) from error
 
 
 # ---------------------------------------------------------------- text

@@ -810,6 +810,14 @@ def test_a_tokenizer_that_is_only_understood_where_it_is_used(copy, file, change
     assert len(str(caught.value)) < 2000
 
 
+def test_a_panic_of_tokenizers_is_said_in_words(copy):
+    content = json.loads((copy / "tokenizer.json").read_text())
+    content["model"]["continuing_subword_prefix"] = "/etc/passwd"  # longer than what is cut off by it
+    (copy / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="The tokenizer of .* could not be read: range end index"):
+        ik.load_model(copy)
+
+
 def where_it_says(content, key, new):
     """The GGUF file with what follows the type of a number or a list exchanged."""
     at = content.index(key) + len(key) + 4
