@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from tiny import tiny_model, tiny_transcoder
@@ -9,6 +10,7 @@ from torch import nn
 
 import interp_kit as ik
 from interp_kit import hardware
+from interp_kit.features.store import _with_new_names
 from interp_kit.formats import graph_schema
 from interp_kit.formats.json import json_text, write_json
 from interp_kit.lenses.confidence import answers
@@ -19,6 +21,7 @@ from interp_kit.models.frozen.algebra import FrozenAttention
 from interp_kit.storage import shipped
 from interp_kit.storage.atomic import always
 from interp_kit.storage.folders import opened_folder
+from interp_kit.storage.reading import check_names
 from interp_kit.worlds.sentences import Sentence, fill, token_concepts
 
 PROMPT = "the capital of Texas is"
@@ -85,3 +88,10 @@ def test_worlds():
     model = tiny_model()
     with pytest.raises(ValueError, match="no token holds"):
         token_concepts(Sentence("Dallas is", ((0, 7, ("city:Dallas",)),)), model.tokenizer)
+
+
+def test_names_in_files():
+    with pytest.raises(ValueError, match="names an array"):
+        check_names(Path("a.npz"), ["W_enc", "\x1b[2J"])
+    with pytest.raises(ValueError, match="'max_activation' under its old and its new name"):
+        _with_new_names(pd.DataFrame([[1, 2]], columns=["highest", "max_activation"]))

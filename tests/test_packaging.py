@@ -47,7 +47,9 @@ def third_party_imports(folder: Path) -> dict[str, str]:
     distributions = importlib.metadata.packages_distributions()
     ours = {PROJECT["name"], "recipes"}
     if folder.name != PROJECT["name"]:  # scripts and tests import their neighbours by bare name
-        ours |= {path.stem for path in folder.rglob("*.py")} | {path.name for path in folder.iterdir()}
+        folders = {folder, ROOT / "tests"}  # benchmarks/hostile.py tries what the tests try
+        ours |= {path.stem for other in folders for path in other.rglob("*.py")}
+        ours |= {path.name for other in folders for path in other.iterdir()}
     found = {}
     for path in sorted(folder.rglob("*.py")):
         if path.parent.name == "peers":  # these run in a peer's environment

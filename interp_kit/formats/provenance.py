@@ -12,7 +12,7 @@ import pandas as pd
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from ..storage.shipped import TRANSCODERS
-from .validation import Name
+from .validation import ModelName, Name
 
 KEYS = ("fingerprint", "transcoder")  # what is compared: the model, and what has the features
 LOADERS = {"features": "load_features", "labels": "load_labels", "transcoder": "load_transcoder", "graph": "load_graph"}
@@ -22,7 +22,7 @@ DIGITS = set("0123456789abcdef")
 class About(TypedDict, total=False):
     """What something is of. What is not known is missing."""
 
-    model: Name  # for display
+    model: ModelName  # for display
     fingerprint: Name  # of its weights
     transcoder: Name  # a transcoder's fingerprint, or a name of what else has the features, such as "neurons"
 

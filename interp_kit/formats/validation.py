@@ -21,7 +21,8 @@ WORDS = {
 }  # pydantic's words, and ours
 
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-Name = Annotated[str, Field(max_length=1000, pattern=SHOWN)]  # of a model, a hook, a file: it is shown in messages
+Name = Annotated[str, Field(max_length=1000, pattern=SHOWN)]  # of a hook or a file: it is shown in messages
+ModelName = Annotated[str, Field(max_length=1000)]  # as its user has given it, whatever that is
 WholeNumber = Annotated[int, Field(gt=-(2**53), lt=2**53)]  # what JSON's readers agree on
 
 T = TypeVar("T")

@@ -10,13 +10,22 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 import transformers
 from filelock import FileLock
 from tokenizers import Tokenizer, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from tqdm import tqdm
+from transformers import (
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    modeling_gguf_pytorch_utils,
+)
 
 from ..storage import shipped
 from ..storage.atomic import always, atomic_file, cache_entry
@@ -196,7 +205,10 @@ def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     # Ask for plain tensors: recent transformers keep the packed blocks where a kernel for them is found.
     dense = {"quantization_config": config(dequantize=True)} if config else {}
     try:
-        model, report = read_model(path.parent, gguf_file=path.name, dtype=torch.float32, **dense)
+        with patch.object(
+            modeling_gguf_pytorch_utils, "tqdm", partial(tqdm, disable=True), create=True
+        ):  # ours is shown
+            model, report = read_model(path.parent, gguf_file=path.name, dtype=torch.float32, **dense)
         with no_panic():
             tokenizer = AutoTokenizer.from_pretrained(
                 path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False

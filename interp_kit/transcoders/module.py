@@ -26,7 +26,7 @@ from torch import nn
 from typing_extensions import TypedDict
 
 from ..formats.provenance import About, check_belongs
-from ..formats.validation import Name, check_type, need
+from ..formats.validation import ModelName, check_type, need
 from ..models import LanguageModel
 from ..models.families import anatomy
 from ..widgets.plain_text import literal, printable
@@ -70,7 +70,7 @@ class TranscoderConfig:
     "position 0 (a begin-of-text token with huge activations) was left out of training and has no features"
     n_features_per_layer: list[Index] | None = None
     "how many of its rows each layer uses, where they differ; the rest is zero padding to one shape"
-    model: dict[Name, Name] = field(default_factory=dict)
+    model: dict[ModelName, ModelName] = field(default_factory=dict)
     "name and fingerprint of the model it was trained on"
 
     def __post_init__(self) -> None:
