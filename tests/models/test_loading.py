@@ -763,7 +763,7 @@ def test_rotary_positions_that_turn_by_no_number(copy, theta):
     config = json.loads((copy / "config.json").read_text())
     config["rope_parameters"]["rope_theta"] = theta
     (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="inv_freq' has . NaN or infinite values"):
+    with pytest.raises(ValueError, match="inv_freq' has . NaN, infinite or"):
         ik.load_model(copy)
 
 
