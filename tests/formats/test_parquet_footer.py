@@ -40,6 +40,8 @@ def test_what_is_no_footer(tmp_path):
         (b"PAR1" + b"\xff\xff\xff\x0fPAR1", ValueError),
         (b"PAR1\x1d\x01\x00\x00\x00PAR1", ValueError),
         (b"PAR1\x15\x01\x00\x00\x00PAR1", IndexError),
+        (b"PAR1\x19\xf3" + b"\xff" * 8 + b"\x01" + (11).to_bytes(4, "little") + b"PAR1", ValueError),  # 2 ** 56 bytes
+        (b"PAR1" + b"\x1c" * 5000 + (5000).to_bytes(4, "little") + b"PAR1", ValueError),  # a struct in a struct in ...
     ):
         path.write_bytes(content)
         with pytest.raises(error):
