@@ -94,12 +94,12 @@ def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
     `budget` bytes."""
     nodes = sweep.nodes
     n_features, number_bytes = len(nodes.features), sweep.frozen.embeddings.element_size()
-    n_others = nodes.n_sources - n_features + len(nodes.logits)
+    n_others, held = nodes.n_sources - n_features + len(nodes.logits), sweep.max_bytes
 
     def needed(n: int) -> float:
         """The adjacency and the scores' copy of it; with fewer features than there are, also all their rows."""
         rows = (n + len(nodes.logits)) * nodes.n_sources if n < n_features else 0
-        return number_bytes * (rows + 2 * (n + n_others) ** 2) + sweep.max_bytes
+        return number_bytes * (rows + 2 * (n + n_others) ** 2) + held
 
     fits = max((n for n in range(0, n_kept, 100) if needed(n) <= budget), default=0)
     smaller = f"max_features={fits}, " if fits else ""

@@ -32,6 +32,7 @@ from ...widgets.plain_text import literal, printable
 from ..module import TranscoderConfig
 from .config import TrainingActivation, check_activation, chosen_layers, renamed_activation
 from .parallel import Split
+from .stream import buffer_size
 
 # What a run reaches of a device's FLOP/s and GB/s, after runs on a CPU (benchmarks/planning.py); no GPU was measured.
 BFLOAT16_SHARE = 0.25  # norms, softmax and copies between the products count against it
@@ -121,15 +122,10 @@ def plan_training(
         raise ValueError(f"tokens {tokens}: expected at least one batch, {batch}")
     with torch.device("meta"):  # shapes without memory
         hf = AutoModelForCausalLM.from_config(config)
-    step = Step.of(hf, transcoder, activation, batch, buffer_bytes(transcoder, torch.bfloat16, batch, memory))
+    _, buffer = buffer_size(transcoder, torch.bfloat16, batch, bytes_of(memory))
+    step = Step.of(hf, transcoder, activation, batch, buffer)
     rows = [_row(step, entry, tokens / batch) for entry in ([devices] if isinstance(devices, str) else devices)]
     return Plan(step.summary(), pd.DataFrame(rows, columns=["devices", "split", "GB a device", "hours", "bound by"]))
-
-
-def buffer_bytes(transcoder: TranscoderConfig, dtype: torch.dtype, batch: int, memory: str | float) -> int:
-    """What the buffer of `ActivationStream` takes when it is full: whole batches, one at least."""
-    a_token = 2 * len(transcoder.layers) * transcoder.d_model * dtype.itemsize
-    return max(1, int(bytes_of(memory) / a_token / batch)) * batch * a_token
 
 
 @dataclass

@@ -64,8 +64,7 @@ class ActivationStream:
     ):
         """`share`: (i, n) takes every n-th row of a block, from the i-th on."""
         self.hf, self.rows, self.config, self.batch, self.share = hf, rows, config, batch, share
-        per_token = 2 * len(config.layers) * config.d_model * hf.dtype.itemsize
-        self.size = max(1, int(memory / per_token / batch)) * batch  # tokens of a block
+        self.size = buffer_size(config, hf.dtype, batch, memory)[0]  # tokens of a block
         self.buffer: Buffer | None = None
         self._ahead: Iterator[Rows] | None = None
 
@@ -134,6 +133,13 @@ class ActivationStream:
             places = torch.where(mine, mine.cumsum(0) - 1, -1)
             self.buffer = Buffer(rows, x, y, places)
         return self.buffer
+
+
+def buffer_size(config: TranscoderConfig, dtype: torch.dtype, batch: int, memory: float) -> tuple[int, int]:
+    """The tokens and the bytes of a full buffer, of at most `memory` bytes: whole batches, one at least."""
+    a_token = 2 * len(config.layers) * config.d_model * dtype.itemsize
+    tokens = max(1, int(memory / a_token / batch)) * batch
+    return tokens, tokens * a_token
 
 
 def read_activations(hf: PreTrainedModel, rows: Rows, config: TranscoderConfig) -> tuple[torch.Tensor, torch.Tensor]:

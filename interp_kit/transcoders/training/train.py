@@ -22,9 +22,9 @@ from ...widgets.plain_text import literal
 from ..module import CrossLayerTranscoder, TranscoderConfig
 from .config import Kind, TrainingActivation, TrainingConfig, renamed_activation
 from .parallel import Processes, Split
-from .planning import Step, buffer_bytes
+from .planning import Step
 from .progress import curves
-from .stream import ActivationStream, first_position_is_massive
+from .stream import ActivationStream, buffer_size, first_position_is_massive
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def check_room(
 
     copied: whether the model is read as a copy in `dtype`.
     """
-    buffer = buffer_bytes(transcoder, dtype, config.batch, config.memory)
+    _, buffer = buffer_size(transcoder, dtype, config.batch, bytes_of(config.memory))
     step = Step.of(model.hf, transcoder, config.activation, config.batch, buffer).share(config.parallel, processes.size)
     check_memory(
         step.own + copied * dtype.itemsize * step.model,
