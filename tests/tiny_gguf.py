@@ -11,7 +11,7 @@ CHAT = "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}{% if add_gene
 TEXT = "The capital of Texas is Austin."
 
 
-def make_tokenizer():
+def make_tokenizer(texts=(TEXT,) * 4, bos="<|bos|>", eos="<|eos|>", chat=CHAT):
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -19,8 +19,8 @@ def make_tokenizer():
         vocab_size=320, special_tokens=["<|bos|>", "<|eos|>", "<|user|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
     )  # fmt: skip
-    core.train_from_iterator([TEXT] * 4, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<|bos|>", eos_token="<|eos|>", chat_template=CHAT)
+    core.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=bos, eos_token=eos, chat_template=chat)
 
 
 def make_llama(vocab_size, seed=0, tied=False):

@@ -4,9 +4,10 @@ import math
 import warnings
 
 import pytest
+import tiny_gguf
 import torch
 from tiny import tiny_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import interp_kit
@@ -21,16 +22,8 @@ CHAT = (
 CONTEXT = 24
 
 
-def make_tokenizer(bos="<|bos|>", eos="<|eos|>", chat=CHAT):
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<|bos|>", "<|eos|>", "<|user|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
-    )  # fmt: skip
-    core.train_from_iterator(SENTENCES, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=bos, eos_token=eos, chat_template=chat)
+def make_tokenizer(**changes):
+    return tiny_gguf.make_tokenizer(**{"texts": SENTENCES, "chat": CHAT, **changes})
 
 
 def make_model(seed=0, **changes):
@@ -136,7 +129,7 @@ def test_encode_adds_nothing_where_a_special_token_leads(model):
 
 @pytest.mark.parametrize("bos, eos, first", [(None, "<|eos|>", [1]), (None, None, [])])
 def test_encode_falls_back_to_eos_and_then_to_nothing(bos, eos, first):
-    model = LanguageModel(make_model(), make_tokenizer(bos, eos), "tiny")
+    model = LanguageModel(make_model(), make_tokenizer(bos=bos, eos=eos), "tiny")
     plain = model.tokenizer("Texas", add_special_tokens=False).input_ids
     assert model.encode("Texas").tolist() == first + plain
 
