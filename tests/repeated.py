@@ -1,4 +1,4 @@
-"""One of everything that draws at random or adds up numbers, in a process of its own: repeated.py FOLDER THREADS.
+"""One of everything that draws at random or adds up numbers, in its own process: repeated.py FOLDER THREADS DEVICE.
 
 Writes to FOLDER what came out, as arrays (results.npz) and files; test_determinism.py compares two such folders.
 """
@@ -14,9 +14,10 @@ import interp_kit as ik
 PROMPT = "The capital of the state containing Dallas is"
 
 
-def results(folder: Path) -> dict[str, np.ndarray]:
+def results(folder: Path, device: str) -> dict[str, np.ndarray]:
     """By name of the function, the numbers that it gave."""
     model, transcoder = ik.load_model("pocket"), ik.load_transcoder("pocket")
+    model.hf.to(device)
     texts = [sentence.text for sentence in ik.load_world().sentences(300, "train", seed=3)]
     run = ik.train_transcoder(model, texts, 64, steps=15, batch=256, seed=5, progress=False)
     run.transcoder.save(folder / "transcoder")
@@ -39,10 +40,11 @@ def results(folder: Path) -> dict[str, np.ndarray]:
         "calibration": ik.lenses.calibration(model, texts[:20]).table.select_dtypes("number"),
         "logits": model.logits(PROMPT),
     }
+    found = {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
     return {name: np.asarray(value, dtype=float) for name, value in found.items()}
 
 
 if __name__ == "__main__":
-    folder, threads = Path(sys.argv[1]), int(sys.argv[2])
+    folder, threads, device = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(threads)
-    np.savez(folder / "results.npz", **results(folder))
+    np.savez(folder / "results.npz", **results(folder, device))

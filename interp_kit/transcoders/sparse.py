@@ -19,7 +19,9 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 
+# torch says each once in a process, some versions though `check_invariants` is named.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
 
 
 @dataclass
