@@ -347,13 +347,17 @@ def test_max_features_keeps_the_same_edges_between_fewer_nodes(monkeypatch):
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
     some = ik.attribute(model, clt, PROMPT, max_features=25, dtype=torch.float64)
-    assert len(some.features) == 25
-    places = [whole.nodes.index[whole.nodes["id"] == i][0] for i in some.nodes["id"]]
+    assert len(some.features) == 25 and some.kinds[-len(some.logits) - 1] == "left_out"
+    others, left_out = some.nodes[some.kinds != "left_out"], some.adjacency[:, some.kinds == "left_out"]
+    assert (left_out.shape[1], some.nodes["label"][some.kinds == "left_out"].item()[:10]) == (1, "left out: ")
+    places = [whole.nodes.index[whole.nodes["id"] == i][0] for i in others["id"]]
     assert places == sorted(places)
-    np.testing.assert_allclose(some.adjacency, whole.adjacency[np.ix_(places, places)], rtol=1e-12)
-    total = some.adjacency.sum(1) + some.nodes["bias"] + some.nodes["left_out"]
+    np.testing.assert_allclose(
+        some.adjacency[np.ix_(others.index, others.index)], whole.adjacency[np.ix_(places, places)], rtol=1e-12
+    )
+    total = some.adjacency.sum(1) + some.nodes["bias"]
     targets = some.nodes["kind"].isin(["feature", "logit"])
-    assert some.nodes.loc[targets, "left_out"].abs().max() > 0.01
+    assert abs(left_out[targets]).max() > 0.01 and not left_out[~targets].any()
     np.testing.assert_allclose(total[targets], some.nodes.loc[targets, "activation"], rtol=1e-9)
 
 
@@ -377,7 +381,7 @@ def test_more_max_features_than_there_are_is_the_whole_graph():
     clt = tiny_transcoder(model)
     whole, same = ik.attribute(model, clt, PROMPT), ik.attribute(model, clt, PROMPT, max_features=10**6)
     np.testing.assert_array_equal(same.adjacency, whole.adjacency)
-    assert "left_out" not in same.nodes
+    assert "left_out" not in same.kinds and "left_out" not in same.scores
 
 
 @pytest.mark.parametrize("case", [{}, {"skip": True, "span": 1}, {"layers": [1, 3]}])
