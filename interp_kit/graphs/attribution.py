@@ -24,6 +24,7 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from .deprecation import renamed_keyword
 from .graph import AttributionGraph
 from .influence import LEFT_OUT, influence_so_far
@@ -31,7 +32,7 @@ from .nodes import find_nodes
 from .sweep import Rows, Sweep
 
 MAX_FEATURES = 4000  # that "auto" keeps
-FEATURES_PER_RANKING = 512  # with fewer features than there are: rows computed between two rankings of them
+FEATURES_PER_RANKING = 512  # with fewer features than there are: rows computed before they are ranked again, at least
 ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 
 
@@ -80,11 +81,13 @@ def attribute(
     n_kept = min(most, len(nodes.features))
     sweep = Sweep(frozen, transcoder, nodes, budget)
     check_room(sweep, n_kept, budget)  # before computing
-    if n_kept == len(nodes.features):
-        kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets))
-    else:
-        kept, rows = most_influential(sweep, n_kept)
-    return assemble(model, prompt, about, sweep, kept, rows)
+    n_rows = n_kept + len(nodes.logits)
+    with ProgressBar(total=n_rows, desc="attributing", unit=" nodes", delay=1, leave=False) as bar:
+        if n_kept == len(nodes.features):
+            kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets), bar)
+        else:
+            kept, rows = most_influential(sweep, n_kept, bar)
+        return assemble(model, prompt, about, sweep, kept, rows)
 
 
 def most_features(max_features: object) -> float:
@@ -127,10 +130,11 @@ def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
     )
 
 
-def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]]:
+def most_influential(sweep: Sweep, n: int, bar: ProgressBar | None = None) -> tuple[torch.Tensor, Iterable[Rows]]:
     """The n features with the most influence on the logits [n], ascending; and the rows of logits and these features.
 
-    The features are ranked again and again, by the rows known so far, and each time the best get their rows.
+    The features are ranked again and again, by the rows known so far, and each time the best get their rows: as many as
+    are known, since blocks of many targets take fewer passes.
     """
     nodes, columns = sweep.nodes, sweep.order.features
     n_logits, n_features = len(nodes.logits), len(nodes.features)
@@ -139,7 +143,7 @@ def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]
     bias = edges.new_empty(len(targets))
     done, following = 0, torch.arange(n_features, nodes.n_targets)  # first the logits
     while True:
-        for block in sweep.rows(following):
+        for block in sweep.rows(following, bar):
             place = slice(done, done + len(block.targets))
             targets[place], edges[place], bias[place] = block
             done = place.stop
@@ -151,7 +155,7 @@ def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]
             edges[:done].numpy(), columns[chosen].numpy(), nodes.features.layer[chosen].numpy(), weights.numpy()
         )
         ranking = torch.from_numpy(influence)[columns].argsort(descending=True, stable=True)
-        following = ranking[~torch.isin(ranking, chosen)][: min(FEATURES_PER_RANKING, n - len(chosen))]
+        following = ranking[~torch.isin(ranking, chosen)][: min(max(FEATURES_PER_RANKING, len(chosen)), n - len(chosen))]
 
 
 # ---------------------------------------------------------------------- the graph that comes out
