@@ -151,7 +151,8 @@ def _node(n: dict, graph: GraphTables) -> dict[str, object]:
         "clerp": f'Output "{n["token"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
         "influence": min(n["cumulative"], 1.0),  # a last digit above 1 would hide the node in the public viewer
         "activation": _number(n["activation"]),
-        **({"bias": _number(n["bias"])} if "bias" in n else {}), **({"is_left_out": True} if kind == "left_out" else {}),
+        **({"bias": _number(n["bias"])} if "bias" in n else {}),
+        **({"is_left_out": True} if kind == "left_out" else {}),
         "token": n["token"], "raw_influence": n["influence"],
     }  # fmt: skip
 

@@ -155,7 +155,8 @@ def most_influential(sweep: Sweep, n: int, bar: ProgressBar | None = None) -> tu
             edges[:done].numpy(), columns[chosen].numpy(), nodes.features.layer[chosen].numpy(), weights.numpy()
         )
         ranking = torch.from_numpy(influence)[columns].argsort(descending=True, stable=True)
-        following = ranking[~torch.isin(ranking, chosen)][: min(max(FEATURES_PER_RANKING, len(chosen)), n - len(chosen))]
+        most = min(max(FEATURES_PER_RANKING, len(chosen)), n - len(chosen))
+        following = ranking[~torch.isin(ranking, chosen)][:most]
 
 
 # ---------------------------------------------------------------------- the graph that comes out

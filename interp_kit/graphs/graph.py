@@ -180,8 +180,9 @@ class AttributionGraph(GraphTables):
     @property
     def cards(self) -> dict[tuple[int, int], Card]:
         """What the store of `annotate` shows of each feature, by (layer, feature)."""
-        store, places = self.feature_store, self.features[["layer", "feature"]].drop_duplicates()
-        return {} if store is None else {(layer, i): store.card(layer, i) for _, layer, i in places.itertuples()}
+        store, places = self.feature_store, zip(self.features["layer"], self.features["feature"], strict=True)
+        # In the store's order, which reads each part of its files once.
+        return {} if store is None else {place: store.card(*place) for place in sorted(set(places))}
 
     def group(self, supernodes: Mapping[str, Sequence[str | NodeId]]) -> "AttributionGraph":
         """The same graph with named groups of nodes: {"Texas": [node ids]}.
