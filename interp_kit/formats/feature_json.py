@@ -154,8 +154,15 @@ def _feature(content: FeatureFile) -> dict[str, object]:
         "layer": layer, "feature": feature, "density": np.nan if density is None else float(density),
         "max_activation": max([0.0, *strongest] if strongest else [np.nan]) if highest is None else float(highest),
         "top_logits": content.get("top_logits") or [], "bottom_logits": content.get("bottom_logits") or [],
-        **{key: content.get(key) for key in KEPT},
+        **{key: _in_a_column(content.get(key)) for key in KEPT},
     }  # fmt: skip
+
+
+def _in_a_column(value: object) -> object:
+    """Numbers as a column of numbers can hold them: JSON's whole numbers have no end."""
+    if isinstance(value, list):
+        return [_in_a_column(each) for each in value]
+    return float(value) if isinstance(value, int) and abs(value) >= 2**53 else value
 
 
 def _examples(content: FeatureFile) -> Iterator[tuple]:
@@ -164,6 +171,6 @@ def _examples(content: FeatureFile) -> Iterator[tuple]:
     for quantile in content["examples_quantiles"]:
         group = GROUPS.get(quantile["quantile_name"], quantile["quantile_name"])
         for rank, e in enumerate(quantile["examples"]):
-            values, peak = e["tokens_acts_list"], e.get("train_token_ind")
+            values, peak = _in_a_column(e["tokens_acts_list"]), e.get("train_token_ind")
             peak = int(np.argmax(values)) if peak is None else peak
             yield (*at, group, rank, e["tokens"], values, peak, bool(e.get("is_repeated_datapoint")))

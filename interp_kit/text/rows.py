@@ -14,6 +14,7 @@ from .files import TextFile, is_file_of_text
 
 WINDOW = 256  # tokens a row; longer texts are cut into several
 AT_ONCE = 256  # texts tokenised in one call
+CHARACTERS_AT_ONCE = 2**20  # a tokenizer takes tens of bytes for each; a longer text is cut
 
 
 Item = str | Mapping[str, object]
@@ -42,9 +43,7 @@ class TextRows:
     def epoch(self, number: int | None = None) -> Iterator[list[int]]:
         """Rows of one pass, each of at least two tokens; `number` fixes the order of a list, None keeps its own."""
         found, left_out, first_left_out = 0, 0, ""
-        texts = self._numbered(number)
-        while some := list(islice(texts, AT_ONCE)):
-            self.texts_read += len(some)
+        for some in _batches(self._counted(self._numbered(number))):
             found += len(some)
             for (i, text), rows in zip(some, self._rows([text for _, text in some])):
                 if not rows:
@@ -67,12 +66,18 @@ class TextRows:
         order = random.Random(f"texts-{self.seed}-{number}").sample(range(len(texts)), len(texts))
         return ((i, _text(i, texts[i])) for i in order)
 
+    def _counted(self, texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        for i, text in texts:
+            self.texts_read += 1
+            yield i, text
+
     def peek(self, n: int) -> list[list[int]]:
         """Rows of the first n texts, which are not used up by this."""
         texts = list(islice(self.texts, n))
         if not self.restarts:
             self.texts = chain(texts, self.texts)
-        return list(chain.from_iterable(self._rows([_text(i, text) for i, text in enumerate(texts)])))
+        batches = _batches((i, _text(i, text)) for i, text in enumerate(texts))
+        return [row for some in batches for rows in self._rows([text for _, text in some]) for row in rows]
 
     def _rows(self, texts: list[str]) -> Iterator[list[list[int]]]:
         """For each text its windows, which each begin as a prompt does."""
@@ -81,6 +86,33 @@ class TextRows:
             step = self.window - len(first)
             rows = (first + ids[start : start + step] for start in range(0, len(ids), step))
             yield [row for row in rows if len(row) > 1]
+
+
+def _batches(texts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Numbered texts, as many as are tokenised together; of a text that is too long for that, each part."""
+    batch: list[tuple[int, str]] = []
+    n_characters = 0
+    for i, text in texts:
+        for part in _parts(text):
+            batch.append((i, part))
+            n_characters += len(part)
+            if len(batch) == AT_ONCE or n_characters >= CHARACTERS_AT_ONCE:
+                yield batch
+                batch, n_characters = [], 0
+    if batch:
+        yield batch
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text, cut before white space where it is too long to be tokenised at once."""
+    start = 0
+    while len(text) - start > CHARACTERS_AT_ONCE:
+        most = start + CHARACTERS_AT_ONCE
+        cut = max(text.rfind(" ", start + 1, most), text.rfind("\n", start + 1, most))
+        end = cut if cut > start else most
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def encode_texts(model: LanguageModel, texts: Texts) -> list[list[int]]:

@@ -32,7 +32,7 @@ from .folders import mutate_folder
 from .harm import listing, watched
 
 REFUSALS = (ValueError, TypeError, FileNotFoundError, FileExistsError, NotADirectoryError, MemoryError)
-SECONDS = 5.0  # of computing: more is a hang
+SECONDS, BYTES_A_SECOND = 5.0, 1e6  # of computing, and of reading beside it: more is a hang
 WAIT = 60.0  # of waiting: whatever takes longer is interrupted
 MEMORY = 500e6  # bytes, beside what reading took before
 WORDS = range(20, 3000)  # characters of a message
@@ -94,6 +94,7 @@ def trial(reader: Reader, place: Path, rng: random.Random) -> Outcome:
 def outcome(reader: Reader, folder: Path, what: str) -> Outcome:
     """What becomes of reading `folder`."""
     start, memory, error, numbers = time.process_time(), _peak_memory(), None, None
+    allowed = SECONDS + sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / BYTES_A_SECOND
     with warnings.catch_warnings(), watched(folder) as harm:
         warnings.simplefilter("ignore")
         try:
@@ -105,8 +106,8 @@ def outcome(reader: Reader, folder: Path, what: str) -> Outcome:
             error = caught
     if harm:
         return Outcome("odd", what, f"did {harm[0]}")
-    if time.process_time() - start > SECONDS:
-        return Outcome("odd", what, f"took over {SECONDS} seconds")
+    if time.process_time() - start > allowed:
+        return Outcome("odd", what, f"took over {allowed:.0f} seconds")
     if _peak_memory() - memory > MEMORY:
         return Outcome("odd", what, f"took over {MEMORY / 1e6:.0f} MB")
     if error is not None:

@@ -106,6 +106,16 @@ def test_a_file_of_another_tool_is_saved_as_it_was(tmp_path):
     assert json.loads((tmp_path / "again" / "18.json").read_text()) == FULL
 
 
+def test_whole_numbers_without_end_are_numbers_of_a_column(tmp_path):
+    examples = [{"tokens": ["a", "b"], "tokens_acts_list": [10**25, 1]}]
+    large = {"act_min": -(10**24), "act_max": 10**25, "histogram": [10**24, 1], "quantile_values": [2**63, 0.5]}
+    back = written(FULL | large | {"examples_quantiles": [{"quantile_name": "Q", "examples": examples}]}, tmp_path)
+    assert back.features["act_min"].tolist() == [-1e24] and back.features["max_activation"].tolist() == [1e25]
+    back.save(tmp_path / "parquet")
+    again = ik.load_features(tmp_path / "parquet")
+    assert list(again.features["histogram"].iloc[0]) == [1e24, 1] and again.card(2, 3) == back.card(2, 3)
+
+
 def test_a_feature_that_is_only_ever_negative_has_no_activation_above_0(tmp_path):
     examples = [{"tokens": ["a", "b"], "tokens_acts_list": [-1.0, -2.0]}]
     back = written({"index": 0, "examples_quantiles": [{"quantile_name": "Q", "examples": examples}]}, tmp_path)

@@ -54,6 +54,25 @@ def test_a_stream_is_read_only_as_far_as_needed(model):
     assert stream.read <= module.AT_ONCE
 
 
+@pytest.mark.parametrize("most", [12, 40, 10**6])
+def test_a_text_too_long_for_the_tokenizer_is_cut_before_white_space(model, monkeypatch, most):
+    """The tokens are those of the whole text; a text of any length is tokenised in little memory."""
+    text, first = " ".join(TEXTS * 20), len(model.prefix_ids)
+    wanted = [i for row in encode_texts(model, [text]) for i in row[first:]]
+    sizes, ids_of_all = [], type(model.vocabulary).ids_of_all
+
+    def watched(vocabulary, texts):
+        sizes.append(sum(map(len, texts)))
+        return ids_of_all(vocabulary, texts)
+
+    monkeypatch.setattr(module, "CHARACTERS_AT_ONCE", most)
+    monkeypatch.setattr(type(model.vocabulary), "ids_of_all", watched)
+    rows = TextRows(model, [text, "Ohio is a state"])
+    found = [i for row in rows.epoch() for i in row[first:]]
+    assert found[: len(wanted)] == wanted and len(found) == len(wanted) + 4
+    assert rows.texts_read == 2 and max(sizes) <= 2 * most
+
+
 def test_long_texts_are_cut_into_windows_that_each_begin_as_prompts_do(model, monkeypatch):
     monkeypatch.setattr(module, "WINDOW", 5)
     rows = encode_texts(model, ["Texas is a state Dallas is a city Ohio"])
