@@ -814,7 +814,7 @@ def test_a_panic_of_tokenizers_is_said_in_words(copy):
     content = json.loads((copy / "tokenizer.json").read_text())
     content["model"]["continuing_subword_prefix"] = "/etc/passwd"  # longer than what is cut off by it
     (copy / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="The tokenizer of .* could not be read: range end index"):
+    with pytest.raises(ValueError, match="The tokenizer of .* could not be read: (range end|byte) index"):
         ik.load_model(copy)
 
 
