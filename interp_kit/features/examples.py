@@ -31,6 +31,7 @@ FILE_COLUMNS = {  # of the examples of a layer
 }  # fmt: skip
 FILE_NAME = re.compile(r"examples_([0-9]{1,4})\.parquet")
 ROW_GROUP_SIZE = 2000  # examples of one layer that are read from disk together
+GROUPS_KEPT = 32  # of a layer, once read: a few hundred kilobytes each
 # Groups as they were called before version 0.2; stores of that time are read.
 OLD_GROUPS = {"held": "held_out", "silent": "non_activating", "near": "hard_negative"}
 
@@ -197,7 +198,7 @@ class _TableOnDisk:
         if other := {"layer", "tokens"} & set(self.file.schema_arrow.names):
             raise ValueError(f"{path} has the column {min(other)!r}, which its name or windows.parquet gives")
         self.ends = np.cumsum([self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)])
-        self._group = lru_cache(maxsize=2)(self._read_group)
+        self._group = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
 
     def _read_group(self, i: int) -> pa.Table:
         table = _with_new_groups(read(self.path, self.file.read_row_group, i))

@@ -69,7 +69,8 @@ def attribute(
 
     >>> ik.attribute(model, transcoder, "The capital of Texas is").prune().show()
     """
-    budget = min(bytes_of(memory), bytes_of(None))
+    free = bytes_of(None)
+    budget = free if memory is None else min(bytes_of(memory), free)
     most = most_features(max_features)
     if not isinstance(prompt, str):
         raise TypeError(f"a prompt should be a string, got {type(prompt).__name__}")

@@ -12,6 +12,7 @@ import numpy as np
 LEFT_OUT = "left_out"  # the kind of the one node that stands for all features that a capped graph does not have
 UNEXPLAINED = ("error", LEFT_OUT)
 ALWAYS_KEPT = ("embedding", "logit", LEFT_OUT)
+ROWS_AT_ONCE = 512  # copied from the adjacency: a copy of all would double the graph
 
 
 def shares(adjacency: np.ndarray) -> np.ndarray:
@@ -113,8 +114,9 @@ def scores(adjacency: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total:
     output, unexplained = total + weights, np.isin(kinds, UNEXPLAINED)
     has_inputs = (kinds == "feature") | (kinds == "logit")
     explained = np.ones(len(kinds))
-    for target in np.flatnonzero(has_inputs):  # one at a time: a copy of all would double the graph
-        explained[target] -= shares(adjacency[[target]])[0, unexplained].sum()
+    targets = np.flatnonzero(has_inputs)
+    for some in np.array_split(targets, 1 + len(targets) // ROWS_AT_ONCE):
+        explained[some] -= shares(adjacency[some])[:, unexplained].sum(1)
     found = {
         "replacement": ends["embedding"] / max(sum(ends.values()), 1e-30),
         "completeness": (explained * output).sum() / output.sum(),
