@@ -33,6 +33,7 @@ from .sweep import Rows, Sweep
 
 MAX_FEATURES = 4000  # that "auto" keeps
 FEATURES_PER_RANKING = 512  # with fewer features than there are: rows computed before they are ranked again, at least
+COPIES = 1.2  # of the adjacency, with the rows of it that are copied together
 ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 
 
@@ -117,9 +118,10 @@ def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
     n_others, held = nodes.n_sources - n_features + len(nodes.logits), sweep.max_bytes
 
     def needed(n: int) -> float:
-        """The adjacency and the scores' copy of it; with fewer features than there are, also all their rows."""
+        """The adjacency, and what scores and influence copy of it; with fewer features than there are, also all their
+        rows."""
         rows = (n + len(nodes.logits)) * nodes.n_sources if n < n_features else 0
-        return number_bytes * (rows + 2 * (n + n_others) ** 2) + held
+        return number_bytes * (rows + COPIES * (n + n_others) ** 2) + held
 
     fits = max((n for n in range(0, n_kept, 100) if needed(n) <= budget), default=0)
     smaller = f"max_features={fits}, " if fits else ""
