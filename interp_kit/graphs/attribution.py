@@ -45,7 +45,7 @@ def attribute(
     prompt: str,
     max_features: int | Literal["auto"] | None = "auto",
     memory: str | float | None = None,
-    zero_first_position: bool = False,
+    zero_first_position: bool | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> AttributionGraph:
     """The attribution graph of `prompt`: which features, errors and tokens drew the model's next token.
@@ -60,8 +60,9 @@ def attribute(
         computed next. What the others write into each node is its edge from the node "left_out".
     memory: how much the graph's computation may take beside model and transcoder, "2GB" or a number of bytes;
         by default what is free.
-    zero_first_position: circuit-tracer's convention (its `zero_positions`): no features and no errors at the first
-        position; what its MLPs write counts as bias.
+    zero_first_position: whether what MLPs write at the first position counts as bias, so that it has no features and
+        no errors, as in circuit-tracer (its `zero_positions`). By default where the prompt begins with a special token,
+        as the model's own beginning of a text is: what is written there does not depend on the prompt.
     dtype: float32, or float64 where an identity should hold to the last digits.
 
     Raises TypeError or ValueError for a prompt that is empty, too long or no string, ValueError for a transcoder of
@@ -79,6 +80,8 @@ def attribute(
     about = insisted(transcoder.about, model)
     transcoder = in_same_dtype(transcoder, dtype)
     frozen = FrozenModel(model, prompt, dtype)  # runs the model; attention and norms stay as they are in this run
+    if zero_first_position is None:
+        zero_first_position = int(frozen.ids[0]) in model.special_ids
     nodes = find_nodes(frozen, transcoder, zero_first_position)
     n_kept = min(most, len(nodes.features))
     sweep = Sweep(frozen, transcoder, nodes, budget)

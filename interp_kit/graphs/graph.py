@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one i
     from ..features import FeatureStore
     from ..widgets import GraphData, GraphView
 
+ABOUT_SCORES = "What MLPs write at a first token that begins every prompt counts as a constant, not as an error."
 PRUNING_COPIES = 3  # of the adjacency that stays
 FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
 
@@ -285,7 +286,8 @@ class AttributionGraph(GraphTables):
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
-        return literal(f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}")
+        scores = f"<table>{rows}</table><p>{ABOUT_SCORES}</p>"
+        return literal(f"<p>{escape(repr(self))}</p>{scores}{top.to_html(index=False)}")
 
 
 def check_store(features: object) -> None:
