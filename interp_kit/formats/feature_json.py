@@ -171,6 +171,6 @@ def _examples(content: FeatureFile) -> Iterator[tuple]:
     for quantile in content["examples_quantiles"]:
         group = GROUPS.get(quantile["quantile_name"], quantile["quantile_name"])
         for rank, e in enumerate(quantile["examples"]):
-            values, peak = _in_a_column(e["tokens_acts_list"]), e.get("train_token_ind")
+            values, peak = e["tokens_acts_list"], e.get("train_token_ind")
             peak = int(np.argmax(values)) if peak is None else peak
-            yield (*at, group, rank, e["tokens"], values, peak, bool(e.get("is_repeated_datapoint")))
+            yield (*at, group, rank, e["tokens"], _in_a_column(values), peak, bool(e.get("is_repeated_datapoint")))
