@@ -28,7 +28,7 @@ KINDS: dict[str, Kind] = {
     "embedding": "embedding", "logit": "logit",
 }  # fmt: skip
 # What a capped graph leaves out has no type of its own in the public format: readers show it as the error that it is.
-TYPES: dict[Kind, str] = {kind: name for name, kind in KINDS.items()} | {"left_out": "mlp reconstruction error"}
+TYPES: dict[Kind, str] = {**{kind: name for name, kind in KINDS.items()}, "left_out": "mlp reconstruction error"}
 ADJACENCY_COPIES = 2  # that a graph needs before anything is done with it
 
 # ---------------------------------------------------------------------- types

@@ -83,7 +83,7 @@ def attribute(
     if zero_first_position is None:
         zero_first_position = int(frozen.ids[0]) in model.special_ids
     nodes = find_nodes(frozen, transcoder, zero_first_position)
-    n_kept = min(most, len(nodes.features))
+    n_kept = int(min(most, len(nodes.features)))
     sweep = Sweep(frozen, transcoder, nodes, budget)
     check_room(sweep, n_kept, budget)  # before computing
     n_rows = n_kept + len(nodes.logits)
@@ -101,7 +101,7 @@ def most_features(max_features: object) -> float:
         return math.inf
     if isinstance(max_features, str) and max_features == "auto":
         return MAX_FEATURES
-    if isinstance(max_features, Integral) and not isinstance(max_features, bool) and max_features >= 0:
+    if isinstance(max_features, Integral) and not isinstance(max_features, bool) and int(max_features) >= 0:
         return int(max_features)
     raise ValueError(
         f'max_features should be "auto", None (all), or a whole number of at least 0, got {max_features!r}'
