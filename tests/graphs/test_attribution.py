@@ -388,7 +388,7 @@ def test_more_max_features_than_there_are_is_the_whole_graph():
 def test_zero_first_position_leaves_out_features_and_errors_there_and_counts_them_as_bias(case):
     model = tiny_model()
     clt = tiny_transcoder(model, **case)
-    whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
+    whole = ik.attribute(model, clt, PROMPT, zero_first_position=False, dtype=torch.float64)
     without = ik.attribute(model, clt, PROMPT, zero_first_position=True, dtype=torch.float64)
     first = (whole.nodes["position"] == 0) & whole.nodes["kind"].isin(["feature", "error"])
     others = ~(first & (whole.kinds == "feature")).to_numpy()
@@ -399,6 +399,16 @@ def test_zero_first_position_leaves_out_features_and_errors_there_and_counts_the
     targets = without.nodes["kind"].isin(["feature", "logit"])
     total = without.adjacency.sum(1) + without.nodes["bias"]
     np.testing.assert_allclose(total[targets], without.nodes.loc[targets, "activation"], rtol=1e-9)
+
+
+def test_the_first_position_is_a_bias_where_every_prompt_begins_alike(monkeypatch):
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    asked, zeroed, whole = (ik.attribute(model, clt, PROMPT, zero_first_position=z) for z in (None, True, False))
+    assert asked.nodes["id"].tolist() == zeroed.nodes["id"].tolist() and asked.scores == zeroed.scores
+    assert asked.scores != whole.scores and len(asked.features) < len(whole.features)
+    monkeypatch.setattr(type(model), "special_ids", property(lambda self: set()))  # the first token is one like others
+    np.testing.assert_array_equal(ik.attribute(model, clt, PROMPT).adjacency, whole.adjacency)
 
 
 def test_zero_first_position_under_its_old_name():
