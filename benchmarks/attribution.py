@@ -1,7 +1,9 @@
-"""Attribution against circuit-tracer 0.5.0: the same model (SmolLM2-135M-Instruct), transcoder and prompt, one run.
+"""Attribution against circuit-tracer v0.5.0: the same model (SmolLM2-135M-Instruct), transcoder and prompt, one run.
 
-    python benchmarks/attribution.py
+    git clone --branch v0.5.0 https://github.com/decoderesearch/circuit-tracer
+    python benchmarks/attribution.py circuit-tracer
 
+The package circuit-tracer 0.5.0 on PyPI is a third party's, and differs; the argument is a clone of the project's own.
 Makes an environment for the peer (build/peers/circuit-tracer, some minutes and 2 GB the first time), writes random
 transcoders in its format, runs each program in a process of its own, one after the other, with two threads, and
 compares the adjacency and the cost. The peer runs with batches of 64 targets: larger ones are slower and take
@@ -30,8 +32,7 @@ SETS = {
 }
 BACKENDS = ("transformerlens", "nnsight")
 PEER = Path("build/peers/circuit-tracer")
-# The order matters: torch's CPU build first, and the nnsight that this version of the peer works with last.
-INSTALLS = [["torch==2.13.0"], ["circuit-tracer==0.5.0"], ["nnsight==0.6.1"]]
+TORCH = "torch==2.13.0"  # first: the CPU build
 
 
 # ---------------------------------------------------------------- the two programs' inputs
@@ -131,8 +132,10 @@ def difference(a, b):
     return relative("adjacency"), logits
 
 
-def main():
-    peer = environment(PEER.name, INSTALLS)
+def main(clone: str | None = None):
+    if clone is None:
+        return print(__doc__)
+    peer = environment(PEER.name, [[TORCH], [str(Path(clone).resolve())]])
     model, folder = ik.load_model("smollm2"), PEER / "model"
     write_model(model, folder)
     rows = []
@@ -153,4 +156,4 @@ def main():
 
 
 if __name__ == "__main__":
-    ours(*sys.argv[2:]) if sys.argv[1:2] == ["--ours"] else main()
+    ours(*sys.argv[2:]) if sys.argv[1:2] == ["--ours"] else main(*sys.argv[1:])

@@ -133,6 +133,7 @@ CASES = {
         "pocket": attribute("pocket", POCKET), "SmolLM2, 5 tokens": attribute("smollm2", SHORT),
         "SmolLM2, 21 tokens": attribute("smollm2", MIDDLE),
         "SmolLM2, 42 tokens": attribute("smollm2", QUESTION),
+        "SmolLM2, 42 tokens, all features": attribute("smollm2", QUESTION, max_features=None),
         "SmolLM2, 42 tokens, 1,000 features": attribute("smollm2", QUESTION, max_features=1000),
     },
     "to_html": {

@@ -91,9 +91,12 @@ def reading_aids(model: ik.LanguageModel, name: str) -> tuple[ik.CrossLayerTrans
 
 
 def describe(graph: ik.AttributionGraph) -> None:
+    from .graphs.graph import ABOUT_SCORES  # here: the other commands need no torch
+
     say(f"\n{graph}")
     for name, value in graph.scores.items():
         say(f"  {name.replace('_', ' ')}: {value:.3f}")
+    say(f"  ({ABOUT_SCORES})")
     say("\nThe strongest path of each token through named features, the strongest tokens first:")
     strongest = graph.prune().paths()[["strength", "sign", "steps"]].head(6)
     for strength, sign, steps in strongest.itertuples(index=False, name=None):

@@ -62,7 +62,7 @@ nor wrong; firing anywhere else is a false alarm. Labels made by rule name {name
 Features that fired on fewer than one token in {rarest:,} of the training texts were dropped; the files pad every layer to
 one shape with zero rows, as circuit-tracer expects.
 
-Position 0 ({first}) is left out of training: the MLPs write unusually large vectors there. In a graph it is all error node.
+Position 0 ({first}) is left out of training: the MLPs write unusually large vectors there. In a graph they are a constant.
 """
 
 PER_LAYER_TRANSCODER_CARD = """---
@@ -83,7 +83,7 @@ for each feature (JumpReLU); weights in int8 with one scale a row. Trained for {
 Features on per token and layer (L0): {L0:.1f}, {total:.0f} in all layers. Features that never fire there: {dead:.1%}.
 
 On the {n_prompts} prompts of `data/worlds/prompts.csv`, unpruned graphs: mean replacement score {replacement:.3f}, completeness
-{completeness:.3f}. Published for GPT-2 small, 98,304 features a layer, L0 91 in all layers: per-layer replacement .651, NMSE .459;
+{completeness:.3f}. Published for GPT-2 small, a dictionary of 98,304, L0 91 in all layers: per-layer replacement .651, NMSE .459;
 cross-layer .718 and .351. With {per_layer} features a layer, more of them on at a time and a short training, more of this one's graphs
 starts at error nodes, and they say so.
 
@@ -91,7 +91,7 @@ starts at error nodes, and they say so.
 prose from freely licensed packages (`data/worlds/prose/sources.csv`: sources, versions, licences). One text in twenty is
 held out, by a hash of the text.
 
-Position 0 is left out of training: the MLPs write unusually large vectors there. In a graph it is all error node.
+Position 0 is left out of training: the MLPs write unusually large vectors there. In a graph they are a constant.
 """
 
 STORE_CARD = """---

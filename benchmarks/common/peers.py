@@ -20,10 +20,10 @@ def environment(name: str, installs: list[list[str]]) -> Path:
     return folder / "env/bin/python"
 
 
-def run(python, *arguments, **environment) -> dict:
-    """The numbers that a script prints as json in its last line."""
+def run(python, *arguments, first: Path | None = None, **environment) -> dict:
+    """The numbers that a script prints as json in its last line. first: a checkout of the kit, by default this one."""
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"} | environment
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), str(HERE)])
+    environment["PYTHONPATH"] = os.pathsep.join([str(first or Path.cwd()), str(HERE)])
     done = subprocess.run([str(python), *map(str, arguments)], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{arguments[0]} failed:\n{done.stderr[-3000:]}")

@@ -1,4 +1,4 @@
-"""Runs circuit-tracer 0.5.0, in an environment of its own, on a model and a transcoder that `benchmarks/attribution.py`
+"""Runs circuit-tracer v0.5.0, in an environment of its own, on a model and a transcoder that benchmarks/attribution.py
 wrote: python run_circuit_tracer.py MODEL TRANSCODER BACKEND BATCH PROMPT OUT.npz
 
 Prints one line of JSON with times and memory, and saves the adjacency.

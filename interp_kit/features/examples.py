@@ -8,7 +8,8 @@ One arrow table a layer, ordered by feature, in memory or on disk. A folder of t
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ FILE_COLUMNS = {  # of the examples of a layer
 }  # fmt: skip
 FILE_NAME = re.compile(r"examples_([0-9]{1,4})\.parquet")
 ROW_GROUP_SIZE = 2000  # examples of one layer that are read from disk together
+GROUPS_KEPT = 32  # of a layer, once read: a few hundred kilobytes each
 # Groups as they were called before version 0.2; stores of that time are read.
 OLD_GROUPS = {"held": "held_out", "silent": "non_activating", "near": "hard_negative"}
 
@@ -39,6 +41,15 @@ class ListColumn(NamedTuple):
 
     values: np.ndarray
     sizes: np.ndarray
+
+
+class ActiveWindow(NamedTuple):
+    """A window of text on which a feature is active, in plain lists."""
+
+    group: str
+    tokens: list[str]
+    activations: list[float]  # one a token
+    peak: int  # the position of the strongest
 
 
 class Examples:
@@ -109,10 +120,34 @@ class Examples:
 
     def of(self, layer: int, feature: int) -> pd.DataFrame:
         """The examples of one feature; empty when it has none."""
+        table = self._table_of(layer, feature)
+        return pd.DataFrame(columns=COLUMNS) if table is None else self._frame(layer, table)
+
+    def rows(self, layer: int, feature: int) -> list[ActiveWindow]:
+        """The same, in their order, as plain lists: what is drawn needs no table, and a graph draws hundreds."""
+        table = self._table_of(layer, feature)
+        if table is None:
+            return []
+        starts, numbers, vocabulary = self._tokens
+        windows = table.column("window").to_numpy().tolist()
+        tokens = [[vocabulary[i] for i in numbers[starts[w] : starts[w + 1]].tolist()] for w in windows]
+        values = table.column("activations").combine_chunks().flatten().to_numpy().tolist()
+        ends = list(accumulate(map(len, tokens)))
+        activations = [values[end - len(window) : end] for window, end in zip(tokens, ends, strict=True)]
+        group, peak = table.column("group").to_pylist(), table.column("peak").to_numpy().tolist()
+        return list(map(ActiveWindow, group, tokens, activations, peak))
+
+    @cached_property
+    def _tokens(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """All windows: where each starts [window + 1], the number of each token, and the tokens by number."""
+        flat = self._windows.flatten()
+        flat = flat if pa.types.is_dictionary(flat.type) else flat.dictionary_encode()
+        starts = np.concatenate([[0], np.cumsum(_lengths(self._windows))])
+        return starts, flat.indices.to_numpy(), flat.dictionary.to_pylist()
+
+    def _table_of(self, layer: int, feature: int) -> pa.Table | None:
         first, count = self._places(layer).get(feature, (0, 0))
-        if not count:
-            return pd.DataFrame(columns=COLUMNS)
-        return self._frame(layer, self._layers[layer].slice(first, count))
+        return self._layers[layer].slice(first, count) if count else None
 
     def frame(self) -> pd.DataFrame:
         """All examples in one table: large."""
@@ -163,7 +198,7 @@ class _TableOnDisk:
         if other := {"layer", "tokens"} & set(self.file.schema_arrow.names):
             raise ValueError(f"{path} has the column {min(other)!r}, which its name or windows.parquet gives")
         self.ends = np.cumsum([self.file.metadata.row_group(i).num_rows for i in range(self.file.num_row_groups)])
-        self._group = lru_cache(maxsize=2)(self._read_group)
+        self._group = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
 
     def _read_group(self, i: int) -> pa.Table:
         table = _with_new_groups(read(self.path, self.file.read_row_group, i))

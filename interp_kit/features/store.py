@@ -1,14 +1,14 @@
 """The feature store: for every feature the texts on which it fires, and the tokens whose logits it raises."""
 
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ..formats.feature_json import ExampleRow, example_rows, read_features, write_features
+from ..formats.feature_json import read_features, write_features
 from ..formats.graph_tables import Card, Example
 from ..formats.json import json_text, read_json
 from ..formats.label_table import KEY, check_columns, checked_labels, is_missing, one_label_each, whole_numbers
@@ -21,7 +21,7 @@ from ..storage.folders import opened_folder, saved_folder
 from ..storage.shipped import FEATURES, shipped_folder
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.plain_text import printable
-from .examples import TEST_GROUPS, Examples
+from .examples import TEST_GROUPS, ActiveWindow, Examples
 from .rules import with_rules
 
 if TYPE_CHECKING:  # the graphs take a store's cards, and widgets are imported where something is shown
@@ -137,7 +137,7 @@ class FeatureStore:
         known = f" (F1 {quality:.2f})" if not pd.isna(quality) else ""
         return {
             "concept": f"{concept}{known}" if isinstance(concept, str) else None,
-            "examples": _strongest(self.examples_of(layer, feature), n_examples),
+            "examples": _strongest(self._examples.rows(layer, feature), n_examples),
             "top_logits": list(row.get("top_logits", [])),
             "bottom_logits": list(row.get("bottom_logits", [])),
         }
@@ -187,12 +187,12 @@ class FeatureStore:
         self, layer: int, feature: int, named: dict, graph: "AttributionGraph | None", n_examples: int
     ) -> "FeatureCardData":
         """The data of a `FeatureCard`."""
-        row, examples = self.row(layer, feature), self.examples_of(layer, feature)
+        row, examples = self.row(layer, feature), self._examples.rows(layer, feature)
         about = named.get((layer, feature), {})
         numbers = {name: about[name] for name in SCORE_COLUMNS if isinstance(about.get(name), int | float | np.number)}
         scores = {name: float(value) for name, value in numbers.items() if not np.isnan(value)}
         groups = {"strongest, one for each different token": _strongest(examples, n_examples)}
-        drawn = [_plain(e) for e in example_rows(examples[examples["group"] == "sample"])]
+        drawn = [_plain(example) for example in examples if example.group == "sample"]
         for i, quarter in enumerate(QUARTERS):
             part = drawn[i * len(drawn) // 4 : (i + 1) * len(drawn) // 4]
             groups[f"drawn at random, {quarter} quarter"] = part[: max(1, n_examples // 3)]
@@ -399,11 +399,11 @@ def _folder(name: str | Path, file: str, how: str) -> Path:
     return folder
 
 
-def _strongest(examples: pd.DataFrame, n: int) -> list[Example]:
+def _strongest(examples: Sequence[ActiveWindow], n: int) -> list[Example]:
     """The n strongest of those that labels may be made from, but one for each different token at the peak before a
     second one: twenty times the same word would hide that the feature fires on others."""
-    usable = examples[~examples["group"].isin(TEST_GROUPS)]
-    ranked = sorted(example_rows(usable), key=lambda e: -abs(e.activations[e.peak]))
+    usable = [example for example in examples if example.group not in TEST_GROUPS]
+    ranked = sorted(usable, key=lambda e: -abs(e.activations[e.peak]))
     peaks = [e.tokens[e.peak] for e in ranked]
     order = sorted(range(len(ranked)), key=lambda i: peaks[i] in peaks[:i])  # the first of each, then the others
     return [_plain(ranked[i]) for i in order[:n]]
@@ -414,8 +414,8 @@ def _text(value: object) -> str:
     return "" if is_missing(value) else str(value)
 
 
-def _plain(example: ExampleRow) -> Example:
-    return {"tokens": list(example.tokens), "activations": [float(a) for a in example.activations]}
+def _plain(example: ActiveWindow) -> Example:
+    return {"tokens": example.tokens, "activations": example.activations}
 
 
 def _checked_features(features: object) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 A loaded graph keeps its file in `graph.origin`, and `write_graph` writes that back but for what was changed since: keys
 that our tables have no column for, and the order of nodes and links, survive. A graph of our own adds, which other
-readers ignore, `metadata.interp_kit` (layers, model, scores) and on each node `bias`, `token`, `raw_influence` and,
-where the graph was capped, `left_out`. What a file may hold, and what its fields mean, is in `graph_schema.py`.
+readers ignore, `metadata.interp_kit` (layers, model, scores) and on each node `bias`, `token` and `raw_influence`;
+`is_left_out` marks the node that stands for the features that a capped graph does not have. What a file may hold, and
+what its fields mean, is in `graph_schema.py`.
 """
 
 import math
@@ -138,18 +139,20 @@ def _node(n: dict, graph: GraphTables) -> dict[str, object]:
     public_feature, js = {
         "feature": (cantor(layer, feature), f"{layer}_{feature}-0"),
         "error": (-1, f"{layer}_{position}-0"),
+        "left_out": (-1, "left_out-0"),
         "embedding": (position, f"E_{feature}-{position}"),
         "logit": (feature, f"L_{feature}-{position}"),
     }[kind]
     return {
         "node_id": n["id"], "feature": public_feature,
-        "layer": {"embedding": "E", "logit": str(graph.n_layers + 1)}.get(kind, str(layer)),
+        "layer": {"embedding": "E", "left_out": "0", "logit": str(graph.n_layers + 1)}.get(kind, str(layer)),
         "ctx_idx": position, "feature_type": schema.TYPES[kind], "token_prob": probability,
         "run_idx": 0, "reverse_ctx_idx": len(graph.tokens) - 1 - position, "jsNodeId": js,
         "clerp": f'Output "{n["token"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
         "influence": min(n["cumulative"], 1.0),  # a last digit above 1 would hide the node in the public viewer
         "activation": _number(n["activation"]),
-        **{key: _number(n[key]) for key in ("bias", "left_out") if key in n},
+        **({"bias": _number(n["bias"])} if "bias" in n else {}),
+        **({"is_left_out": True} if kind == "left_out" else {}),
         "token": n["token"], "raw_influence": n["influence"],
     }  # fmt: skip
 
@@ -229,8 +232,6 @@ def _table(content: GraphFile, typed_in: dict[str, str]) -> pd.DataFrame:
     nodes = pd.DataFrame([_row(node, tokens) for node in content["nodes"]])
     chosen = [typed_in.get(str(node["feature"])) or node["clerp"] for node in content["nodes"]]
     nodes["label"] = [c if kind != "logit" else "" for c, kind in zip(chosen, nodes["kind"], strict=True)]
-    if any("left_out" in node for node in content["nodes"]):
-        nodes["left_out"] = [_float(node.get("left_out")) for node in content["nodes"]]
     return nodes
 
 
@@ -238,7 +239,7 @@ def _row(n: Node, tokens: Sequence[str]) -> dict[str, object]:
     kind = kind_of(n)
     token = schema.output_of(n["clerp"])[0] if kind == "logit" else tokens[n["ctx_idx"]]
     return {
-        "id": n["node_id"], "kind": kind, "layer": -1 if kind in ("embedding", "logit") else layer_of(n),
+        "id": n["node_id"], "kind": kind, "layer": layer_of(n) if kind in ("feature", "error") else -1,
         "position": n["ctx_idx"], "token": n.get("token") or token, "feature": _feature(n, kind), "label": "",
         "influence": _float(n.get("raw_influence")), "cumulative": _float(n.get("influence")),
         "activation": _float(n.get("activation")),
@@ -251,7 +252,7 @@ def _feature(n: Node, kind: schema.Kind) -> int:
 
     It is in the node's id; else a feature's comes from Cantor's number."""
     number = -1 if n["feature"] is None else n["feature"]
-    if kind in ("logit", "error"):
+    if kind not in ("feature", "embedding"):
         return number if kind == "logit" else -1
     layer, found = EMBEDDING_LAYER if kind == "embedding" else layer_of(n), _parsed(n["node_id"])
     if found is not None and (found.layer, found.position) == (layer, n["ctx_idx"]):

@@ -22,12 +22,13 @@ from .node_id import NodeId
 from .provenance import About
 from .validation import Number, WholeNumber, adapter_of, check_type, need
 
-Kind = Literal["feature", "error", "embedding", "logit"]
+Kind = Literal["feature", "error", "embedding", "left_out", "logit"]
 KINDS: dict[str, Kind] = {
     "cross layer transcoder": "feature", "mlp reconstruction error": "error",
     "embedding": "embedding", "logit": "logit",
 }  # fmt: skip
-TYPES = {kind: name for name, kind in KINDS.items()}
+# What a capped graph leaves out has no type of its own in the public format: readers show it as the error that it is.
+TYPES: dict[Kind, str] = {**{kind: name for name, kind in KINDS.items()}, "left_out": "mlp reconstruction error"}
 ADJACENCY_COPIES = 2  # that a graph needs before anything is done with it
 
 # ---------------------------------------------------------------------- types
@@ -77,7 +78,7 @@ class Node(TypedDict):
     influence: NotRequired[Number | None]  # what we call cumulative
     activation: NotRequired[Number | None]
     bias: NotRequired[Number | None]  # this and what follows only we write
-    left_out: NotRequired[Number | None]
+    is_left_out: NotRequired[bool | None]  # true for the node that stands for features that were left out
     raw_influence: NotRequired[Number | None]
     token: NotRequired[str | None]
 
@@ -185,7 +186,8 @@ def check_no_loop(ends: Iterable[tuple[str, str]]) -> None:
 
 
 def kind_of(node: Node) -> Kind:
-    return KINDS[node["feature_type"]]
+    kind = KINDS[node["feature_type"]]
+    return "left_out" if kind == "error" and node.get("is_left_out") else kind
 
 
 def view_state(q_params: Mapping[str, object] | None) -> ViewState:

@@ -9,8 +9,10 @@ The nodes are found in `nodes.py`, and `sweep.py` does the arithmetic. Here: how
 stay in a capped graph, and the graph that comes out.
 """
 
+import math
 from collections.abc import Iterable
 from numbers import Integral
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,13 +24,16 @@ from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
+from ..widgets.progress import ProgressBar
 from .deprecation import renamed_keyword
 from .graph import AttributionGraph
-from .influence import influence_so_far
+from .influence import LEFT_OUT, influence_so_far
 from .nodes import find_nodes
 from .sweep import Rows, Sweep
 
-FEATURES_PER_RANKING = 512  # with max_features: rows computed between two rankings of the features
+MAX_FEATURES = 4000  # that "auto" keeps
+FEATURES_PER_RANKING = 512  # with fewer features than there are: rows computed before they are ranked again, at least
+COPIES = 1.2  # of the adjacency, with the rows of it that are copied together
 ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 
 
@@ -38,24 +43,26 @@ def attribute(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,
     prompt: str,
-    max_features: int | None = None,
+    max_features: int | Literal["auto"] | None = "auto",
     memory: str | float | None = None,
-    zero_first_position: bool = False,
+    zero_first_position: bool | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> AttributionGraph:
     """The attribution graph of `prompt`: which features, errors and tokens drew the model's next token.
 
     Nodes, in the order of `graph.adjacency`: active features by (layer, position, feature); errors by (layer,
     position), the part of each MLP's output that the transcoder does not rebuild (all of it in layers without
-    one); embeddings by position; the smallest set of logits that reaches 95 % of probability, at most 10.
+    one); embeddings by position; where features were left out, one node for all of them; the smallest set of logits
+    that reaches 95 % of probability, at most 10.
 
-    max_features: keep only so many features, the most influential ones. They are found as circuit-tracer does:
-        starting from the logits, the rows of the features that matter most so far are computed next. What the left-out
-        features write into a node is kept per node, in `nodes["left_out"]`.
+    max_features: keep only so many features, the most influential ones; None keeps all, "auto" at most 4,000. They are
+        found as circuit-tracer does: starting from the logits, the rows of the features that matter most so far are
+        computed next. What the others write into each node is its edge from the node "left_out".
     memory: how much the graph's computation may take beside model and transcoder, "2GB" or a number of bytes;
         by default what is free.
-    zero_first_position: circuit-tracer's convention (its `zero_positions`): no features and no errors at the first
-        position; what its MLPs write counts as bias.
+    zero_first_position: whether what MLPs write at the first position counts as bias, so that it has no features and
+        no errors, as in circuit-tracer (its `zero_positions`). By default where the prompt begins with a special token,
+        as the model's own beginning of a text is: what is written there does not depend on the prompt.
     dtype: float32, or float64 where an identity should hold to the last digits.
 
     Raises TypeError or ValueError for a prompt that is empty, too long or no string, ValueError for a transcoder of
@@ -64,24 +71,41 @@ def attribute(
 
     >>> ik.attribute(model, transcoder, "The capital of Texas is").prune().show()
     """
-    budget = min(bytes_of(memory), bytes_of(None))
-    if max_features is not None and not (isinstance(max_features, Integral) and max_features >= 0):
-        raise ValueError(f"max_features should be a whole number of at least 0, got {max_features!r}")
+    free = bytes_of(None)
+    budget = free if memory is None else min(bytes_of(memory), free)
+    most = most_features(max_features)
     if not isinstance(prompt, str):
         raise TypeError(f"a prompt should be a string, got {type(prompt).__name__}")
     transcoder.check_model(model)
     about = insisted(transcoder.about, model)
     transcoder = in_same_dtype(transcoder, dtype)
     frozen = FrozenModel(model, prompt, dtype)  # runs the model; attention and norms stay as they are in this run
+    if zero_first_position is None:
+        zero_first_position = int(frozen.ids[0]) in model.special_ids
     nodes = find_nodes(frozen, transcoder, zero_first_position)
-    n_kept = len(nodes.features) if max_features is None else min(max_features, len(nodes.features))
+    n_kept = int(min(most, len(nodes.features)))
     sweep = Sweep(frozen, transcoder, nodes, budget)
     check_room(sweep, n_kept, budget)  # before computing
-    if n_kept == len(nodes.features):
-        kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets))
-    else:
-        kept, rows = most_influential(sweep, n_kept)
-    return assemble(model, prompt, about, sweep, kept, rows)
+    n_rows = n_kept + len(nodes.logits)
+    with ProgressBar(total=n_rows, desc="attributing", unit=" nodes", delay=1, leave=False) as bar:
+        if n_kept == len(nodes.features):
+            kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets), bar)
+        else:
+            kept, rows = most_influential(sweep, n_kept, bar)
+        return assemble(model, prompt, about, sweep, kept, rows)
+
+
+def most_features(max_features: object) -> float:
+    """How many features a graph may have. Raises ValueError for what is no number of them."""
+    if max_features is None:
+        return math.inf
+    if isinstance(max_features, str) and max_features == "auto":
+        return MAX_FEATURES
+    if isinstance(max_features, Integral) and not isinstance(max_features, bool) and int(max_features) >= 0:
+        return int(max_features)
+    raise ValueError(
+        f'max_features should be "auto", None (all), or a whole number of at least 0, got {max_features!r}'
+    )
 
 
 def in_same_dtype(transcoder: CrossLayerTranscoder, dtype: torch.dtype) -> CrossLayerTranscoder:
@@ -97,9 +121,10 @@ def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
     n_others, held = nodes.n_sources - n_features + len(nodes.logits), sweep.max_bytes
 
     def needed(n: int) -> float:
-        """The adjacency and the scores' copy of it; with fewer features than there are, also all their rows."""
+        """The adjacency, and what scores and influence copy of it; with fewer features than there are, also all their
+        rows."""
         rows = (n + len(nodes.logits)) * nodes.n_sources if n < n_features else 0
-        return number_bytes * (rows + 2 * (n + n_others) ** 2) + held
+        return number_bytes * (rows + COPIES * (n + n_others) ** 2) + held
 
     fits = max((n for n in range(0, n_kept, 100) if needed(n) <= budget), default=0)
     smaller = f"max_features={fits}, " if fits else ""
@@ -111,10 +136,11 @@ def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
     )
 
 
-def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]]:
+def most_influential(sweep: Sweep, n: int, bar: ProgressBar | None = None) -> tuple[torch.Tensor, Iterable[Rows]]:
     """The n features with the most influence on the logits [n], ascending; and the rows of logits and these features.
 
-    The features are ranked again and again, by the rows known so far, and each time the best get their rows.
+    The features are ranked again and again, by the rows known so far, and each time the best get their rows: as many as
+    are known, since blocks of many targets take fewer passes.
     """
     nodes, columns = sweep.nodes, sweep.order.features
     n_logits, n_features = len(nodes.logits), len(nodes.features)
@@ -123,7 +149,7 @@ def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]
     bias = edges.new_empty(len(targets))
     done, following = 0, torch.arange(n_features, nodes.n_targets)  # first the logits
     while True:
-        for block in sweep.rows(following):
+        for block in sweep.rows(following, bar):
             place = slice(done, done + len(block.targets))
             targets[place], edges[place], bias[place] = block
             done = place.stop
@@ -135,7 +161,8 @@ def most_influential(sweep: Sweep, n: int) -> tuple[torch.Tensor, Iterable[Rows]
             edges[:done].numpy(), columns[chosen].numpy(), nodes.features.layer[chosen].numpy(), weights.numpy()
         )
         ranking = torch.from_numpy(influence)[columns].argsort(descending=True, stable=True)
-        following = ranking[~torch.isin(ranking, chosen)][: min(FEATURES_PER_RANKING, n - len(chosen))]
+        most = min(max(FEATURES_PER_RANKING, len(chosen)), n - len(chosen))
+        following = ranking[~torch.isin(ranking, chosen)][:most]
 
 
 # ---------------------------------------------------------------------- the graph that comes out
@@ -146,33 +173,31 @@ def assemble(
 ) -> AttributionGraph:
     """The graph of the features `kept` [feature node], from their rows and those of the logits."""
     tokens = model.tokens(sweep.frozen.ids)
-    adjacency, per_node = in_graph_order(sweep, kept, rows)
-    nodes = _node_table(model, sweep, kept, tokens).assign(**per_node)
+    adjacency, bias = in_graph_order(sweep, kept, rows)
+    nodes = _node_table(model, sweep, kept, tokens).assign(bias=bias)
     return AttributionGraph(prompt, tokens, sweep.nodes.n_layers, nodes, adjacency, about)
 
 
-def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The adjacency [target, source] with nodes in the graph's order, not the sweep's; and by name what is known per
-    node: bias and, where features were left out, left_out [node]."""
+def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tuple[np.ndarray, np.ndarray]:
+    """The adjacency [target, source] with nodes in the graph's order, not the sweep's; and the bias of each node."""
     nodes, n_features = sweep.nodes, len(sweep.nodes.features)
     columns = sweep.order.sources[torch.cat([kept, torch.arange(n_features, nodes.n_sources)])]
-    n_nodes = len(columns) + len(nodes.logits)
+    n_left_out = n_features - len(kept)
+    n_nodes = len(columns) + (n_left_out > 0) + len(nodes.logits)
     row_of = torch.zeros(nodes.n_targets, dtype=torch.long)
-    row_of[kept], row_of[n_features:] = torch.arange(len(kept)), torch.arange(len(columns), n_nodes)
+    row_of[kept], row_of[n_features:] = torch.arange(len(kept)), torch.arange(n_nodes - len(nodes.logits), n_nodes)
     is_left_out = sweep.frozen.embeddings.new_zeros(nodes.n_sources)
     is_left_out[sweep.order.features], is_left_out[columns] = 1, 0
 
     adjacency = np.zeros((n_nodes, n_nodes), dtype=is_left_out.numpy().dtype)  # numpy's zeros take memory when written
-    to_sources = torch.from_numpy(adjacency)[:, : len(columns)]
-    known = ("bias", "left_out") if len(kept) < n_features else ("bias",)
-    per_node = {name: np.zeros(n_nodes) for name in known}
+    to_sources, biases = torch.from_numpy(adjacency)[:, : len(columns)], np.zeros(n_nodes)
     for targets, edges, bias in rows:
         here = row_of[targets]
         to_sources.index_copy_(0, here, edges.index_select(1, columns))
-        per_node["bias"][here] = bias
-        if "left_out" in per_node:
-            per_node["left_out"][here] = edges @ is_left_out
-    return adjacency, per_node
+        biases[here] = bias
+        if n_left_out:
+            adjacency[here, len(columns)] = edges @ is_left_out
+    return adjacency, biases
 
 
 def _node_table(model: LanguageModel, sweep: Sweep, kept: torch.Tensor, tokens: list[str]) -> pd.DataFrame:
@@ -184,6 +209,7 @@ def _node_table(model: LanguageModel, sweep: Sweep, kept: torch.Tensor, tokens: 
         {"kind": "feature", **found, "activation": features.activation[kept].double().numpy()},
         {"kind": "error", "layer": layers.repeat(len(tokens)), "position": np.tile(positions, n_layers), "feature": -1},
         {"kind": "embedding", "layer": -1, "position": positions, "feature": sweep.frozen.ids.numpy()},
+        {"kind": LEFT_OUT, "layer": -1, "position": positions[: len(kept) < len(features)], "feature": -1},
         {"kind": "logit", "layer": n_layers, "position": positions[-1], "feature": logits.ids.numpy(), **numbers},
     ]
     table = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one i
     from ..features import FeatureStore
     from ..widgets import GraphData, GraphView
 
-PRUNING_COPIES = 2  # of the adjacency, beside it
+ABOUT_SCORES = "What MLPs write at a first token that begins every prompt counts as a constant, not as an error."
+PRUNING_COPIES = 3  # of the adjacency that stays
 FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
 
 
@@ -42,15 +43,16 @@ class AttributionGraph(GraphTables):
     logit; one row and one column a node, in the order of `nodes`. For a feature, its row and its `bias` add up to
     its activation (before the threshold).
 
-    `nodes` has one row a node: kind (embedding, feature, error, logit), layer (-1 for embeddings, n_layers for
-    logits), position, feature (its index; the token id for embeddings and logits; -1 for errors), token (at that
-    position; the predicted one for logits), activation (a logit's value less the mean), probability (logits), bias,
-    label, influence (how much it feeds the logits over all paths), cumulative (the share of all influence that it
-    and the more influential nodes make up: small means important).
+    `nodes` has one row a node: kind (embedding, feature, error, logit, and left_out: one node for all features that a
+    capped graph does not have), layer (-1 for embeddings and for what was left out, n_layers for logits), position,
+    feature (its index; the token id for embeddings and logits; -1 for errors), token (at that position; the predicted
+    one for logits), activation (a logit's value less the mean), probability (logits), bias, label, influence (how much
+    it feeds the logits over all paths), cumulative (the share of all influence that it and the more influential nodes
+    make up: small means important).
 
     prompt: the text; tokens: one for each position; n_layers: of the model.
     about: the model's name and fingerprint, and the transcoder's. supernodes: ids by name. scores: replacement,
-    completeness and completeness_of_inputs (see `influence.scores`).
+    completeness, completeness_of_inputs and, of a capped graph, left_out (see `influence.scores`).
     feature_store: what `annotate` was given. origin: the file that the graph was loaded from, of which `save` writes
     back what these fields do not hold.
     """
@@ -61,14 +63,16 @@ class AttributionGraph(GraphTables):
         """A new graph gets its influence and scores; a smaller part of one keeps the full graph's numbers."""
         if "influence" in self.nodes and self.scores:
             return
-        share = scoring.shares(self.adjacency)
-        total = scoring.influence(share, self.logit_probabilities)
-        self.scores = self.scores or scoring.scores(share, self.kinds, self.logit_probabilities, total)
+        weights = self.logit_probabilities
+        total = scoring.influence(self.adjacency, self.layers, weights)
+        self.scores = self.scores or scoring.scores(self.adjacency, self.kinds, weights, total)
         if "influence" not in self.nodes:
             nodes = self.nodes.copy()
             layers = nodes["layer"].where(self.kinds != "logit", self.n_layers + 1)
             nodes["id"] = [str(NodeId(*place)) for place in zip(layers, nodes["feature"], nodes["position"])]
             nodes["label"] = [plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
+            if scoring.LEFT_OUT in self.scores:
+                nodes.loc[self.kinds == scoring.LEFT_OUT, "label"] += f": {self.scores[scoring.LEFT_OUT]:.0%}"
             nodes["influence"], nodes["cumulative"] = total, scoring.cumulative_share(total)
             self.nodes = nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
 
@@ -76,8 +80,13 @@ class AttributionGraph(GraphTables):
 
     @property
     def kinds(self) -> np.ndarray:
-        """[node]: "feature", "error", "embedding" or "logit"."""
+        """[node]: "feature", "error", "embedding", "left_out" or "logit"."""
         return self.nodes["kind"].to_numpy(str)
+
+    @property
+    def layers(self) -> np.ndarray:
+        """[node]: -1 for embeddings and for what was left out, n_layers for logits."""
+        return self.nodes["layer"].to_numpy(int)
 
     @property
     def logit_probabilities(self) -> np.ndarray:
@@ -115,26 +124,37 @@ class AttributionGraph(GraphTables):
 
     # ------------------------------------------------------------------ smaller graphs
 
-    def prune(self, node_threshold: float = 0.8, edge_threshold: float = 0.98) -> "AttributionGraph":
+    def prune(
+        self, node_threshold: float = 0.8, edge_threshold: float = 0.98, max_nodes: int | None = None
+    ) -> "AttributionGraph":
         """The nodes that make up `node_threshold` of all influence, and the edges that make up `edge_threshold`
         of the edge scores between them; tokens and logits stay. Influence and scores remain those of the full graph.
 
-        Raises ValueError for a threshold outside 0 to 1; MemoryError, before computing, when the graph is too large for
-        the memory that is free.
+        max_nodes: of features and errors, keep at most so many, the most influential ones.
+
+        Raises ValueError for a threshold outside 0 to 1, or a number of nodes that is none; MemoryError when what stays
+        is too large for the memory that is free.
+
+        >>> graph.prune(max_nodes=25).show()
         """
         for name, value in (("node_threshold", node_threshold), ("edge_threshold", edge_threshold)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {value}")
+        if max_nodes is not None and not (isinstance(max_nodes, Integral) and max_nodes >= 0):
+            raise ValueError(f"max_nodes should be a whole number of at least 0, got {max_nodes!r}")
+        kinds, layers, weights = self.kinds, self.layers, self.logit_probabilities
+        total = scoring.influence(self.adjacency, layers, weights)
+        stay = scoring.keep_nodes(total, kinds, node_threshold, max_nodes)
         check_memory(
-            PRUNING_COPIES * self.adjacency.nbytes,
-            f"pruning a graph of {len(self.nodes):,} nodes",
-            "A smaller one comes from attribute(..., max_features=...)",
+            PRUNING_COPIES * len(stay) ** 2 * self.adjacency.itemsize,
+            f"pruning a graph of {len(self.nodes):,} nodes, of which {len(stay):,} stay,",
+            "Keep fewer: prune(..., max_nodes=...), or attribute(..., max_features=...)",
         )
-        weights = self.logit_probabilities
-        kept, edges = scoring.prune(self.adjacency, self.kinds, weights, node_threshold, edge_threshold)
-        adjacency = self.adjacency[np.ix_(kept, kept)]
+        adjacency = self.adjacency[np.ix_(stay, stay)]
+        kept, edges = scoring.prune(adjacency, kinds[stay], layers[stay], weights[stay], edge_threshold)
+        adjacency = adjacency[np.ix_(kept, kept)] if len(kept) < len(stay) else adjacency
         adjacency[~edges] = 0
-        nodes = self.nodes.iloc[kept].reset_index(drop=True)
+        nodes = self.nodes.iloc[stay[kept]].reset_index(drop=True)
         left = set(nodes["id"])
         supernodes = {name: kept for name, ids in self.supernodes.items() if (kept := [i for i in ids if i in left])}
         return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes)
@@ -161,8 +181,9 @@ class AttributionGraph(GraphTables):
     @property
     def cards(self) -> dict[tuple[int, int], Card]:
         """What the store of `annotate` shows of each feature, by (layer, feature)."""
-        store, places = self.feature_store, self.features[["layer", "feature"]].drop_duplicates()
-        return {} if store is None else {(layer, i): store.card(layer, i) for _, layer, i in places.itertuples()}
+        store, places = self.feature_store, zip(self.features["layer"], self.features["feature"], strict=True)
+        # In the store's order, which reads each part of its files once.
+        return {} if store is None else {place: store.card(*place) for place in sorted(set(places))}
 
     def group(self, supernodes: Mapping[str, Sequence[str | NodeId]]) -> "AttributionGraph":
         """The same graph with named groups of nodes: {"Texas": [node ids]}.
@@ -236,7 +257,8 @@ class AttributionGraph(GraphTables):
         return view_data(self)
 
     def show(self, threshold: float = 0.8) -> "GraphView":
-        """The interactive view; `view.pinned` reads the selection back. A large graph is drawn pruned to 300 nodes.
+        """The interactive view; `view.pinned` reads the selection back. Of a large graph the 300 most influential
+        features and errors are drawn.
 
         Raises MemoryError as `prune` does.
         """
@@ -258,12 +280,14 @@ class AttributionGraph(GraphTables):
     def __repr__(self) -> str:
         count = self.nodes["kind"].value_counts()
         kinds = ", ".join(f"{count.get(k, 0)} {k}s" for k in ("feature", "error", "embedding", "logit"))
+        kinds += ", what was left out" * int(scoring.LEFT_OUT in count)
         return printable(f"AttributionGraph({self.prompt!r}: {kinds}, {np.count_nonzero(self.adjacency):,} edges)")
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
-        return literal(f"<p>{escape(repr(self))}</p><table>{rows}</table>{top.to_html(index=False)}")
+        scores = f"<table>{rows}</table><p>{ABOUT_SCORES}</p>"
+        return literal(f"<p>{escape(repr(self))}</p>{scores}{top.to_html(index=False)}")
 
 
 def check_store(features: object) -> None:
@@ -277,4 +301,5 @@ def check_store(features: object) -> None:
 
 def plain_label(kind: str, layer: int, feature: int, token: str) -> str:
     """What a node is called before it has a label of its own."""
-    return {"feature": f"feature {layer}/{feature}", "error": f"error, layer {layer}"}.get(kind, token)
+    names = {"feature": f"feature {layer}/{feature}", "error": f"error, layer {layer}", scoring.LEFT_OUT: "left out"}
+    return names.get(kind, token)

@@ -50,7 +50,7 @@ def load_graph(path: str | Path, belongs_to: object = None) -> AttributionGraph:
     try:
         if nodes["influence"].isna().any():
             weights = nodes["probability"].fillna(0).to_numpy(float)
-            nodes["influence"] = influence.influence(influence.shares(tables.adjacency), weights)
+            nodes["influence"] = influence.influence(tables.adjacency, nodes["layer"].to_numpy(int), weights)
     except ValueError as error:
         raise ValueError(f"{path} is not an attribution graph that interp_kit can read: {error}") from None
     share = influence.cumulative_share(nodes["influence"].to_numpy())

@@ -1,12 +1,18 @@
 """Influence, pruning and scores, by the public definitions (circuit-tracer's graph.py; Ameisen et al. 2025).
 
-All take numpy arrays: `adjacency` [target, source], `weights` [node], the logits' probabilities at the logit
-nodes and 0 elsewhere.
+All take numpy arrays: `adjacency` [target, source]; `layers` [node], where each node lies; `weights` [node], the
+logits' probabilities at the logit nodes and 0 elsewhere.
 """
+
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
-MAX_PATH_LENGTH = 1000  # a path has at most one node a layer and side, so the sum ends long before
+LEFT_OUT = "left_out"  # the kind of the one node that stands for all features that a capped graph does not have
+UNEXPLAINED = ("error", LEFT_OUT)
+ALWAYS_KEPT = ("embedding", "logit", LEFT_OUT)
+ROWS_AT_ONCE = 512  # copied from the adjacency: a copy of all would double the graph
 
 
 def shares(adjacency: np.ndarray) -> np.ndarray:
@@ -16,18 +22,47 @@ def shares(adjacency: np.ndarray) -> np.ndarray:
     return size
 
 
-def influence(share: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def influence(adjacency: np.ndarray, layers: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """How much each node feeds the logits over all paths: w S + w S^2 + ..., S the shares. [node]
+
+    What a node passes on is known once all nodes above it are done. So the sum over all paths takes one pass from the
+    last layer down, with the shares of one layer's rows in memory at a time.
 
     Raises ValueError for a graph with a loop: the sum has no end.
     """
-    total, step = np.zeros_like(weights), weights
-    for _ in range(MAX_PATH_LENGTH):
-        step = (step.astype(share.dtype) @ share).astype(weights.dtype)
-        if not step.any():
-            return total
-        total = total + step
-    raise ValueError("the adjacency has a loop: the influence of its nodes does not add up")
+    total = np.zeros_like(weights)
+    for rows in from_the_top(adjacency, layers):
+        passed_on = (total + weights)[rows].astype(adjacency.dtype)
+        total += passed_on @ shares(adjacency[rows])
+    return total
+
+
+def from_the_top(adjacency: np.ndarray, layers: np.ndarray) -> Iterator[np.ndarray]:
+    """The nodes in groups, each after all nodes that it feeds: layers, but where a file has edges within a layer or
+    downwards.
+
+    Raises ValueError for a graph with a loop.
+    """
+    levels = layers if _lead_upwards(adjacency, layers) else _levels(adjacency)
+    for level in np.unique(levels)[::-1]:
+        yield np.flatnonzero(levels == level)
+
+
+def _lead_upwards(adjacency: np.ndarray, layers: np.ndarray) -> bool:
+    """Whether every edge leads from a lower to a higher layer."""
+    return not any(adjacency[layers == layer][:, layers >= layer].any() for layer in np.unique(layers))
+
+
+def _levels(adjacency: np.ndarray) -> np.ndarray:
+    """[node]: a number larger than those of its sources."""
+    sources = [np.flatnonzero(row) for row in adjacency]
+    levels = np.zeros(len(sources), dtype=int)
+    try:
+        for node in TopologicalSorter(dict(enumerate(sources))).static_order():
+            levels[node] = 1 + max(levels[sources[node]], default=0)
+    except CycleError:
+        raise ValueError("the adjacency has a loop: the influence of its nodes does not add up") from None
+    return levels
 
 
 def influence_so_far(edges: np.ndarray, features: np.ndarray, layers: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -66,43 +101,63 @@ def threshold_for(values: np.ndarray, share: float) -> float:
     return ordered[::-1][min(np.searchsorted(total, share * total[-1]), len(ordered) - 1)]
 
 
-def scores(share: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total: np.ndarray) -> dict[str, float]:
+def scores(adjacency: np.ndarray, kinds: np.ndarray, weights: np.ndarray, total: np.ndarray) -> dict[str, float]:
     """How much of the graph is explained; `total` is the influence of each node.
 
-    replacement: the share of influence at the inputs that comes from tokens rather than from errors. completeness: the
-    influence-weighted share of nodes' inputs that are not errors; the public figure counts errors and embeddings, which
-    have no inputs, as fully explained. completeness_of_inputs leaves them out.
+    replacement: the share of influence at the inputs that comes from tokens, rather than from errors or from features
+    that were left out. completeness: the influence-weighted share of nodes' inputs that are explained, which is neither
+    errors nor left out; the public figure counts errors and embeddings, which have no inputs, as fully explained.
+    completeness_of_inputs leaves them out. left_out: the share of influence at the inputs that comes from features that
+    were left out; only where there are any.
     """
-    from_tokens, from_errors = total[kinds == "embedding"].sum(), total[kinds == "error"].sum()
-    explained = 1 - share[:, kinds == "error"].sum(1)
-    output = total + weights
+    ends = {kind: total[kinds == kind].sum() for kind in ("embedding", "error", LEFT_OUT)}
+    output, unexplained = total + weights, np.isin(kinds, UNEXPLAINED)
     has_inputs = (kinds == "feature") | (kinds == "logit")
-    return {
-        "replacement": float(from_tokens / max(from_tokens + from_errors, 1e-30)),
-        "completeness": float((explained * output).sum() / output.sum()),
-        "completeness_of_inputs": float((explained * output)[has_inputs].sum() / output[has_inputs].sum()),
+    explained = np.ones(len(kinds))
+    targets = np.flatnonzero(has_inputs)
+    for some in np.array_split(targets, 1 + len(targets) // ROWS_AT_ONCE):
+        explained[some] -= shares(adjacency[some])[:, unexplained].sum(1)
+    found = {
+        "replacement": ends["embedding"] / max(sum(ends.values()), 1e-30),
+        "completeness": (explained * output).sum() / output.sum(),
+        "completeness_of_inputs": (explained * output)[has_inputs].sum() / output[has_inputs].sum(),
     }
+    if LEFT_OUT in kinds:
+        found["left_out"] = ends[LEFT_OUT] / max(sum(ends.values()), 1e-30)
+    return {name: float(value) for name, value in found.items()}
+
+
+def keep_nodes(total: np.ndarray, kinds: np.ndarray, node_threshold: float, max_nodes: int | None = None) -> np.ndarray:
+    """The nodes that stay [kept], ascending: the most influential ones that make up `node_threshold` of all influence
+    `total` [node], of features and errors at most `max_nodes`; embeddings and logits always, and what was left out."""
+    fixed = np.isin(kinds, ALWAYS_KEPT)
+    chosen = ~fixed & (total >= threshold_for(total, node_threshold))
+    if max_nodes is not None:
+        strongest = np.flatnonzero(chosen)
+        strongest = strongest[np.argsort(-total[strongest], kind="stable")]
+        chosen[strongest[max_nodes:]] = False
+    return np.flatnonzero(fixed | chosen)
 
 
 def prune(
-    adjacency: np.ndarray, kinds: np.ndarray, weights: np.ndarray, node_threshold: float, edge_threshold: float
+    adjacency: np.ndarray, kinds: np.ndarray, layers: np.ndarray, weights: np.ndarray, edge_threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nodes that stay [kept], ascending, and which of the edges between them do [kept target, kept source];
-    embeddings and logits always stay.
+    """Of a graph of nodes that stay (`keep_nodes`), the ones that still do when only the edges that matter are left
+    [kept], ascending; and which of the edges between them do [kept target, kept source].
 
-    Nodes: the most influential ones that make up `node_threshold` of all influence. Edges: among those, the ones
-    that make up `edge_threshold` of all edge scores (share of the target's inputs times the target's influence).
-    Then nodes that lost all their outputs, and features that lost all their inputs, go, until none is left to go.
+    Edges: the ones that make up `edge_threshold` of all edge scores (share of the target's inputs times the target's
+    influence). Then nodes that lost all their outputs, and features that lost all their inputs, go, until none is left
+    to go.
     """
-    fixed = (kinds == "embedding") | (kinds == "logit")
-    total = influence(shares(adjacency), weights)
-    kept = np.flatnonzero(fixed | (total >= threshold_for(total, node_threshold)))
-    edge_score, weights = shares(adjacency[np.ix_(kept, kept)]), weights[kept]
-    edge_score *= (influence(edge_score, weights) + weights)[:, None]
+    fixed, starts = np.isin(kinds, ALWAYS_KEPT), np.isin(kinds, UNEXPLAINED)
+    reach = influence(adjacency, layers, weights) + weights
+    edge_score = shares(adjacency)
+    edge_score *= reach[:, None].astype(adjacency.dtype)
     edges = edge_score >= threshold_for(edge_score, edge_threshold)
     edges &= edge_score > 0
+    kept = np.arange(len(adjacency))
     while True:
-        stays = fixed[kept] | (edges.any(0) & ((kinds[kept] == "error") | edges.any(1)))
+        stays = fixed[kept] | (edges.any(0) & (starts[kept] | edges.any(1)))
         if stays.all():
             return kept, edges
         kept, edges = kept[stays], edges[np.ix_(stays, stays)]

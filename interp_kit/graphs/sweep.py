@@ -132,8 +132,8 @@ class Sweep:
 
     # ------------------------------------------------------------------ the sweep
 
-    def rows(self, targets: torch.Tensor) -> Iterator[Rows]:
-        """The rows of `targets` [target], which are numbered as in `Nodes`, block by block."""
+    def rows(self, targets: torch.Tensor, bar: ProgressBar | None = None) -> Iterator[Rows]:
+        """The rows of `targets` [target], which are numbered as in `Nodes`, block by block; `bar` counts them."""
         blocks, beside_features = list(self._blocks(targets)), self.errors_and_constants  # the workers share it
 
         def sweep(block: tuple[torch.Tensor, int]) -> Rows:
@@ -141,8 +141,10 @@ class Sweep:
 
         pool = one_core_pool(self.workers) if self.workers > 1 else None
         try:
-            found = pool.map(sweep, blocks) if pool else map(sweep, blocks)
-            yield from ProgressBar(found, desc="attributing", total=len(blocks), delay=1, leave=False)
+            for block in pool.map(sweep, blocks) if pool else map(sweep, blocks):
+                yield block
+                if bar is not None:
+                    bar.update(len(block.targets))
         finally:
             if pool:
                 pool.shutdown(cancel_futures=True)

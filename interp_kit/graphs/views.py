@@ -39,10 +39,6 @@ def _node(row: dict, cards: dict[tuple[int, int], Card]) -> "GraphNode":
     }  # fmt: skip
 
 
-def drawable(graph: "AttributionGraph", max_nodes: int = MAX_DRAWN_NODES) -> "AttributionGraph":
-    """The graph pruned (edges too) as little as needed to leave at most `max_nodes` features and errors."""
-    for threshold in (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5):
-        smaller = graph.prune(threshold, 0.98)
-        if len(smaller.features) + len(smaller.errors) <= max_nodes:
-            break
-    return smaller
+def drawable(graph: "AttributionGraph") -> "AttributionGraph":
+    """The most influential nodes of the graph, few enough to look at, and the edges that matter between them."""
+    return graph.prune(1.0, 0.98, max_nodes=MAX_DRAWN_NODES)

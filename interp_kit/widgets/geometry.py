@@ -23,7 +23,8 @@ LOGIT_BASE = 54
 LOGIT_HEIGHT = 24
 LABEL_WIDTH = 5.9  # of a letter of a node's label, 10.5 px
 EMBEDDING_RADIUS = 6
-SMALLEST_RADIUS, RADIUS_RANGE = 4.5, 5  # of features and errors; the area above the smallest follows the influence
+SIZED = ("feature", "error", "left_out")  # kinds whose area follows the influence
+SMALLEST_RADIUS, RADIUS_RANGE = 4.5, 5  # of these kinds; the area above the smallest follows the influence
 
 
 class Geometry(NamedTuple):
@@ -114,7 +115,7 @@ def measure(data: GraphData) -> Measures:
     nodes = data["nodes"]
     logits = [min(len(node["label"]), GEOMETRY.token_letters) for node in nodes if node["kind"] == "logit"]
     logit = ((LOGIT_BASE + LOGIT_WIDTH * max(logits, default=0)) / 2, LOGIT_HEIGHT / 2)
-    strongest = max((node["influence"] for node in nodes if node["kind"] in ("feature", "error")), default=0)
+    strongest = max((node["influence"] for node in nodes if node["kind"] in SIZED), default=0)
     tokens = [min(len(token), GEOMETRY.token_letters) for token in data["tokens"]]
     return {
         "geometry": GEOMETRY._asdict(),
@@ -151,7 +152,8 @@ def arrange(data: GraphData, measures: Measures, shown: Sequence[int], room: flo
 def place_labels(
     data: GraphData, measures: Measures, place: Placement, importance: Callable[[int], float]
 ) -> list[tuple[int, float, float]]:
-    """Labels of features, the most important first: above, below or beside the node; without room, no label.
+    """Labels of features and of what was left out, the most important first: above, below or beside the node; without
+    room, no label.
 
     Each is (the node's index, and x and y of the label's middle).
 
@@ -161,7 +163,7 @@ def place_labels(
     for node, (x, y) in place.points.items():
         w, h = half[node]
         taken.append((x - w - 1, y - h - 1, x + w + 1, y + h + 1))
-    order = [i for i in place.points if data["nodes"][i]["kind"] == "feature"]
+    order = [i for i in place.points if data["nodes"][i]["kind"] in ("feature", "left_out")]
     order.sort(key=lambda i: (-importance(i), -data["nodes"][i]["influence"], i))
     for node in order[: GEOMETRY.labels]:
         (x, y), r, w = place.points[node], half[node][0], measures["half_labels"][node]
@@ -186,7 +188,7 @@ def _half_shape(node: GraphNode, strongest: float) -> tuple[float, float]:
 def _rank(node: GraphNode) -> tuple[int, float]:
     if node["kind"] == "logit":
         return 2, -(node["probability"] or 0)
-    return int(node["kind"] == "error"), 0
+    return int(node["kind"] in ("error", "left_out")), 0
 
 
 def _fill_cells(data: GraphData, measures: Measures, shown: set[int]) -> list[Cell]:

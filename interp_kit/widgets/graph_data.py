@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Literal, TypedDict, cast, get_args, get_origin
 
-NodeKind = Literal["embedding", "feature", "error", "logit"]
+NodeKind = Literal["embedding", "feature", "error", "left_out", "logit"]
 Edge = tuple[int, int, float]  # source and target as indices of `nodes`, and the signed weight; a list is as good
 
 
@@ -23,7 +23,7 @@ class GraphNode(TypedDict):
 
     id: str  # not empty, and different from all others
     kind: NodeKind
-    layer: int  # embeddings -1, logits n_layers
+    layer: int  # embeddings and what was left out -1, logits n_layers
     position: int  # index of `tokens`
     feature: int | None  # index in its layer
     label: str
@@ -59,6 +59,7 @@ class GraphData(TypedDict):
 
 
 NODE_KINDS = get_args(NodeKind)
+ALWAYS_SHOWN = ("embedding", "left_out", "logit")
 NODE_KEYS = tuple(GraphNode.__annotations__)
 GRAPH_KEYS = {key: get_origin(kind) or kind for key, kind in GraphData.__annotations__.items()}  # list[str] is a list
 
@@ -139,7 +140,9 @@ def shown_nodes(data: GraphData, threshold: float, kept: Collection[str] = ()) -
     return [
         i
         for i, node in enumerate(data["nodes"])
-        if node["kind"] in ("embedding", "logit") or node["id"] in kept or node["cumulative"] <= threshold + 1e-9
+        if node["kind"] in ("embedding", "left_out", "logit")
+        or node["id"] in kept
+        or node["cumulative"] <= threshold + 1e-9
     ]
 
 
@@ -165,7 +168,8 @@ def _check_node(node: dict, what: str, n_layers: int, n_tokens: int) -> None:
 
 
 def _check_place(node: dict, what: str, n_layers: int, n_tokens: int) -> None:
-    low, high = {"embedding": (-1, -1), "logit": (n_layers, n_layers)}.get(node["kind"], (0, n_layers - 1))
+    places = {"embedding": (-1, -1), "left_out": (-1, -1), "logit": (n_layers, n_layers)}
+    low, high = places.get(node["kind"], (0, n_layers - 1))
     expected = f"{low}" if low == high else f"an int from {low} to {high} for a {node['kind']}"
     _expect(_is_index(node["layer"], low, high), f"{what}['layer']", expected, node["layer"])
     expected = f"an int from 0 to {n_tokens - 1} (one per token)"

@@ -21,6 +21,7 @@ LOOKS: dict[NodeKind, tuple[str, str]] = {  # fill and stroke
     "feature": (NODE, "#ffffff"),
     "embedding": (PALE, "#ffffff"),
     "error": ("#ffffff", QUIET),
+    "left_out": ("#ffffff", QUIET),
     "logit": ("#ffffff", NODE),
 }
 LEGEND: dict[str, NodeKind] = {
@@ -137,7 +138,7 @@ def _draw_shape(group: Element, kind: NodeKind, w: float, h: float, pinned: bool
     fill, stroke = (GOLD, INK) if pinned else LOOKS[kind]
     if kind == "feature":
         add(group, "circle", r=w, stroke_width=1.5, fill=fill, stroke=stroke)
-    elif kind == "error":
+    elif kind in ("error", "left_out"):
         r = w + GEOMETRY.diamond_extra
         d = f"M0 {number(-r)}L{number(r)} 0L0 {number(r)}L{number(-r)} 0Z"
         add(group, "path", d=d, stroke_width=1.5, fill=fill, stroke=stroke)

@@ -46,6 +46,8 @@ function refill(container, children, fallback) {
 
 const ABOUT_ERRORS = "What the MLP of this layer writes here and the features do not explain. "
   + "It is a place where the graph knows no more: it has no examples, and what it draws on is not told.";
+const ABOUT_LEFT_OUT = "All features that this graph left out because it has a limit of features (max_features), of all "
+  + "layers and positions, as one. What they draw on is not told.";
 
 const MARKS = { " ": "␣", "\n": "⏎", "\r": "␍", "\t": "⇥" };
 
@@ -77,10 +79,13 @@ const percent = (value) => {
 // Features and errors live in a layer; embeddings come before and outputs after.
 const inLayer = (node) => node.kind === "feature" || node.kind === "error";
 
+const kindName = (node) => ({ logit: "output", left_out: "features" }[node.kind] ?? node.kind);
+const isUnexplained = (node) => node.kind === "error" || node.kind === "left_out";
+
 function describe(node) {
-  const parts = [node.kind === "error" ? "error" : `${node.kind} '${node.label}'`];
+  const parts = [node.kind === "error" ? "error" : `${kindName(node)} '${node.label}'`];
   if (inLayer(node)) parts.push(`layer ${node.layer}`);
-  parts.push(`position ${node.position}`);
+  if (node.kind !== "left_out") parts.push(`position ${node.position}`);
   if (node.activation !== null) parts.push(`activation ${round(node.activation)}`);
   if (node.probability !== null) parts.push(`probability ${round(node.probability)}`);
   return parts.join(", ");
@@ -205,7 +210,7 @@ function placeLabels(graph, place, shown, importance) {
     const x = place.x[i], y = place.y[i];
     if (shown[i]) taken.push([x - w - 1, y - h - 1, x + w + 1, y + h + 1]);
   });
-  const order = nodes.map((node, i) => i).filter((i) => shown[i] && nodes[i].kind === "feature");
+  const order = nodes.map((node, i) => i).filter((i) => shown[i] && ["feature", "left_out"].includes(nodes[i].kind));
   order.sort((a, b) => importance(b) - importance(a) || nodes[b].influence - nodes[a].influence || a - b);
   for (const i of order.slice(0, most)) {
     const r = halfSizes[i][0], w = halfLabels[i], x = place.x[i], y = place.y[i];
@@ -246,7 +251,7 @@ const square = (r) => svg("rect", { class: "ik-shape", x: -r, y: -r, width: 2 * 
 
 function drawShape(graph, node, w, h) {
   if (node.kind === "feature") return [svg("circle", { class: "ik-shape", r: w })];
-  if (node.kind === "error") return [svg("path", { class: "ik-shape", d: diamond(w + graph.geometry.diamond_extra) })];
+  if (isUnexplained(node)) return [svg("path", { class: "ik-shape", d: diamond(w + graph.geometry.diamond_extra) })];
   if (node.kind === "embedding") return [square(w)];
   const p = Math.min(1, Math.max(0, node.probability ?? 0));
   return [
@@ -321,8 +326,8 @@ function statistics(node) {
 }
 
 function where(graph, node) {
-  const kind = node.kind === "logit" ? "output" : node.kind;
-  const parts = [node.feature === null ? kind : `${kind} ${node.feature}`];
+  if (node.kind === "left_out") return html("p", { class: "ik-where", text: "features of all layers and positions" });
+  const parts = [node.feature === null ? kindName(node) : `${kindName(node)} ${node.feature}`];
   if (inLayer(node)) parts.push(`layer ${node.layer}`);
   return html("p", { class: "ik-where" }, `${parts.join(" · ")} · position ${node.position} `,
     html("span", { class: "ik-chip" }, tokenSpans(graph.tokens[node.position])));
@@ -550,8 +555,9 @@ class GraphPanel {
 
   visible() {
     const threshold = this.model.get("threshold") + 1e-9;
-    return this.graph.nodes.map((node, i) => node.kind === "embedding" || node.kind === "logit" ||
-      node.cumulative <= threshold || this.held.has(node.id) || i === this.selected);
+    const always = new Set(["embedding", "left_out", "logit"]);
+    return this.graph.nodes.map((node, i) => always.has(node.kind) || node.cumulative <= threshold ||
+      this.held.has(node.id) || i === this.selected);
   }
 
   drawPlot() {
@@ -639,6 +645,7 @@ class GraphPanel {
       where(graph, node),
       node.concept === null ? null : html("p", { class: "ik-concept", text: `concept: ${node.concept}` }),
       node.kind === "error" ? html("p", { class: "ik-about", text: ABOUT_ERRORS }) : null,
+      node.kind === "left_out" ? html("p", { class: "ik-about", text: ABOUT_LEFT_OUT }) : null,
       statistics(node),
       node.examples.length === 0 ? null : section("Top examples", ...node.examples.slice(0, 5).map(heatMap)),
       chips("Top logits", node.top_logits), chips("Bottom logits", node.bottom_logits),
@@ -659,7 +666,7 @@ class GraphPanel {
 
   rankingRow(edge, other) {
     const node = this.graph.nodes[other];
-    const layer = { logit: "out", embedding: "emb" }[node.kind] ?? `L${node.layer}`;
+    const layer = { logit: "out", embedding: "emb", left_out: "all" }[node.kind] ?? `L${node.layer}`;
     const bar = html("span", { class: "ik-row-bar" });
     bar.style.width = `${(100 * Math.abs(edge.weight) / this.graph.topWeight).toFixed(1)}%`;
     const sign = edge.weight < 0 ? "ik-negative" : "ik-positive";
@@ -771,8 +778,7 @@ class GraphPanel {
     this.tip.hidden = i === null;
     if (i === null) return;
     const node = this.graph.nodes[i], { tip } = this;
-    const kind = node.kind === "logit" ? "output" : node.kind;
-    const place = inLayer(node) ? `${kind}, layer ${node.layer}` : kind;
+    const place = inLayer(node) ? `${kindName(node)}, layer ${node.layer}` : kindName(node);
     tip.replaceChildren(html("strong", {}, tokenSpans(node.label)),
       html("span", { text: `${place} · influence ${percent(node.influence)}` }));
     const frame = this.plot.getBoundingClientRect(), box = this.elements[i].getBoundingClientRect();

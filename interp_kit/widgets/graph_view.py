@@ -131,5 +131,7 @@ def _hash(text: str) -> str:
 
 def _embedded_json(value: object) -> str:
     # Escaped so that no label can close the script element it sits in, or break a JavaScript parser.
-    escapes = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).translate(escapes)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")  # much faster than str.translate
+    return text

@@ -347,13 +347,17 @@ def test_max_features_keeps_the_same_edges_between_fewer_nodes(monkeypatch):
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
     some = ik.attribute(model, clt, PROMPT, max_features=25, dtype=torch.float64)
-    assert len(some.features) == 25
-    places = [whole.nodes.index[whole.nodes["id"] == i][0] for i in some.nodes["id"]]
+    assert len(some.features) == 25 and some.kinds[-len(some.logits) - 1] == "left_out"
+    others, left_out = some.nodes[some.kinds != "left_out"], some.adjacency[:, some.kinds == "left_out"]
+    assert (left_out.shape[1], some.nodes["label"][some.kinds == "left_out"].item()[:10]) == (1, "left out: ")
+    places = [whole.nodes.index[whole.nodes["id"] == i][0] for i in others["id"]]
     assert places == sorted(places)
-    np.testing.assert_allclose(some.adjacency, whole.adjacency[np.ix_(places, places)], rtol=1e-12)
-    total = some.adjacency.sum(1) + some.nodes["bias"] + some.nodes["left_out"]
+    np.testing.assert_allclose(
+        some.adjacency[np.ix_(others.index, others.index)], whole.adjacency[np.ix_(places, places)], rtol=1e-12
+    )
+    total = some.adjacency.sum(1) + some.nodes["bias"]
     targets = some.nodes["kind"].isin(["feature", "logit"])
-    assert some.nodes.loc[targets, "left_out"].abs().max() > 0.01
+    assert abs(left_out[targets]).max() > 0.01 and not left_out[~targets].any()
     np.testing.assert_allclose(total[targets], some.nodes.loc[targets, "activation"], rtol=1e-9)
 
 
@@ -377,14 +381,14 @@ def test_more_max_features_than_there_are_is_the_whole_graph():
     clt = tiny_transcoder(model)
     whole, same = ik.attribute(model, clt, PROMPT), ik.attribute(model, clt, PROMPT, max_features=10**6)
     np.testing.assert_array_equal(same.adjacency, whole.adjacency)
-    assert "left_out" not in same.nodes
+    assert "left_out" not in same.kinds and "left_out" not in same.scores
 
 
 @pytest.mark.parametrize("case", [{}, {"skip": True, "span": 1}, {"layers": [1, 3]}])
 def test_zero_first_position_leaves_out_features_and_errors_there_and_counts_them_as_bias(case):
     model = tiny_model()
     clt = tiny_transcoder(model, **case)
-    whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
+    whole = ik.attribute(model, clt, PROMPT, zero_first_position=False, dtype=torch.float64)
     without = ik.attribute(model, clt, PROMPT, zero_first_position=True, dtype=torch.float64)
     first = (whole.nodes["position"] == 0) & whole.nodes["kind"].isin(["feature", "error"])
     others = ~(first & (whole.kinds == "feature")).to_numpy()
@@ -395,6 +399,16 @@ def test_zero_first_position_leaves_out_features_and_errors_there_and_counts_the
     targets = without.nodes["kind"].isin(["feature", "logit"])
     total = without.adjacency.sum(1) + without.nodes["bias"]
     np.testing.assert_allclose(total[targets], without.nodes.loc[targets, "activation"], rtol=1e-9)
+
+
+def test_the_first_position_is_a_bias_where_every_prompt_begins_alike(monkeypatch):
+    model = tiny_model()
+    clt = tiny_transcoder(model)
+    asked, zeroed, whole = (ik.attribute(model, clt, PROMPT, zero_first_position=z) for z in (None, True, False))
+    assert asked.nodes["id"].tolist() == zeroed.nodes["id"].tolist() and asked.scores == zeroed.scores
+    assert asked.scores != whole.scores and len(asked.features) < len(whole.features)
+    monkeypatch.setattr(type(model), "special_ids", property(lambda self: set()))  # the first token is one like others
+    np.testing.assert_array_equal(ik.attribute(model, clt, PROMPT).adjacency, whole.adjacency)
 
 
 def test_zero_first_position_under_its_old_name():

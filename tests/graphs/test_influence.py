@@ -8,6 +8,7 @@ from interp_kit.graphs import influence as public
 # token 0 -> feature 1 (3), error 2 -> feature 1 (-1), feature 1 -> logit 3 (2), token 0 -> logit 3 (2)
 ADJACENCY = np.array([[0, 0, 0, 0], [3, 0, -1, 0], [0, 0, 0, 0], [2, 2, 0, 0]], dtype=float)
 KINDS = np.array(["embedding", "feature", "error", "logit"])
+LAYERS = np.array([-1, 1, 0, 2])
 WEIGHTS = np.array([0, 0, 0, 0.8])
 
 
@@ -19,34 +20,38 @@ def random_graph(n=40, seed=0):
     adjacency[-3:, -3:] = 0
     weights = np.zeros(n)
     weights[-3:] = [0.6, 0.3, 0.06]
-    return adjacency, kinds, weights
+    return adjacency, kinds, np.arange(n), weights
 
 
 def test_influence_by_hand():
-    np.testing.assert_allclose(
-        public.influence(public.shares(ADJACENCY), WEIGHTS), [0.8 * (0.5 + 0.5 * 0.75), 0.4, 0.1, 0]
-    )
+    np.testing.assert_allclose(public.influence(ADJACENCY, LAYERS, WEIGHTS), [0.8 * (0.5 + 0.5 * 0.75), 0.4, 0.1, 0])
 
 
 def test_influence_is_the_sum_over_all_paths():
-    adjacency, _, weights = random_graph()
+    adjacency, _, layers, weights = random_graph()
     share = public.shares(adjacency)
     wanted = weights @ (np.linalg.inv(np.eye(len(share)) - share) - np.eye(len(share)))
-    np.testing.assert_allclose(public.influence(public.shares(adjacency), weights), wanted, atol=1e-12)
+    for known in (layers, np.zeros(len(layers), int), -layers):  # edges that lead upwards, within a layer, downwards
+        np.testing.assert_allclose(public.influence(adjacency, known, weights), wanted, atol=1e-12)
 
 
 def test_a_loop_is_refused():
     with pytest.raises(ValueError, match="loop"):
-        public.influence(np.array([[0, 1.0], [1.0, 0]]), np.array([0, 1.0]))
+        public.influence(np.array([[0, 1.0], [1.0, 0]]), np.array([0, 1]), np.array([0, 1.0]))
 
 
 def test_scores_by_hand():
-    share = public.shares(ADJACENCY)
-    found = public.scores(share, KINDS, WEIGHTS, public.influence(share, WEIGHTS))
+    total = public.influence(ADJACENCY, LAYERS, WEIGHTS)
+    found = public.scores(ADJACENCY, KINDS, WEIGHTS, total)
     assert found["replacement"] == pytest.approx(0.7 / 0.8)
     # influence + weight: token .7, feature .4, error .1, logit .8; explained 1, .75, 1, 1
     assert found["completeness"] == pytest.approx((0.7 + 0.3 + 0.1 + 0.8) / 2.0)
     assert found["completeness_of_inputs"] == pytest.approx((0.3 + 0.8) / 1.2)
+    assert "left_out" not in found
+    with_left_out = np.array(["left_out", "feature", "error", "logit"])
+    found = public.scores(ADJACENCY, with_left_out, WEIGHTS, total)
+    assert found["left_out"] == pytest.approx(0.7 / 0.8) and found["replacement"] == 0
+    assert found["completeness_of_inputs"] == pytest.approx(0.8 * 0.5 / 1.2)  # half of the logit's inputs: the feature
 
 
 def test_cumulative_share_and_threshold():
@@ -57,7 +62,16 @@ def test_cumulative_share_and_threshold():
     assert public.threshold_for(values, 1.0) == 1.0
 
 
-def pruned_by_hand(adjacency, kinds, weights, node_threshold, edge_threshold):
+def pruned(adjacency, kinds, layers, weights, node_threshold, edge_threshold):
+    """As `AttributionGraph.prune` does it: the nodes that stay, and which of the edges between them."""
+    total = public.influence(adjacency, layers, weights)
+    stay = public.keep_nodes(total, kinds, node_threshold)
+    among = adjacency[np.ix_(stay, stay)]
+    kept, edges = public.prune(among, kinds[stay], layers[stay], weights[stay], edge_threshold)
+    return stay[kept], edges
+
+
+def pruned_by_hand(adjacency, kinds, layers, weights, node_threshold, edge_threshold):
     """The definition, node by node and edge by edge: the nodes that stay, and {(target, source)}."""
 
     def largest(values, share):
@@ -71,10 +85,10 @@ def pruned_by_hand(adjacency, kinds, weights, node_threshold, edge_threshold):
         return set(some)
 
     fixed = set(np.flatnonzero(np.isin(kinds, ["embedding", "logit"])))
-    stay = fixed | largest(dict(enumerate(public.influence(public.shares(adjacency), weights))), node_threshold)
+    stay = fixed | largest(dict(enumerate(public.influence(adjacency, layers, weights))), node_threshold)
     smaller = np.where([[t in stay and s in stay for s in range(len(kinds))] for t in range(len(kinds))], adjacency, 0)
     share = public.shares(smaller)
-    reach = public.influence(share, weights) + weights
+    reach = public.influence(smaller, layers, weights) + weights
     edges = largest({(t, s): share[t, s] * reach[t] for t, s in zip(*smaller.nonzero())}, edge_threshold)
     while True:
         sources, targets = {s for _, s in edges}, {t for t, _ in edges}
@@ -88,7 +102,7 @@ def pruned_by_hand(adjacency, kinds, weights, node_threshold, edge_threshold):
 @pytest.mark.parametrize("seed", range(5))
 def test_prune_by_its_definition(seed, node_threshold, edge_threshold):
     graph = random_graph(seed=seed)
-    kept, edges = public.prune(*graph, node_threshold, edge_threshold)
+    kept, edges = pruned(*graph, node_threshold, edge_threshold)
     wanted = pruned_by_hand(*graph, node_threshold, edge_threshold)
     found = {(kept[t], kept[s]) for t, s in zip(*edges.nonzero())}
     assert (set(kept), found) == wanted
@@ -96,5 +110,5 @@ def test_prune_by_its_definition(seed, node_threshold, edge_threshold):
 
 
 def test_a_graph_without_edges_keeps_its_tokens_and_logits():
-    kept, edges = public.prune(np.zeros((4, 4)), KINDS, WEIGHTS, 0.8, 0.98)
+    kept, edges = pruned(np.zeros((4, 4)), KINDS, LAYERS, WEIGHTS, 0.8, 0.98)
     assert kept.tolist() == [0, 3] and not edges.any()

@@ -224,8 +224,8 @@ def test_swap_puts_another_prompts_features_in_place_of_ones_own(setting):
     with pytest.raises(ValueError, match="neither a feature nor a supernode"):
         ik.swap(graph, ["0_99_1"], other, "Dallas")
     with pytest.raises(ValueError, match="before the beginning"):
-        first = other.features.query("position == 0")["id"].tolist()
-        ik.swap(graph, mine, other, first)
+        other = ik.attribute(model, clt, "is the capital of Dallas is", zero_first_position=False)
+        ik.swap(graph, mine, other, other.features.query("position == 0")["id"].tolist())
 
 
 # ------------------------------------------------------------------ generating

@@ -33,7 +33,7 @@ ours, affine = (real["baselines"][name] for name in ("transcoder", "affine map")
 assert 0.3 < ours["NMSE"] < 0.4, "SmolLM2: more than a third is missed"
 assert 0.48 < affine["NMSE"] < 0.55, "SmolLM2: a straight line misses a half"
 assert ours["top-1"] < 0.35, "SmolLM2: in three places of ten the next token is the model's own"
-assert 0.36 < real["graphs"]["replacement"] < 0.42, "SmolLM2: three fifths of the influence start at error nodes"
+assert 0.5 < real["graphs"]["replacement"] < 0.6, "SmolLM2: almost half of the influence starts at error nodes"
 by_layer = pd.DataFrame(real["layers"]).set_index("layer")
 assert (by_layer["NMSE"] < by_layer["NMSE of an affine map"]).all(), "SmolLM2: no layer is better off with a line"
 assert worst.index[0] == 11, "SmolLM2: layer 11 is the best rebuilt"

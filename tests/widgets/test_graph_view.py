@@ -62,7 +62,7 @@ def broken(change):
         (lambda d: d.update(n_layers="six"), r"data\['n_layers'\] must be a int"),
         (lambda d: d["scores"].update(x=float("nan")), "finite"),
         (lambda d: d["nodes"][3].pop("influence"), r"data\['nodes'\]\[3\] lacks 'influence'"),
-        (lambda d: d["nodes"][3].update(kind="neuron"), "one of embedding, feature, error, logit"),
+        (lambda d: d["nodes"][3].update(kind="neuron"), "one of embedding, feature, error, left_out, logit"),
         (lambda d: d["nodes"][0].update(layer=0), r"\['layer'\] must be -1, got 0"),
         (lambda d: d["nodes"][12].update(layer=6), "from 0 to 5 for a feature"),
         (lambda d: d["nodes"][0].update(position=9), "from 0 to 8"),
