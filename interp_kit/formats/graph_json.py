@@ -89,7 +89,8 @@ def _metadata(graph: GraphTables, origin: GraphFile | None) -> dict[str, object]
     if origin:
         metadata = dict(origin["metadata"])
     if "interp_kit" in metadata:
-        metadata["interp_kit"] = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
+        own = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
+        metadata["interp_kit"] = own | ({"asked": graph.asked} if graph.asked else {})
     return metadata
 
 
@@ -148,7 +149,7 @@ def _node(n: dict, graph: GraphTables) -> dict[str, object]:
         "layer": {"embedding": "E", "left_out": "0", "logit": str(graph.n_layers + 1)}.get(kind, str(layer)),
         "ctx_idx": position, "feature_type": schema.TYPES[kind], "token_prob": probability,
         "run_idx": 0, "reverse_ctx_idx": len(graph.tokens) - 1 - position, "jsNodeId": js,
-        "clerp": f'Output "{n["token"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
+        "clerp": f'Output "{n["label"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
         "influence": min(n["cumulative"], 1.0),  # a last digit above 1 would hide the node in the public viewer
         "activation": _number(n["activation"]),
         **({"bias": _number(n["bias"])} if "bias" in n else {}),
@@ -215,7 +216,7 @@ def _tables(content: GraphFile) -> GraphTables:
     return GraphTables(
         metadata["prompt"], list(metadata["prompt_tokens"]), n_layers, nodes, adjacency,
         about=own.get("about") or {"model": metadata["scan"]}, supernodes=schema.supernodes_of(state),
-        scores=own.get("scores") or {}, origin={"content": content},
+        scores=own.get("scores") or {}, asked=own.get("asked") or schema.Question(), origin={"content": content},
     )  # fmt: skip
 
 

@@ -50,9 +50,20 @@ def _from_json(value: object) -> object:
         return value
 
 
+class Question(TypedDict, total=False):
+    """What a graph explains; empty for the likeliest next tokens."""
+
+    name: Annotated[str, Field(max_length=100_000)]  # of what is not the logit of one token
+    target: list[WholeNumber]  # tokens: the mean of their logits
+    contrast: list[WholeNumber]  # less the mean of these
+    feature: Annotated[str, Field(max_length=100)]  # a node's id
+    direction: list[Number]  # [d_model], of the stream after the last layer
+
+
 class Own(TypedDict, total=False):
     """What we add to a file."""
 
+    asked: Question | None
     n_layers: Annotated[int, Field(gt=0, le=1000)] | None
     about: About | None
     scores: dict[str, Number] | None

@@ -52,7 +52,8 @@ class AttributionGraph(GraphTables):
 
     prompt: the text; tokens: one for each position; n_layers: of the model.
     about: the model's name and fingerprint, and the transcoder's. supernodes: ids by name. scores: replacement,
-    completeness, completeness_of_inputs and, of a capped graph, left_out (see `influence.scores`).
+    completeness, completeness_of_inputs and, of a capped graph, left_out (see `influence.scores`). asked: what it
+    explains, by name and in ids; empty for the likeliest next tokens.
     feature_store: what `annotate` was given. origin: the file that the graph was loaded from, of which `save` writes
     back what these fields do not hold.
     """
@@ -112,6 +113,13 @@ class AttributionGraph(GraphTables):
     def logits(self) -> pd.DataFrame:
         """The rows of `nodes` that are logits, with their index in it."""
         return self.nodes[self.kinds == "logit"]
+
+    @property
+    def ids(self) -> np.ndarray | None:
+        """The prompt's token ids [position]; None where a file of another tool does not have them."""
+        embeddings = self.embeddings.sort_values("position")
+        ids = embeddings["feature"].to_numpy(int).copy()
+        return ids if len(ids) == len(self.tokens) and (ids >= 0).all() else None
 
     @cached_property
     def edges(self) -> pd.DataFrame:

@@ -47,6 +47,8 @@ def load_graph(path: str | Path, belongs_to: object = None) -> AttributionGraph:
     nodes = tables.nodes
     # A label that is missing would make all such features of a position one step of a path.
     nodes["label"] = [n.label or plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
+    if name := tables.asked.get("name"):
+        nodes.loc[nodes["kind"] == "logit", "label"] = name
     try:
         if nodes["influence"].isna().any():
             weights = nodes["probability"].fillna(0).to_numpy(float)

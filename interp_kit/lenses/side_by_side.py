@@ -14,7 +14,7 @@ from ..features import FeatureStore
 from ..features.store import check_set
 from ..graphs import AttributionGraph, attribute
 from ..models.arguments import checked
-from ..models.language_model import Ids, LanguageModel
+from ..models.language_model import LanguageModel, Prompt
 from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.plain_text import literal, printable
@@ -63,7 +63,7 @@ class SideBySide:
 @checked
 def side_by_side(
     model: LanguageModel,
-    prompt: str | Ids,
+    prompt: Prompt,
     target: Tokens | None = None,
     contrast: Tokens | None = None,
     *,
@@ -105,11 +105,9 @@ def side_by_side(
     if problem is not None:
         looks["chain of thought"] = lambda: cot_faithfulness(model, [problem], ("early", "mistakes"))
     if transcoder is not None:
-        if not isinstance(prompt, str):
-            raise TypeError("the attribution graph takes its prompt as text: give the text, or leave transcoder out")
 
         def graph() -> AttributionGraph:
-            whole = attribute(model, transcoder, prompt)
+            whole = attribute(model, transcoder, prompt, target, contrast)
             return (whole if features is None else whole.annotate(features, labels)).prune()
 
         looks["attribution graph"] = graph
@@ -128,8 +126,7 @@ def side_by_side(
         except (ModuleNotFoundError, NotImplementedError) as error:
             says = str(error)
         rows[name] = {"tells": tells, "says": says, "CPU seconds": time.process_time() - start}
-    text = prompt if isinstance(prompt, str) else model.decode(prompt)
-    return SideBySide(text, results, pd.DataFrame.from_dict(rows, orient="index"))
+    return SideBySide(model.text_of(prompt), results, pd.DataFrame.from_dict(rows, orient="index"))
 
 
 # ---------------------------------------------------------------- each lens in a sentence

@@ -6,7 +6,8 @@ from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.graphs.attribution import assemble
-from interp_kit.graphs.nodes import choose_logits, find_nodes
+from interp_kit.graphs.explained import choose_logits
+from interp_kit.graphs.nodes import find_nodes
 from interp_kit.graphs.sweep import FeatureOutputs, Sweep
 from interp_kit.models.frozen.autograd import Autograd
 from interp_kit.models.frozen.freezing import frozen_attention

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...models.arguments import checked
 from ...models.edits import SITES, Edit, Site, record
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
@@ -52,8 +52,8 @@ class ActivationPatching:
 @checked
 def patch_activations(
     model: LanguageModel,
-    clean: str | Ids,
-    corrupted: str | Ids,
+    clean: Prompt,
+    corrupted: Prompt,
     what: Site = "residual",
     target: Tokens | None = None,
     contrast: Tokens | None = None,
