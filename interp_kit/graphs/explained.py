@@ -46,8 +46,7 @@ def feature_of(target: Explains) -> NodeId | None:
 
     Raises ValueError for a feature without a position.
     """
-    named = isinstance(target, NodeId) or (isinstance(target, str) and SPELLING.fullmatch(target))
-    if not named:
+    if not isinstance(target, NodeId) and not (isinstance(target, str) and SPELLING.fullmatch(target)):
         return None
     node = NodeId.parse(target)
     if node.position is None or node.layer < 0 or node.feature < 0:
@@ -81,13 +80,14 @@ def explained(
     Raises TypeError and ValueError for a target that cannot be explained, or a contrast to what is no token.
     """
     node = feature_of(target)
-    is_direction = isinstance(target, torch.Tensor | np.ndarray) and torch.as_tensor(target).is_floating_point()
+    direction = torch.as_tensor(target) if isinstance(target, torch.Tensor | np.ndarray) else torch.zeros(0).long()
+    is_direction = direction.is_floating_point()
     if contrast is not None and (node is not None or is_direction):
         raise ValueError("a contrast is another token, and so is its target then; a feature or a direction takes none")
     if node is not None:
         return _of_feature(frozen, transcoder, activations, node)
     if is_direction:
-        return _of_direction(frozen, target)
+        return _of_direction(frozen, direction)
     if target is None and contrast is None:
         return likeliest(frozen), Question()
     asked = Target.of(model, _tokens(target), contrast, frozen.logits[-1])
@@ -124,9 +124,9 @@ def _mean(n: int) -> torch.Tensor:
     return torch.full((n,), 1 / max(n, 1), dtype=torch.float64)
 
 
-def _of_direction(frozen: FrozenModel, direction: Direction) -> tuple[Logits, Question]:
+def _of_direction(frozen: FrozenModel, direction: torch.Tensor) -> tuple[Logits, Question]:
     """How far the stream after the last layer goes along a direction [d_model], at the last position."""
-    vector, d_model = torch.as_tensor(direction).to(frozen.embeddings), frozen.embeddings.shape[-1]
+    vector, d_model = direction.to(frozen.embeddings), frozen.embeddings.shape[-1]
     if vector.shape != (d_model,) or not vector.isfinite().all():
         raise ValueError(
             f"a direction has one finite number for each of the {d_model} of the residual stream; got the shape "

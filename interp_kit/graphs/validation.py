@@ -189,7 +189,7 @@ def _measure(
     places = [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
     before = torch.stack([edits.preactivations[place] for place in places])
     log_before = frozen.logits[-1].log_softmax(-1)
-    value_before = _explained(graph, layers, frozen.uncapped[-1], edits.preactivations)
+    value_before = _explained(graph, layers, frozen.uncapped[-1], list(edits.preactivations))
     n_at_once = _versions(edits)
     changes, divergence, names = [], [], list(steps)
     for start in ProgressBar(range(0, len(names), n_at_once), desc="switching nodes off", delay=1, leave=False):

@@ -6,12 +6,12 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
-from typing import TypeGuard
 
 import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import TypeIs  # of typing from Python 3.13
 
 from ..formats.provenance import About
 from ..storage.reading import in_short
@@ -189,9 +189,11 @@ class LanguageModel:
             _require_text(system, "a system message")
             messages.insert(0, {"role": "system", "content": system})
         goes_on = messages[-1]["role"] == "assistant"
-        how = {"continue_final_message": True} if goes_on else {"add_generation_prompt": True}
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **how))
+            prompt = self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=not goes_on, continue_final_message=goes_on, tokenize=False
+            )
+            return str(prompt)
         except Exception as error:  # a template is a program, which may end in any way
             raise ValueError(f"The chat format of {self.name!r} refused these messages: {in_short(error)}") from error
 
@@ -333,10 +335,11 @@ class LanguageModel:
         return literal(f"<table>{''.join(rows)}</table>")
 
 
-def is_messages(prompt: object) -> TypeGuard[Messages]:
+def is_messages(prompt: Prompt) -> TypeIs[Messages]:
     """Whether a prompt is the messages of a chat."""
-    some = isinstance(prompt, Sequence) and not isinstance(prompt, str) and len(prompt) > 0
-    return some and all(isinstance(message, Mapping) for message in prompt)
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence):
+        return False
+    return len(prompt) > 0 and all(isinstance(message, Mapping) for message in prompt)
 
 
 def _require_text(value: object, what: str) -> None:
