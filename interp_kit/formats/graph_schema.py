@@ -67,6 +67,7 @@ class Own(TypedDict, total=False):
     n_layers: Annotated[int, Field(gt=0, le=1000)] | None
     about: About | None
     scores: dict[str, Number] | None
+    conditioning: dict[str, Number] | None
 
 
 class Metadata(TypedDict):
@@ -91,6 +92,7 @@ class Node(TypedDict):
     bias: NotRequired[Number | None]  # this and what follows only we write
     is_left_out: NotRequired[bool | None]  # true for the node that stands for features that were left out
     raw_influence: NotRequired[Number | None]
+    contribution: NotRequired[Number | None]
     token: NotRequired[str | None]
 
 

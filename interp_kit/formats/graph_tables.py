@@ -64,4 +64,5 @@ class GraphTables:
     supernodes: dict[str, list[str]] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     asked: Question = field(default_factory=Question)
+    conditioning: dict[str, float] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)

@@ -108,6 +108,34 @@ def test_a_file_keeps_what_was_asked(setting, tmp_path):
         assert back.asked == graph.asked and back.prune().asked == graph.asked
         assert back.ids is not None and back.ids.tolist() == setting[0].encode(PROMPT).tolist()
         assert back.logits["label"].tolist() == graph.logits["label"].tolist()
+        np.testing.assert_array_equal(back.nodes["contribution"], graph.nodes["contribution"])
+        assert back.conditioning == graph.conditioning == graph.prune(0.5).conditioning
+
+
+def test_contributions_add_up_to_what_is_explained(setting):
+    feature = graph_of(setting).features.query("layer == 3 and position == 4")["id"].iloc[0]
+    for target in (("Austin",), ("Austin", "Ohio"), (torch.ones(setting[0].d_model),), (feature,), ()):
+        for most in (None, 10):
+            graph = graph_of(setting, *target, max_features=most)
+            nodes, value = graph.nodes, graph.logits["activation"].iloc[0]
+            is_input = nodes["kind"].isin(["embedding", "error", "left_out"])
+            is_feature, place = graph.kinds == "feature", graph.logits.index[0]
+            share = nodes["contribution"][is_feature] / nodes["activation"][is_feature]
+            from_biases = (share * nodes["bias"][is_feature]).sum() + nodes["bias"][place]
+            total = nodes["contribution"][is_input].sum() + from_biases
+            assert total == pytest.approx(value, rel=1e-9, abs=1e-9)
+            assert graph.conditioning["target"] == pytest.approx(abs(value))
+            assert graph.conditioning["absolute"] == pytest.approx(nodes["contribution"][is_input].abs().sum())
+
+
+def test_a_contribution_is_what_an_intervention_in_the_linear_model_takes_away(setting):
+    """Of a feature: what is explained loses its effect over all paths, as the graph's own linear model has it."""
+    model, clt = setting
+    graph = ik.attribute(model, clt, PROMPT, "Austin", "Ohio")
+    found = ik.validate(graph, model, clt, nodes=graph.features["id"].head(6)).effects
+    to_it = found[found["target"] == graph.logits["id"].item()].set_index("source")
+    mine = graph.nodes.set_index("id")["contribution"]
+    np.testing.assert_allclose(-mine[to_it.index], to_it["predicted"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_capped_graph_of_a_contrast_keeps_its_sums(setting):
