@@ -107,10 +107,8 @@ def describe(graph: ik.AttributionGraph) -> None:
     for name, value in graph.scores.items():
         say(f"  {name.replace('_', ' ')}: {value:.3f}")
     say(f"  ({ABOUT_SCORES})")
-    say(
-        f"  what tokens and errors contribute, all chains followed, cancels: in size {graph.conditioning['ratio']:,.1f} "
-        "times what it adds up to"
-    )
+    cancels = graph.conditioning["ratio"]
+    say(f"  over all chains, what tokens and errors contribute is {cancels:,.1f} times as large as what it adds up to")
     say("\nThe strongest path of each token through named features, the strongest tokens first:")
     strongest = graph.prune().paths()[["strength", "sign", "steps"]].head(6)
     for strength, sign, steps in strongest.itertuples(index=False, name=None):
