@@ -38,6 +38,8 @@ def test_influence_is_the_sum_over_all_paths():
 def test_a_loop_is_refused():
     with pytest.raises(ValueError, match="loop"):
         public.influence(np.array([[0, 1.0], [1.0, 0]]), np.array([0, 1]), np.array([0, 1.0]))
+    with pytest.raises(ValueError, match="loop"):
+        public.contributions(np.array([[0, 1.0], [1.0, 0]]), np.array([0, 1]), np.ones(2), np.zeros(2), 1)
 
 
 def test_scores_by_hand():
