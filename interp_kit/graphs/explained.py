@@ -5,6 +5,7 @@ at its gradient, and all else is the same: circuit-tracer's convention for logit
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -164,4 +165,4 @@ def _of_feature(
 
 def _tokens(target: Explains) -> Tokens | None:
     """Tokens as they are; whole numbers in an array as a list."""
-    return target.tolist() if isinstance(target, torch.Tensor | np.ndarray) else target  # type: ignore[return-value]
+    return cast("Tokens | None", target.tolist() if isinstance(target, torch.Tensor | np.ndarray) else target)

@@ -75,10 +75,10 @@ def side_by_side(
 ) -> SideBySide:
     """Looks at one prompt through every lens.
 
-    prompt: text, or ids [position]; for the attribution graph text.
+    prompt: text, messages of a chat, or ids [position].
     target, contrast: the next token asked about, and rather than which other one: text (" Austin") or id; a list is a
-        mean. Without a target the likeliest. With a contrast, decomposition and token attributions ask why the one
-        rather than the other; the others follow the target alone, or all tokens.
+        mean. Without a target the likeliest. With a contrast, decomposition, token attributions and the graph ask why
+        the one rather than the other; the others follow the target alone, or all tokens.
     transcoder: for the attribution graph, with `features` and `labels` for its names.
     problem: an `ik.lenses.Problem`, the same question with room to reason, for the chain of thought.
     baseline: of the token attributions, as in `explain_tokens`.
@@ -88,8 +88,7 @@ def side_by_side(
 
         ik.side_by_side(model, prompt, target=" Austin", contrast=" Sacramento", transcoder=clt)
 
-    Raises TypeError for ids together with a transcoder, ValueError for a transcoder, features or labels that belong to
-    another model, and what the lenses raise.
+    Raises ValueError for a transcoder, features or labels that belong to another model, and what the lenses raise.
     """
     check_set(model, transcoder, features, labels)
     explain = partial(explain_tokens, model, prompt, target, contrast, baseline=baseline)

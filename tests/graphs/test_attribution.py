@@ -272,8 +272,10 @@ def test_bad_prompts():
     clt = tiny_transcoder(model)
     with pytest.raises(ValueError, match="has no tokens"):
         ik.attribute(model, clt, "")
-    with pytest.raises(TypeError, match="string"):
-        ik.attribute(model, clt, 7)
+    with pytest.raises(TypeError, match="whole numbers"):
+        ik.attribute(model, clt, 7.5)
+    with pytest.raises(TypeError, match="one prompt, as a string or as the ids"):
+        ik.attribute(model, clt, [PROMPT, PROMPT])
     with pytest.raises(ValueError, match="32"):
         ik.attribute(model, clt, "the " * 40)
 
