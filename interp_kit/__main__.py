@@ -16,6 +16,7 @@ from .widgets.plain_text import printable
 
 POCKET_PROMPT = "The capital of the state containing Dallas is"
 QUESTION, ANSWER_START = "What is the capital of Texas?", "The capital of Texas is"
+RIVAL = " Sacramento"  # the answer is explained rather than this one, where it is a token of the model
 OUT = Path("out")
 N_TEXTS = 600  # that features are looked up in where no store ships
 LIT_PROMPTS = ["The capital of Texas is", "The capital of the state containing Dallas is", "Dallas is a city in"]
@@ -60,7 +61,7 @@ def demo(model: str) -> None:
     say(f"\nPrompt: {prompt!r}\n\nWhat the model says next:")
     say(loaded.next_tokens(prompt, k=5)[["token", "probability"]].to_string(index=False, float_format="{:.3f}".format))
     transcoder, features, labels = reading_aids(loaded, model)
-    graph = ik.attribute(loaded, transcoder, prompt).annotate(features, labels)
+    graph = ik.attribute(loaded, transcoder, prompt, contrast=rival_of(loaded)).annotate(features, labels)
     describe(graph)
     path = OUT / f"{model}.html"
     graph.to_html(path)
@@ -75,6 +76,13 @@ def prompt_for(model: ik.LanguageModel) -> str:
     chat = model.chat(QUESTION)
     say(f"Question: {QUESTION}\nIts answer: {model.complete(chat, max_new_tokens=24).strip()}")
     return chat + ANSWER_START
+
+
+def rival_of(model: ik.LanguageModel) -> int | None:
+    try:
+        return model.token_id(RIVAL)
+    except ValueError:  # with several tokens, or none
+        return None
 
 
 def reading_aids(model: ik.LanguageModel, name: str) -> tuple[ik.CrossLayerTranscoder, ik.FeatureStore, pd.DataFrame]:
@@ -94,9 +102,13 @@ def describe(graph: ik.AttributionGraph) -> None:
     from .graphs.graph import ABOUT_SCORES  # here: the other commands need no torch
 
     say(f"\n{graph}")
+    if name := graph.asked.get("name"):
+        say(f"It explains why {name}.")
     for name, value in graph.scores.items():
         say(f"  {name.replace('_', ' ')}: {value:.3f}")
     say(f"  ({ABOUT_SCORES})")
+    cancels = graph.conditioning["ratio"]
+    say(f"  over all chains, what tokens and errors contribute is {cancels:,.1f} times as large as what it adds up to")
     say("\nThe strongest path of each token through named features, the strongest tokens first:")
     strongest = graph.prune().paths()[["strength", "sign", "steps"]].head(6)
     for strength, sign, steps in strongest.itertuples(index=False, name=None):

@@ -2,9 +2,9 @@
 
 A loaded graph keeps its file in `graph.origin`, and `write_graph` writes that back but for what was changed since: keys
 that our tables have no column for, and the order of nodes and links, survive. A graph of our own adds, which other
-readers ignore, `metadata.interp_kit` (layers, model, scores) and on each node `bias`, `token` and `raw_influence`;
-`is_left_out` marks the node that stands for the features that a capped graph does not have. What a file may hold, and
-what its fields mean, is in `graph_schema.py`.
+readers ignore, `metadata.interp_kit` (layers, model, scores, what was asked) and on each node `bias`, `token`,
+`raw_influence` and `contribution`; `is_left_out` marks the node that stands for the features that a capped graph does
+not have. What a file may hold, and what its fields mean, is in `graph_schema.py`.
 """
 
 import math
@@ -89,7 +89,9 @@ def _metadata(graph: GraphTables, origin: GraphFile | None) -> dict[str, object]
     if origin:
         metadata = dict(origin["metadata"])
     if "interp_kit" in metadata:
-        metadata["interp_kit"] = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
+        own = {"n_layers": graph.n_layers, "about": graph.about, "scores": graph.scores}
+        own |= {"conditioning": graph.conditioning} if graph.conditioning else {}
+        metadata["interp_kit"] = own | ({"asked": graph.asked} if graph.asked else {})
     return metadata
 
 
@@ -148,12 +150,12 @@ def _node(n: dict, graph: GraphTables) -> dict[str, object]:
         "layer": {"embedding": "E", "left_out": "0", "logit": str(graph.n_layers + 1)}.get(kind, str(layer)),
         "ctx_idx": position, "feature_type": schema.TYPES[kind], "token_prob": probability,
         "run_idx": 0, "reverse_ctx_idx": len(graph.tokens) - 1 - position, "jsNodeId": js,
-        "clerp": f'Output "{n["token"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
+        "clerp": f'Output "{n["label"]}" (p={probability:.3f})' if kind == "logit" else n["label"],
         "influence": min(n["cumulative"], 1.0),  # a last digit above 1 would hide the node in the public viewer
         "activation": _number(n["activation"]),
         **({"bias": _number(n["bias"])} if "bias" in n else {}),
         **({"is_left_out": True} if kind == "left_out" else {}),
-        "token": n["token"], "raw_influence": n["influence"],
+        "token": n["token"], "raw_influence": n["influence"], "contribution": _number(n.get("contribution")),
     }  # fmt: skip
 
 
@@ -215,7 +217,8 @@ def _tables(content: GraphFile) -> GraphTables:
     return GraphTables(
         metadata["prompt"], list(metadata["prompt_tokens"]), n_layers, nodes, adjacency,
         about=own.get("about") or {"model": metadata["scan"]}, supernodes=schema.supernodes_of(state),
-        scores=own.get("scores") or {}, origin={"content": content},
+        scores=own.get("scores") or {}, asked=own.get("asked") or schema.Question(),
+        conditioning=own.get("conditioning") or {}, origin={"content": content},
     )  # fmt: skip
 
 
@@ -241,7 +244,8 @@ def _row(n: Node, tokens: Sequence[str]) -> dict[str, object]:
     return {
         "id": n["node_id"], "kind": kind, "layer": layer_of(n) if kind in ("feature", "error") else -1,
         "position": n["ctx_idx"], "token": n.get("token") or token, "feature": _feature(n, kind), "label": "",
-        "influence": _float(n.get("raw_influence")), "cumulative": _float(n.get("influence")),
+        "influence": _float(n.get("raw_influence")), "contribution": _float(n.get("contribution")),
+        "cumulative": _float(n.get("influence")),
         "activation": _float(n.get("activation")),
         "probability": _float(schema.probability_of(n)) if kind == "logit" else math.nan, "bias": _float(n.get("bias")),
     }  # fmt: skip

@@ -50,12 +50,24 @@ def _from_json(value: object) -> object:
         return value
 
 
+class Question(TypedDict, total=False):
+    """What a graph explains; empty for the likeliest next tokens."""
+
+    name: Annotated[str, Field(max_length=100_000)]  # of what is not the logit of one token
+    target: list[WholeNumber]  # tokens: the mean of their logits
+    contrast: list[WholeNumber]  # less the mean of these
+    feature: Annotated[str, Field(max_length=100)]  # a node's id
+    direction: list[Number]  # [d_model], of the stream after the last layer
+
+
 class Own(TypedDict, total=False):
     """What we add to a file."""
 
+    asked: Question | None
     n_layers: Annotated[int, Field(gt=0, le=1000)] | None
     about: About | None
     scores: dict[str, Number] | None
+    conditioning: dict[str, Number] | None
 
 
 class Metadata(TypedDict):
@@ -80,6 +92,7 @@ class Node(TypedDict):
     bias: NotRequired[Number | None]  # this and what follows only we write
     is_left_out: NotRequired[bool | None]  # true for the node that stands for features that were left out
     raw_influence: NotRequired[Number | None]
+    contribution: NotRequired[Number | None]
     token: NotRequired[str | None]
 
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypedDict, cast
 import numpy as np
 import pandas as pd
 
-from .graph_schema import GraphFile
+from .graph_schema import GraphFile, Question
 from .provenance import About
 
 
@@ -63,4 +63,6 @@ class GraphTables:
     about: About = field(default_factory=About)
     supernodes: dict[str, list[str]] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    asked: Question = field(default_factory=Question)
+    conditioning: dict[str, float] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)

@@ -23,12 +23,15 @@ from ..hardware import bytes_of, check_memory
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..models.frozen import FrozenModel
+from ..models.language_model import Prompt
+from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.progress import ProgressBar
 from .deprecation import renamed_keyword
+from .explained import Explains, explained, feature_of, prompt_up_to
 from .graph import AttributionGraph
 from .influence import LEFT_OUT, influence_so_far
-from .nodes import find_nodes
+from .nodes import activations_of, find_nodes
 from .sweep import Rows, Sweep
 
 MAX_FEATURES = 4000  # that "auto" keeps
@@ -42,7 +45,10 @@ ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 def attribute(
     model: LanguageModel,
     transcoder: CrossLayerTranscoder,
-    prompt: str,
+    prompt: Prompt,
+    target: Explains = None,
+    contrast: Tokens | None = None,
+    *,
     max_features: int | Literal["auto"] | None = "auto",
     memory: str | float | None = None,
     zero_first_position: bool | None = None,
@@ -50,10 +56,16 @@ def attribute(
 ) -> AttributionGraph:
     """The attribution graph of `prompt`: which features, errors and tokens drew the model's next token.
 
+    prompt: text, messages of a chat, or ids [position].
+    target: what is explained. A token, " Austin" or its id; a list of tokens, whose mean it is; a feature at a
+        position, `NodeId(3, 127, 8)` or "3_127_8", of the prompt up to there; a direction of the stream after the last
+        layer, floats [d_model]. By default the likeliest next tokens, which reach 95 % of probability, at most 10.
+    contrast: a token, or the mean of a list: why the target rather than that. With a contrast the target is by default
+        the likeliest next token.
+
     Nodes, in the order of `graph.adjacency`: active features by (layer, position, feature); errors by (layer,
     position), the part of each MLP's output that the transcoder does not rebuild (all of it in layers without
-    one); embeddings by position; where features were left out, one node for all of them; the smallest set of logits
-    that reaches 95 % of probability, at most 10.
+    one); embeddings by position; where features were left out, one node for all of them; and what is explained.
 
     max_features: keep only so many features, the most influential ones; None keeps all, "auto" at most 4,000. They are
         found as circuit-tracer does: starting from the logits, the rows of the features that matter most so far are
@@ -65,24 +77,26 @@ def attribute(
         as the model's own beginning of a text is: what is written there does not depend on the prompt.
     dtype: float32, or float64 where an identity should hold to the last digits.
 
-    Raises TypeError or ValueError for a prompt that is empty, too long or no string, ValueError for a transcoder of
-    another model, an option that makes no sense, or a model whose attention cannot be frozen; MemoryError, before
-    computing, when the graph would not fit.
+    Raises TypeError or ValueError for a prompt that is empty, too long or none, and for a target or a contrast that
+    cannot be explained, with the nearest that can; ValueError for a transcoder of another model, an option that makes
+    no sense, or a model whose attention cannot be frozen; MemoryError, before computing, when the graph would not fit.
 
-    >>> ik.attribute(model, transcoder, "The capital of Texas is").prune().show()
+    >>> ik.attribute(model, transcoder, "The capital of Texas is", " Austin", contrast=" Sacramento").prune().show()
     """
     free = bytes_of(None)
     budget = free if memory is None else min(bytes_of(memory), free)
     most = most_features(max_features)
-    if not isinstance(prompt, str):
-        raise TypeError(f"a prompt should be a string, got {type(prompt).__name__}")
     transcoder.check_model(model)
     about = insisted(transcoder.about, model)
+    all_ids, text = model.input_ids(prompt), model.text_of(prompt)
+    ids = prompt_up_to(all_ids, feature_of(target))
     transcoder = in_same_dtype(transcoder, dtype)
-    frozen = FrozenModel(model, prompt, dtype)  # runs the model; attention and norms stay as they are in this run
+    frozen = FrozenModel(model, ids, dtype)  # runs the model; attention and norms stay as they are in this run
     if zero_first_position is None:
-        zero_first_position = int(frozen.ids[0]) in model.special_ids
-    nodes = find_nodes(frozen, transcoder, zero_first_position)
+        zero_first_position = int(ids[0]) in model.special_ids
+    activations = activations_of(frozen, transcoder)
+    logits, asked = explained(model, frozen, transcoder, activations, target, contrast)
+    nodes = find_nodes(frozen, transcoder, zero_first_position, activations, logits)
     n_kept = int(min(most, len(nodes.features)))
     sweep = Sweep(frozen, transcoder, nodes, budget)
     check_room(sweep, n_kept, budget)  # before computing
@@ -92,7 +106,9 @@ def attribute(
             kept, rows = torch.arange(n_kept), sweep.rows(torch.arange(nodes.n_targets), bar)
         else:
             kept, rows = most_influential(sweep, n_kept, bar)
-        return assemble(model, prompt, about, sweep, kept, rows)
+        graph = assemble(model, text if len(ids) == len(all_ids) else model.decode(ids), about, sweep, kept, rows)
+    graph.asked = asked
+    return graph
 
 
 def most_features(max_features: object) -> float:
@@ -175,7 +191,10 @@ def assemble(
     tokens = model.tokens(sweep.frozen.ids)
     adjacency, bias = in_graph_order(sweep, kept, rows)
     nodes = _node_table(model, sweep, kept, tokens).assign(bias=bias)
-    return AttributionGraph(prompt, tokens, sweep.nodes.n_layers, nodes, adjacency, about)
+    graph = AttributionGraph(prompt, tokens, sweep.nodes.n_layers, nodes, adjacency, about)
+    if name := sweep.nodes.logits.name:
+        graph.nodes.loc[graph.kinds == "logit", "label"] = name
+    return graph
 
 
 def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tuple[np.ndarray, np.ndarray]:
@@ -214,4 +233,5 @@ def _node_table(model: LanguageModel, sweep: Sweep, kept: torch.Tensor, tokens: 
     ]
     table = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
     read = [tokens[position] for position in table["position"].iloc[: -len(logits)]]
-    return table.assign(token=read + model.tokens(logits.ids))
+    is_token = logits.layer == n_layers and int(logits.ids[0]) >= 0
+    return table.assign(token=read + (model.tokens(logits.ids) if is_token else [logits.name]))

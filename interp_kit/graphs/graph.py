@@ -32,7 +32,9 @@ if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one i
 
 ABOUT_SCORES = "What MLPs write at a first token that begins every prompt counts as a constant, not as an error."
 PRUNING_COPIES = 3  # of the adjacency that stays
-FIRST_COLUMNS = ["id", "kind", "layer", "position", "token", "feature", "label", "influence", "cumulative"]
+FIRST_COLUMNS = [
+    "id", "kind", "layer", "position", "token", "feature", "label", "influence", "contribution", "cumulative"
+]  # fmt: skip
 
 
 @dataclass
@@ -47,12 +49,16 @@ class AttributionGraph(GraphTables):
     capped graph does not have), layer (-1 for embeddings and for what was left out, n_layers for logits), position,
     feature (its index; the token id for embeddings and logits; -1 for errors), token (at that position; the predicted
     one for logits), activation (a logit's value less the mean), probability (logits), bias, label, influence (how much
-    it feeds the logits over all paths), cumulative (the share of all influence that it and the more influential nodes
-    make up: small means important).
+    it feeds the logits over all paths), contribution (its signed effect on what is explained over all paths; of several
+    logits on the likeliest), cumulative (the share of all influence that it and the more influential nodes make up:
+    small means important). The contributions of embeddings, errors and what was left out add up, with the biases, to
+    the value of what is explained; where they are far larger than that, they cancel, and no single one of them is
+    evidence: see `conditioning`, their absolute sum, the value, and the ratio.
 
     prompt: the text; tokens: one for each position; n_layers: of the model.
     about: the model's name and fingerprint, and the transcoder's. supernodes: ids by name. scores: replacement,
-    completeness, completeness_of_inputs and, of a capped graph, left_out (see `influence.scores`).
+    completeness, completeness_of_inputs and, of a capped graph, left_out (see `influence.scores`). asked: what it
+    explains, by name and in ids; empty for the likeliest next tokens.
     feature_store: what `annotate` was given. origin: the file that the graph was loaded from, of which `save` writes
     back what these fields do not hold.
     """
@@ -74,6 +80,7 @@ class AttributionGraph(GraphTables):
             if scoring.LEFT_OUT in self.scores:
                 nodes.loc[self.kinds == scoring.LEFT_OUT, "label"] += f": {self.scores[scoring.LEFT_OUT]:.0%}"
             nodes["influence"], nodes["cumulative"] = total, scoring.cumulative_share(total)
+            nodes["contribution"], self.conditioning = signed(nodes, self.adjacency)
             self.nodes = nodes[FIRST_COLUMNS + [c for c in nodes if c not in FIRST_COLUMNS]]
 
     # ------------------------------------------------------------------ nodes and edges
@@ -112,6 +119,13 @@ class AttributionGraph(GraphTables):
     def logits(self) -> pd.DataFrame:
         """The rows of `nodes` that are logits, with their index in it."""
         return self.nodes[self.kinds == "logit"]
+
+    @property
+    def ids(self) -> np.ndarray | None:
+        """The prompt's token ids [position]; None where a file of another tool does not have them."""
+        embeddings = self.embeddings.sort_values("position")
+        ids = embeddings["feature"].to_numpy(int).copy()
+        return ids if len(ids) == len(self.tokens) and (ids >= 0).all() else None
 
     @cached_property
     def edges(self) -> pd.DataFrame:
@@ -297,6 +311,19 @@ def check_store(features: object) -> None:
             f"expected a FeatureStore (ik.load_features, ik.collect_features), then a table of labels; got "
             f"{type(features).__name__}"
         )
+
+
+def signed(nodes: pd.DataFrame, adjacency: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """Each node's contribution, and their conditioning; NaN and nothing where a file lacks activations."""
+    kinds, activations = nodes["kind"].to_numpy(str), nodes["activation"].to_numpy(float)
+    logits = np.flatnonzero(kinds == "logit")
+    known = np.isfinite(activations[kinds == "feature"]).all() and np.isfinite(activations[logits[0]])
+    if not known:
+        return np.full(len(nodes), np.nan), {}
+    biases = nodes["bias"].fillna(0).to_numpy(float) if "bias" in nodes else np.zeros(len(nodes))
+    layers, activations = nodes["layer"].to_numpy(int), np.nan_to_num(activations)
+    effects, _ = scoring.contributions(adjacency, layers, activations, biases, logits[0])
+    return effects, scoring.conditioning(effects, kinds, logits[0])
 
 
 def plain_label(kind: str, layer: int, feature: int, token: str) -> str:

@@ -8,7 +8,7 @@ from ..formats.graph_tables import node_rows
 from ..formats.provenance import check_belongs, insisted
 from ..storage.atomic import check_replaceable, resolved
 from . import influence
-from .graph import AttributionGraph, check_store, plain_label
+from .graph import AttributionGraph, check_store, plain_label, signed
 
 if TYPE_CHECKING:  # of a room above
     from ..features import FeatureStore
@@ -47,7 +47,11 @@ def load_graph(path: str | Path, belongs_to: object = None) -> AttributionGraph:
     nodes = tables.nodes
     # A label that is missing would make all such features of a position one step of a path.
     nodes["label"] = [n.label or plain_label(n.kind, n.layer, n.feature, n.token) for n in node_rows(nodes)]
+    if name := tables.asked.get("name"):
+        nodes.loc[nodes["kind"] == "logit", "label"] = name
     try:
+        if nodes["contribution"].isna().all():
+            nodes["contribution"], tables.conditioning = signed(nodes, tables.adjacency)
         if nodes["influence"].isna().any():
             weights = nodes["probability"].fillna(0).to_numpy(float)
             nodes["influence"] = influence.influence(tables.adjacency, nodes["layer"].to_numpy(int), weights)

@@ -37,6 +37,36 @@ def influence(adjacency: np.ndarray, layers: np.ndarray, weights: np.ndarray) ->
     return total
 
 
+def contributions(
+    adjacency: np.ndarray, layers: np.ndarray, activations: np.ndarray, biases: np.ndarray, target: int
+) -> tuple[np.ndarray, float]:
+    """The signed effect of each node on the node `target` over all paths [node], and what all biases make up of it.
+
+    activations, biases [node]. A feature passes on what arrives at it in proportion: half of its activation is half of
+    its effect. So the effects of tokens, errors and what was left out, and the biases', add up to the target's value.
+
+    Raises ValueError for a graph with a loop.
+    """
+    total = np.zeros(len(adjacency))
+    total[target] = activations[target]
+    passed_on = np.divide(1.0, activations, where=activations != 0, out=np.zeros(len(adjacency)))
+    from_biases = 0.0
+    for rows in from_the_top(adjacency, layers):
+        rows = rows[total[rows] != 0]
+        share = total[rows] * passed_on[rows]
+        total += share @ adjacency[rows].astype(float)
+        from_biases += float(share @ biases[rows])
+    return total, from_biases
+
+
+def conditioning(effects: np.ndarray, kinds: np.ndarray, target: int) -> dict[str, float]:
+    """How far the inputs' effects (see `contributions`) cancel: `absolute`, the sum of the absolute effects of tokens,
+    errors and what was left out; `target`, the absolute value that all effects make up; `ratio`, one over the other."""
+    inputs = np.isin(kinds, ("embedding", *UNEXPLAINED))
+    absolute, value = float(np.abs(effects[inputs]).sum()), float(abs(effects[target]))
+    return {"absolute": absolute, "target": value, "ratio": absolute / max(value, 1e-30)}
+
+
 def from_the_top(adjacency: np.ndarray, layers: np.ndarray) -> Iterator[np.ndarray]:
     """The nodes in groups, each after all nodes that it feeds: layers, but where a file has edges within a layer or
     downwards.

@@ -11,10 +11,7 @@ import torch
 
 from ..models.frozen import FrozenModel
 from ..transcoders import CrossLayerTranscoder
-
-# circuit-tracer's names and values
-MAX_N_LOGITS = 10
-DESIRED_LOGIT_PROB = 0.95
+from .explained import Logits, likeliest
 
 
 @dataclass
@@ -30,20 +27,6 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.source)
-
-
-@dataclass
-class Logits:
-    """The logits that the graph explains, likeliest first; each tensor [logit], `gradients` [logit, d_model]."""
-
-    ids: torch.Tensor
-    probabilities: torch.Tensor
-    values: torch.Tensor  # less the mean logit
-    gradients: torch.Tensor  # of the values, at the last position of the residual stream
-    biases: torch.Tensor  # the part of the values that does not depend on the stream
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 @dataclass
@@ -71,8 +54,8 @@ class Nodes:
 
     @cached_property
     def target_layer(self) -> torch.Tensor:
-        """[target]; logits lie above the last layer."""
-        return torch.cat([self.features.layer, torch.full((len(self.logits),), self.n_layers)])
+        """[target]; logits lie above the last layer, and a feature that is explained in its own."""
+        return torch.cat([self.features.layer, torch.full((len(self.logits),), self.logits.layer)])
 
     @cached_property
     def target_position(self) -> torch.Tensor:
@@ -81,26 +64,29 @@ class Nodes:
 
 
 @torch.no_grad()
-def find_nodes(frozen: FrozenModel, transcoder: CrossLayerTranscoder, zero_first_position: bool = False) -> Nodes:
-    """The active features of the prompt, and the logits to explain."""
-    x = frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers]
-    activations = transcoder.encode(x)
+def activations_of(frozen: FrozenModel, transcoder: CrossLayerTranscoder) -> torch.Tensor:
+    """What each feature does on the prompt: [transcoded layer, position, feature]."""
+    return transcoder.encode(frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers])
+
+
+@torch.no_grad()
+def find_nodes(
+    frozen: FrozenModel,
+    transcoder: CrossLayerTranscoder,
+    zero_first_position: bool = False,
+    activations: torch.Tensor | None = None,
+    logits: Logits | None = None,
+) -> Nodes:
+    """The active features of the prompt below what is explained, and that, by default the likeliest logits."""
+    activations = activations_of(frozen, transcoder) if activations is None else activations.clone()
+    logits = likeliest(frozen) if logits is None else logits
     if zero_first_position:
         activations[:, 0] = 0
+    activations[torch.tensor(transcoder.layers) >= logits.layer] = 0
     source, position, feature = activations.nonzero(as_tuple=True)
     layer, encoder_bias = torch.tensor(transcoder.layers)[source], transcoder.b_enc[source, feature]
     features = Features(source, layer, position, feature, activations[source, position, feature], encoder_bias)
-    ids, probabilities = choose_logits(frozen.logits[-1])
-    logits = Logits(ids, probabilities, *frozen.readout(ids))
     return Nodes(features, logits, frozen.n_layers, frozen.n_positions, zero_first_position)
-
-
-def choose_logits(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """From the last position's logits [vocabulary] the fewest tokens that reach 95 %, at most ten: ids and
-    probabilities."""
-    probabilities, ids = logits.softmax(-1).topk(min(MAX_N_LOGITS, len(logits)))
-    n = int((probabilities.cumsum(0) < DESIRED_LOGIT_PROB).sum()) + 1
-    return ids[:n], probabilities[:n]
 
 
 class NodeOrder:

@@ -168,15 +168,14 @@ class Sweep:
 
     @torch.no_grad()  # here, since the workers' threads do not inherit it
     def _sweep_block(self, targets: torch.Tensor, n_positions: int, beside_features: torch.Tensor) -> Rows:
-        frozen, features, logits = self.frozen, self.nodes.features, self.nodes.logits
+        frozen = self.frozen
         layer_of, position_of = self.nodes.target_layer[targets], self.nodes.target_position[targets]
         embeddings, position_embeddings = frozen.embeddings[:n_positions], frozen.position_embeddings[:n_positions]
         gradient = embeddings.new_zeros(n_positions, len(targets), embeddings.shape[1])
         edges = embeddings.new_zeros(len(targets), self.nodes.n_sources)
         bias = embeddings.new_zeros(len(targets))
         n = int((layer_of == frozen.n_layers).sum())  # targets that have started: first the logits
-        own = targets[:n] - len(features)
-        gradient[-1, :n], bias[:n] = logits.gradients[own], logits.biases[own]
+        gradient[-1, :n], bias[:n] = self._own(targets[:n])
         for layer in reversed(range(frozen.n_layers)):
             skip = None
             if n:
@@ -184,15 +183,26 @@ class Sweep:
                 self._read_off(layer, at_mlp, beside_features[layer], edges[:n], bias[:n])
                 skip = self._through_skip(layer, at_mlp)
             started = n + int((layer_of == layer).sum())
-            own, at = targets[n:started], position_of[n:started]
-            encoder_rows = self.transcoder.W_enc[features.source[own], features.feature[own]]
-            bias[n:started] = features.encoder_bias[own]
+            at = position_of[n:started]
+            encoder_rows, bias[n:started] = self._own(targets[n:started])
             if started:
                 self.maps.pull(layer, gradient[:, :started], n, encoder_rows, at, skip, bias[:started])
             n = started
         edges[:, self.order.embeddings[:n_positions]] = torch.einsum("qnd,qd->nq", gradient, embeddings)
         bias += torch.einsum("qnd,qd->n", gradient, position_embeddings)
         return Rows(targets, edges, bias)
+
+    def _own(self, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where targets start: encoder rows of features, gradients of what is explained [target, d_model]; biases."""
+        features, logits = self.nodes.features, self.nodes.logits
+        is_feature = targets < len(features)
+        own, explained = targets[is_feature], targets[~is_feature] - len(features)
+        rows = logits.gradients.new_empty(len(targets), logits.gradients.shape[1])
+        rows[is_feature] = self.transcoder.W_enc[features.source[own], features.feature[own]]
+        rows[~is_feature] = logits.gradients[explained]
+        bias = logits.biases.new_empty(len(targets))
+        bias[is_feature], bias[~is_feature] = features.encoder_bias[own], logits.biases[explained]
+        return rows, bias
 
     def _read_off(
         self, layer: int, gradient: torch.Tensor, beside_features: torch.Tensor, edges: torch.Tensor, bias: torch.Tensor

@@ -2,6 +2,7 @@
 graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..formats.graph_tables import node_rows
+from ..formats.node_id import NodeId
 from ..formats.provenance import check_belongs
 from ..models import LanguageModel
 from ..models.arguments import checked
@@ -145,7 +147,10 @@ def validate(
             f"{len(sources):,} nodes with effects on {len(targets):,} are more than one can look at; validate a pruned "
             "graph, ik.validate(graph.prune(), ...), or name some nodes"
         )
-    edits = FeatureEdits(FrozenModel(model, graph.prompt), in_same_dtype(transcoder, torch.float32))
+    if "direction" in graph.asked:
+        raise ValueError("what switching a feature off does to a direction is not measured: give the graph a token")
+    frozen = FrozenModel(model, graph.prompt if graph.ids is None else graph.ids)
+    edits = FeatureEdits(frozen, in_same_dtype(transcoder, torch.float32))
     _check_transcoder(graph, edits)
     measured, divergence = _measure(graph, edits, sources, constrained_layers, freeze_attention)
     effects = _effects(graph, sources, targets, measured)
@@ -182,17 +187,17 @@ def _measure(
     """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
     layers, frozen = edits.transcoder.layers, edits.frozen
     places = [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
-    ids = torch.tensor(graph.logits["feature"].to_numpy(int))
     before = torch.stack([edits.preactivations[place] for place in places])
-    value_before, log_before = _centred(frozen.uncapped[-1]), frozen.logits[-1].log_softmax(-1)
+    log_before = frozen.logits[-1].log_softmax(-1)
+    value_before = _explained(graph, layers, frozen.uncapped[-1], list(edits.preactivations))
     n_at_once = _versions(edits)
     changes, divergence, names = [], [], list(steps)
     for start in ProgressBar(range(0, len(names), n_at_once), desc="switching nodes off", delay=1, leave=False):
         part = [Steer(steps[name], factor=0.0).changes(edits) for name in names[start : start + n_at_once]]
         run = edits.run(part, constrained_layers, freeze_attention)
         now = torch.stack([run.preactivations[i][:, p, f] for i, p, f in places], 1)
-        value = _centred(run.uncapped[:, -1])
-        changes.append(torch.cat([now - before, (value - value_before)[:, ids]], 1))
+        value = _explained(graph, layers, run.uncapped[:, -1], run.preactivations)
+        changes.append(torch.cat([now - before, value - value_before], 1))
         divergence.append((log_before.exp() * (log_before - run.logits[:, -1].log_softmax(-1))).sum(-1))
     return torch.cat(changes).double().numpy(), torch.cat(divergence).double().numpy()
 
@@ -204,8 +209,20 @@ def _versions(edits: FeatureEdits) -> int:
     return int(min(MAX_VERSIONS, max(1, MAX_VERSION_BYTES / (4 * numbers))))
 
 
-def _centred(logits: torch.Tensor) -> torch.Tensor:
-    return logits - logits.mean(-1, keepdim=True)
+def _explained(
+    graph: AttributionGraph, layers: list[int], logits: torch.Tensor, preactivations: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """What the graph explains, by a run's logits [..., vocabulary] and pre-activations [..., position, feature] of each
+    layer: [..., logit]."""
+    if feature := graph.asked.get("feature"):
+        node = NodeId.parse(feature)
+        return preactivations[layers.index(node.layer)][..., -1, [node.feature]]
+    centred = logits - logits.mean(-1, keepdim=True)
+    if "target" not in graph.asked:
+        return centred[..., graph.logits["feature"].tolist()]
+    value = centred[..., graph.asked["target"]].mean(-1, keepdim=True)
+    contrast = graph.asked.get("contrast")
+    return value - centred[..., contrast].mean(-1, keepdim=True) if contrast else value
 
 
 def _effects(graph: AttributionGraph, sources: Steps, targets: Steps, measured: np.ndarray) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from ..features import FeatureStore
 from ..features.store import check_set
 from ..graphs import AttributionGraph, attribute
 from ..models.arguments import checked
-from ..models.language_model import Ids, LanguageModel
+from ..models.language_model import LanguageModel, Prompt
 from ..models.targets import Tokens
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.plain_text import literal, printable
@@ -63,7 +63,7 @@ class SideBySide:
 @checked
 def side_by_side(
     model: LanguageModel,
-    prompt: str | Ids,
+    prompt: Prompt,
     target: Tokens | None = None,
     contrast: Tokens | None = None,
     *,
@@ -75,10 +75,10 @@ def side_by_side(
 ) -> SideBySide:
     """Looks at one prompt through every lens.
 
-    prompt: text, or ids [position]; for the attribution graph text.
+    prompt: text, messages of a chat, or ids [position].
     target, contrast: the next token asked about, and rather than which other one: text (" Austin") or id; a list is a
-        mean. Without a target the likeliest. With a contrast, decomposition and token attributions ask why the one
-        rather than the other; the others follow the target alone, or all tokens.
+        mean. Without a target the likeliest. With a contrast, decomposition, token attributions and the graph ask why
+        the one rather than the other; the others follow the target alone, or all tokens.
     transcoder: for the attribution graph, with `features` and `labels` for its names.
     problem: an `ik.lenses.Problem`, the same question with room to reason, for the chain of thought.
     baseline: of the token attributions, as in `explain_tokens`.
@@ -88,8 +88,7 @@ def side_by_side(
 
         ik.side_by_side(model, prompt, target=" Austin", contrast=" Sacramento", transcoder=clt)
 
-    Raises TypeError for ids together with a transcoder, ValueError for a transcoder, features or labels that belong to
-    another model, and what the lenses raise.
+    Raises ValueError for a transcoder, features or labels that belong to another model, and what the lenses raise.
     """
     check_set(model, transcoder, features, labels)
     explain = partial(explain_tokens, model, prompt, target, contrast, baseline=baseline)
@@ -105,11 +104,9 @@ def side_by_side(
     if problem is not None:
         looks["chain of thought"] = lambda: cot_faithfulness(model, [problem], ("early", "mistakes"))
     if transcoder is not None:
-        if not isinstance(prompt, str):
-            raise TypeError("the attribution graph takes its prompt as text: give the text, or leave transcoder out")
 
         def graph() -> AttributionGraph:
-            whole = attribute(model, transcoder, prompt)
+            whole = attribute(model, transcoder, prompt, target, contrast)
             return (whole if features is None else whole.annotate(features, labels)).prune()
 
         looks["attribution graph"] = graph
@@ -128,8 +125,7 @@ def side_by_side(
         except (ModuleNotFoundError, NotImplementedError) as error:
             says = str(error)
         rows[name] = {"tells": tells, "says": says, "CPU seconds": time.process_time() - start}
-    text = prompt if isinstance(prompt, str) else model.decode(prompt)
-    return SideBySide(text, results, pd.DataFrame.from_dict(rows, orient="index"))
+    return SideBySide(model.text_of(prompt), results, pd.DataFrame.from_dict(rows, orient="index"))
 
 
 # ---------------------------------------------------------------- each lens in a sentence

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import TypeIs  # of typing from Python 3.13
 
 from ..formats.provenance import About
 from ..storage.reading import in_short
@@ -28,6 +29,8 @@ FINGERPRINT_FIELDS = (
 FINGERPRINT_SAMPLES = 32  # weights read from each parameter
 
 Ids = torch.Tensor | np.ndarray | Sequence[int] | int  # token ids in any form
+Messages = Sequence[Mapping[str, str]]  # of a chat: [{"role": "user", "content": "Why?"}]
+Prompt = str | Ids | Messages  # what `prompt=` takes
 
 
 class LanguageModel:
@@ -161,43 +164,53 @@ class LanguageModel:
         """The ids that end a text, by the generation settings and by the tokenizer."""
         return self.vocabulary.end_ids
 
-    def chat(self, question: str, system: str | None = None) -> str:
+    def chat(self, question: str | Messages, system: str | None = None) -> str:
         """The prompt string that asks `question` in the model's chat format, up to its own turn.
 
-        `system` is the system message; without one the format's own default applies.
+        `question` is a text, or messages, each with a role and a content; where the last one is the assistant's,
+        the prompt ends with it, and the model goes on. `system` is the system message; without one the format's own
+        default applies.
 
-        Raises TypeError for anything but strings; ValueError when the model has no chat format, or
-        one without system messages.
+        Raises TypeError for anything but texts; ValueError when the model has no chat format, or
+        one without system messages, and for messages that it refuses.
+
+        >>> model.chat([{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because"}])
         """
-        _require_text(question, "a question")
+        messages = [{"role": "user", "content": question}] if not is_messages(question) else [*map(dict, question)]
+        for message in messages:
+            _require_text(message.get("role"), "a message's role")
+            _require_text(message.get("content"), "a question" if isinstance(question, str) else "a message's content")
         if not self.tokenizer.chat_template:
             raise ValueError(
                 f"{self.name!r} has no chat format: its tokenizer carries no chat template. Write the prompt "
                 "as plain text to be continued, or load a model tuned for chat, such as 'smollm2'."
             )
-        messages = [{"role": "user", "content": question}]
         if system is not None:
             _require_text(system, "a system message")
             messages.insert(0, {"role": "system", "content": system})
+        goes_on = messages[-1]["role"] == "assistant"
         try:
-            return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+            prompt = self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=not goes_on, continue_final_message=goes_on, tokenize=False
+            )
+            return str(prompt)
         except Exception as error:  # a template is a program, which may end in any way
             raise ValueError(f"The chat format of {self.name!r} refused these messages: {in_short(error)}") from error
 
     # ---------------------------------------------------------------- predictions
 
-    def logits(self, text_or_ids: str | Ids) -> torch.Tensor:
+    def logits(self, prompt: Prompt) -> torch.Tensor:
         """What the model says comes next at each position: `FloatTensor [position, vocab]`.
 
         Row `p` scores the token after position `p`; the last row, the token after the prompt. Takes a
-        string (encoded as `encode` does) or ids `[position]` (taken as they are). No gradients.
+        string (encoded as `encode` does), messages of a chat, or ids `[position]` (taken as they are). No gradients.
 
         Raises TypeError and ValueError as `encode` does, and ValueError for ids outside the vocabulary.
         """
         with torch.no_grad():
-            return self.hf(input_ids=self.input_ids(text_or_ids)[None], use_cache=False).logits[0]
+            return self.hf(input_ids=self.input_ids(prompt)[None], use_cache=False).logits[0]
 
-    def next_tokens(self, prompt: str | Ids, k: int = 10) -> pd.DataFrame:
+    def next_tokens(self, prompt: Prompt, k: int = 10) -> pd.DataFrame:
         """The `k` likeliest next tokens: a DataFrame, likeliest first.
 
         The index, named "id", is the token's id; the columns are `token` (readable text),
@@ -213,7 +226,7 @@ class LanguageModel:
         columns = {"token": self.tokens(ids), "probability": logprobs.exp().numpy(), "logprob": logprobs.numpy()}
         return pd.DataFrame(columns, index=pd.Index(ids.numpy(), name="id"))
 
-    def complete(self, prompt: str | Ids, max_new_tokens: int = 20, stop: str | None = None) -> str:
+    def complete(self, prompt: Prompt, max_new_tokens: int = 20, stop: str | None = None) -> str:
         """The model's greedy continuation of a prompt (a string or ids): only the new text.
 
         Always the likeliest token, so the same prompt gives the same text. Ends after
@@ -295,9 +308,17 @@ class LanguageModel:
             )
         return ids
 
-    def input_ids(self, text_or_ids: str | Ids) -> torch.Tensor:
-        """`LongTensor [position]` of a text, encoded, or of ids in any form, which are checked."""
-        return self.encode(text_or_ids) if isinstance(text_or_ids, str) else self._checked(text_or_ids)
+    def input_ids(self, prompt: Prompt) -> torch.Tensor:
+        """`LongTensor [position]` of a text, encoded; of messages, in the chat format (see `chat`); or of ids in any
+        form, which are checked."""
+        text = self.chat(prompt) if is_messages(prompt) else prompt
+        return self.encode(text) if isinstance(text, str) else self._checked(text)
+
+    def text_of(self, prompt: Prompt) -> str:
+        """A prompt as it is read: the text itself, messages in the chat format, ids decoded."""
+        if isinstance(prompt, str):
+            return prompt
+        return self.chat(prompt) if is_messages(prompt) else self.decode(self.input_ids(prompt))
 
     # ---------------------------------------------------------------- display
 
@@ -312,6 +333,13 @@ class LanguageModel:
         }  # fmt: skip
         rows = (f"<tr><th scope='row'>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
         return literal(f"<table>{''.join(rows)}</table>")
+
+
+def is_messages(prompt: Prompt) -> TypeIs[Messages]:
+    """Whether a prompt is the messages of a chat."""
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence):
+        return False
+    return len(prompt) > 0 and all(isinstance(message, Mapping) for message in prompt)
 
 
 def _require_text(value: object, what: str) -> None:

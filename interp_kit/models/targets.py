@@ -38,11 +38,14 @@ class Target:
         """The question in ids; `logits` [vocabulary] say which token is the likeliest where there is no target.
 
         Raises TypeError for what is no token, ValueError for a text that is not one token (with the nearest that is),
-        an id outside the vocabulary, and a list that is empty or names a token twice.
+        an id outside the vocabulary, a list that is empty or names a token twice, and a token that is its own contrast.
         """
         ids = (int(logits.argmax()),) if target is None else token_ids(model, target)
         contrast_ids = () if contrast is None else token_ids(model, contrast)
         name = _name(model, ids)
+        if both := set(ids) & set(contrast_ids):
+            why = "is the model's likeliest next token, so it" if target is None else "is target and contrast: it"
+            raise ValueError(f"{_name(model, (min(both),))} {why} cannot be told from itself; name another token")
         return cls(ids, contrast_ids, f"{name} rather than {_name(model, contrast_ids)}" if contrast_ids else name)
 
     def weigh(self, values: torch.Tensor) -> torch.Tensor:

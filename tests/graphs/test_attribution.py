@@ -6,7 +6,8 @@ from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.graphs.attribution import assemble
-from interp_kit.graphs.nodes import choose_logits, find_nodes
+from interp_kit.graphs.explained import choose_logits
+from interp_kit.graphs.nodes import find_nodes
 from interp_kit.graphs.sweep import FeatureOutputs, Sweep
 from interp_kit.models.frozen.autograd import Autograd
 from interp_kit.models.frozen.freezing import frozen_attention
@@ -271,8 +272,10 @@ def test_bad_prompts():
     clt = tiny_transcoder(model)
     with pytest.raises(ValueError, match="has no tokens"):
         ik.attribute(model, clt, "")
-    with pytest.raises(TypeError, match="string"):
-        ik.attribute(model, clt, 7)
+    with pytest.raises(TypeError, match="whole numbers"):
+        ik.attribute(model, clt, 7.5)
+    with pytest.raises(TypeError, match="one prompt, as a string or as the ids"):
+        ik.attribute(model, clt, [PROMPT, PROMPT])
     with pytest.raises(ValueError, match="32"):
         ik.attribute(model, clt, "the " * 40)
 

@@ -38,6 +38,8 @@ def test_influence_is_the_sum_over_all_paths():
 def test_a_loop_is_refused():
     with pytest.raises(ValueError, match="loop"):
         public.influence(np.array([[0, 1.0], [1.0, 0]]), np.array([0, 1]), np.array([0, 1.0]))
+    with pytest.raises(ValueError, match="loop"):
+        public.contributions(np.array([[0, 1.0], [1.0, 0]]), np.array([0, 1]), np.ones(2), np.zeros(2), 1)
 
 
 def test_scores_by_hand():
@@ -112,3 +114,23 @@ def test_prune_by_its_definition(seed, node_threshold, edge_threshold):
 def test_a_graph_without_edges_keeps_its_tokens_and_logits():
     kept, edges = pruned(np.zeros((4, 4)), KINDS, LAYERS, WEIGHTS, 0.8, 0.98)
     assert kept.tolist() == [0, 3] and not edges.any()
+
+
+def test_contributions_by_hand():
+    """Feature 1 is on with 3: token 0 gives it 3, error 2 takes 1, its bias adds 1. The logit has 2 of either, and a
+    bias of .5."""
+    activations, biases = np.array([0, 3, 0, 4.5]), np.array([0, 1, 0, 0.5])
+    effects, from_biases = public.contributions(ADJACENCY, LAYERS, activations, biases, 3)
+    np.testing.assert_allclose(effects, [2 + 2 * 3 / 3, 2, -2 / 3, 4.5])
+    assert from_biases == pytest.approx(0.5 + 2 / 3)
+    assert effects[0] + effects[2] + from_biases == pytest.approx(4.5)
+    found = public.conditioning(effects, KINDS, 3)
+    assert found == pytest.approx({"absolute": 4 + 2 / 3, "target": 4.5, "ratio": (4 + 2 / 3) / 4.5})
+
+
+def test_contributions_are_the_sum_over_all_paths():
+    adjacency, kinds, layers, _ = random_graph()
+    activations = np.random.default_rng(1).uniform(0.5, 2, len(adjacency))
+    wanted = np.linalg.inv(np.eye(len(adjacency)) - adjacency / activations[:, None])[-1] * activations[-1]
+    found, _ = public.contributions(adjacency, layers, activations, np.zeros(len(adjacency)), len(adjacency) - 1)
+    np.testing.assert_allclose(found, wanted, atol=1e-10)

@@ -72,10 +72,11 @@ def test_a_family_whose_heads_cannot_be_told_apart():
     assert "LIME" in found.results and "capital" in found._repr_html_()
 
 
-def test_a_graph_takes_a_text():
+def test_a_graph_takes_ids_and_the_contrast():
     model = tiny_model()
-    with pytest.raises(TypeError, match="takes its prompt as text"):
-        ik.side_by_side(model, model.encode(PROMPT), transcoder=planted_transcoder(model, ["Texas"]), baseline="city")
+    options = {"transcoder": planted_transcoder(model, ["Texas"]), "baseline": "city"}
+    found = ik.side_by_side(model, model.encode(PROMPT), "Austin", "Ohio", **options)
+    assert found.results["attribution graph"].asked["name"] == "'Austin' rather than 'Ohio'"
 
 
 def test_a_text_that_ends():

@@ -15,7 +15,7 @@ import torch
 
 from ...models.arguments import checked
 from ...models.edits import Edit, Site, record
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map
@@ -67,7 +67,7 @@ class Ablation:
 @checked
 def ablate(
     model: LanguageModel,
-    prompt: str | Ids,
+    prompt: Prompt,
     components: str | Sequence[str] | None = None,
     how: How = "zero",
     texts: Sequence[str] | None = None,

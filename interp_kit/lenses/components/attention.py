@@ -9,7 +9,7 @@ import torch
 from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...widgets.attention_browser import AttentionBrowser
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
@@ -68,7 +68,7 @@ class AttentionPatterns:
 
 @checked
 @torch.no_grad()
-def attention_patterns(model: LanguageModel, prompt: str | Ids) -> AttentionPatterns:
+def attention_patterns(model: LanguageModel, prompt: Prompt) -> AttentionPatterns:
     """Every head's pattern on one prompt (text, or ids [position]), and what each weight moves.
 
     moved is |pattern[query, key] W_O W_V norm(x[key])|, biases left out, norms' denominators as on the prompt; with

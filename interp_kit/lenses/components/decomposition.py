@@ -17,7 +17,7 @@ import torch
 from ...models.arguments import checked
 from ...models.frozen import FrozenModel
 from ...models.frozen.algebra import FrozenAttention
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
@@ -109,7 +109,7 @@ class Decomposition:
 @torch.no_grad()
 def decompose(
     model: LanguageModel,
-    prompt: str | Ids,
+    prompt: Prompt,
     target: Tokens | None = None,
     contrast: Tokens | None = None,
     position: int | Literal["all"] = -1,

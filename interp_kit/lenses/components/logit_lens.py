@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 
 from ...models.arguments import checked
 from ...models.frozen import FrozenModel
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
@@ -63,7 +63,7 @@ class LogitLens:
 
 @checked
 @torch.no_grad()
-def logit_lens(model: LanguageModel, prompt: str | Ids, target: Tokens | None = None) -> LogitLens:
+def logit_lens(model: LanguageModel, prompt: Prompt, target: Tokens | None = None) -> LogitLens:
     """The next token that the stream after each layer would give, at every position.
 
     target: whose probability and rank are followed: text (" Austin") or id; of a list the sum of the probabilities.

@@ -9,13 +9,18 @@ import pandas as pd
 
 from ...models.arguments import checked
 from ...models.edits import SITES, Edit, Site, record
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...models.precision import as_numpy
 from ...models.targets import Target, Tokens
 from ...widgets.chart import Chart
 from ...widgets.heat_map import heat_map, places
 from ...widgets.plain_text import literal, printable
 from .edits import head_slice, n_heads, run
+
+ALIKE = (
+    "both prompts have the same answer, so there is no difference to restore: give prompts with other answers, or a "
+    "target and a contrast on which they differ"
+)
 
 
 @dataclass(repr=False)
@@ -52,8 +57,8 @@ class ActivationPatching:
 @checked
 def patch_activations(
     model: LanguageModel,
-    clean: str | Ids,
-    corrupted: str | Ids,
+    clean: Prompt,
+    corrupted: Prompt,
     what: Site = "residual",
     target: Tokens | None = None,
     contrast: Tokens | None = None,
@@ -79,13 +84,12 @@ def patch_activations(
             f"{model.tokens(ids)} and {model.tokens(other_ids)}. Exchange a word for one of as many tokens."
         )
     logits, other_logits = model.logits(ids)[-1], model.logits(other_ids)[-1]
+    if target is None and contrast is None and logits.argmax() == other_logits.argmax():
+        raise ValueError(ALIKE)
     asked = Target.of(model, target, int(other_logits.argmax()) if contrast is None else contrast, logits)
     best, worst = float(asked.score(logits)), float(asked.score(other_logits))
-    if asked.ids == asked.contrast_ids or best == worst:
-        raise ValueError(
-            f"both prompts answer {asked.name} alike, so there is no difference to restore: give prompts with other "
-            "answers, or a target and a contrast on which they differ"
-        )
+    if best == worst:
+        raise ValueError(ALIKE)
     values, rows = record(model.hf, ids, [what])[what], range(model.n_layers)
     if what == "heads":
         columns = [f"head {h}" for h in range(n_heads(model.hf))]

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from ...models.arguments import checked
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...widgets.plain_text import printable
 from ...widgets.token_strip import TokenStrip
 
@@ -114,7 +114,7 @@ def logprobs(
     model: LanguageModel,
     text: str | None = None,
     *,
-    prompt: str | Ids | None = None,
+    prompt: Prompt | None = None,
     top_logprobs: int = 5,
     max_new_tokens: int = 40,
 ) -> Logprobs:

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from ...hardware import check_memory
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...models.targets import Target, Tokens
 from ...widgets.progress import ProgressBar
 
@@ -50,7 +50,7 @@ class MaskedPrompt:
     def __init__(
         self,
         model: LanguageModel,
-        prompt: str | Ids,
+        prompt: Prompt,
         target: Tokens | None = None,
         contrast: Tokens | None = None,
         baseline: Baseline | str = "space",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ...models.arguments import checked
-from ...models.language_model import Ids, LanguageModel
+from ...models.language_model import LanguageModel, Prompt
 from ...models.targets import Tokens
 from ...widgets.plain_text import printable
 from ...widgets.progress import ProgressBar
@@ -98,7 +98,7 @@ class TokenAttribution:
 @checked
 def explain_tokens(
     model: LanguageModel,
-    prompt: str | Ids,
+    prompt: Prompt,
     target: Tokens | None = None,
     contrast: Tokens | None = None,
     *,

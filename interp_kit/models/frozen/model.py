@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from ..families import MLP_INPUT, RESIDUAL, Norm, anatomy
 from ..hooks import Hook, hooked
-from ..language_model import Ids, LanguageModel
+from ..language_model import LanguageModel, Prompt
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -38,7 +38,7 @@ class FrozenModel:
     block_arguments: what each layer is called with beside the stream: (args, kwargs)
     """
 
-    def __init__(self, model: LanguageModel, prompt: str | Ids, dtype: torch.dtype = torch.float32):
+    def __init__(self, model: LanguageModel, prompt: Prompt, dtype: torch.dtype = torch.float32):
         self.hf = in_dtype(model.hf, dtype)
         self.ids = model.input_ids(prompt).to(self.hf.device)
         self.parts = anatomy(self.hf)
