@@ -136,6 +136,27 @@ class AttributionGraph(GraphTables):
         table = pd.DataFrame({"source": ids[source], "target": ids[target], "weight": weight, "share": share})
         return table.sort_values("weight", key=np.abs, ascending=False, ignore_index=True)
 
+    @cached_property
+    def by_hops(self) -> pd.DataFrame:
+        """What paths of each length carry of the (likeliest) logit: hops (edges), inputs (the sum of the absolute effects
+        of tokens, errors and what was left out over paths of just this length), net (with their signs), features (the
+        sum of the absolute effects of features at this distance). Where `features` grows from hop to hop, chains amplify
+        and cancel: `Validation.by_hops` tells from which length on the model contradicts them.
+
+        Empty where a file lacks activations.
+        """
+        activations, columns = self.nodes["activation"].to_numpy(float), ["hops", "inputs", "net", "features"]
+        is_input, is_feature = np.isin(self.kinds, scoring.INPUTS), self.kinds == "feature"
+        if not np.isfinite(activations[is_feature]).all():
+            return pd.DataFrame(columns=columns)
+        target = int(self.logits.index[0])
+        effects = scoring.effects_by_hops(self.adjacency, np.nan_to_num(activations), target)
+        rows = [
+            (hops, np.abs(e[is_input]).sum(), e[is_input].sum(), np.abs(e[is_feature]).sum())
+            for hops, e in enumerate(effects, 1)
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
     # ------------------------------------------------------------------ smaller graphs
 
     def prune(

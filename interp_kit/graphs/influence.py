@@ -11,6 +11,7 @@ import numpy as np
 
 LEFT_OUT = "left_out"  # the kind of the one node that stands for all features that a capped graph does not have
 UNEXPLAINED = ("error", LEFT_OUT)
+INPUTS = ("embedding", *UNEXPLAINED)
 ALWAYS_KEPT = ("embedding", "logit", LEFT_OUT)
 ROWS_AT_ONCE = 512  # copied from the adjacency: a copy of all would double the graph
 
@@ -59,10 +60,25 @@ def contributions(
     return total, from_biases
 
 
+def effects_by_hops(adjacency: np.ndarray, activations: np.ndarray, target: int) -> Iterator[np.ndarray]:
+    """The signed effect of each node on the node `target` over paths of one edge, of two, and so on: [node] each.
+    Together they are `contributions`. Ends after as many as there are nodes where a file has a loop."""
+    passed_on = np.divide(1.0, activations, where=activations != 0, out=np.zeros(len(adjacency)))
+    effects = adjacency[target].astype(float)
+    for _ in range(len(adjacency)):
+        if not effects.any():
+            return
+        yield effects
+        share, effects = effects * passed_on, np.zeros(len(adjacency))
+        pushing = np.flatnonzero(share)
+        for rows in np.array_split(pushing, 1 + len(pushing) // ROWS_AT_ONCE):
+            effects += share[rows].astype(adjacency.dtype) @ adjacency[rows]
+
+
 def conditioning(effects: np.ndarray, kinds: np.ndarray, target: int) -> dict[str, float]:
     """How far the inputs' effects (see `contributions`) cancel: `absolute`, the sum of the absolute effects of tokens,
     errors and what was left out; `target`, the absolute value that all effects make up; `ratio`, one over the other."""
-    inputs = np.isin(kinds, ("embedding", *UNEXPLAINED))
+    inputs = np.isin(kinds, INPUTS)
     absolute, value = float(np.abs(effects[inputs]).sum()), float(abs(effects[target]))
     return {"absolute": absolute, "target": value, "ratio": absolute / max(value, 1e-30)}
 

@@ -1,8 +1,7 @@
 """Is the graph true? Switch its nodes off in the real model, one after another, and compare what happens with what the
 graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,8 +39,8 @@ CLAIM_SHARE = 0.1  # an edge counts as a claim when it is this share of its targ
 class Validation:
     """Predictions of a graph beside measurements on the model.
 
-    effects: one row for each source and each target above it: distance (in layers), share (of the target's absolute
-    inputs), direct (the edge), predicted (over all the graph's paths) and measured (in the model): the change of the
+    effects: one row for each source and each target above it: distance (in layers), hops (the edges of the paths that
+    carry the most of the prediction; 0 where no path leads), share (of the target's absolute inputs), direct (the edge), predicted (over all the graph's paths) and measured (in the model): the change of the
     target's pre-activation, or of a logit less the mean logit, when the source is switched off. Members of a supernode
     go off together and their effects are added up.
     nodes: one row a source: label, influence (the graph's), ablation (Kullback-Leibler divergence of the next token's
@@ -56,9 +55,13 @@ class Validation:
     def by_distance(self) -> pd.DataFrame:
         """For each distance in layers how well predicted and measured effects agree: pairs, spearman, cosine, nmse (the
         squared difference as a share of the measured effects' square)."""
-        groups = [*self.effects.groupby("distance", sort=True), ("all", self.effects)]
-        rows = [{"distance": d, "pairs": len(g), **agreement(g["predicted"], g["measured"])} for d, g in groups]
-        return pd.DataFrame(rows)
+        return agreement_by("distance", self.effects)
+
+    @property
+    def by_hops(self) -> pd.DataFrame:
+        """The same for each length of the paths that carry the most of a prediction. Long chains amplify and cancel: from
+        which length on does the model contradict the graph?"""
+        return agreement_by("hops", self.effects[self.effects["hops"] > 0])
 
     @property
     def spearman(self) -> float:
@@ -113,6 +116,13 @@ def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:
         cosine = p @ m / np.sqrt((p @ p) * (m @ m))
         nmse = ((p - m) @ (p - m)) / (m @ m)
     return {"spearman": spearman(p, m), "cosine": float(cosine), "nmse": float(nmse)}
+
+
+def agreement_by(column: str, effects: pd.DataFrame) -> pd.DataFrame:
+    """One row for each value of a column of `Validation.effects`, then one for all: pairs and `agreement`."""
+    groups = [*effects.groupby(column, sort=True), ("all", effects)]
+    rows = [{column: value, "pairs": len(g), **agreement(g["predicted"], g["measured"])} for value, g in groups]
+    return pd.DataFrame(rows)
 
 
 @checked
@@ -226,36 +236,64 @@ def _explained(
 
 
 def _effects(graph: AttributionGraph, sources: Steps, targets: Steps, measured: np.ndarray) -> pd.DataFrame:
-    """The table of effects of sources on targets and logits; members' effects are added up.
-
-    How a change spreads through the graph: the change of a pre-activation is the sum over its sources of edge times
-    their relative change, and a feature that is on passes its change on whole. Nodes that are switched off are held at
-    zero, whatever else arrives at them.
-    """
-    table = graph.nodes
-    rows = table["kind"].isin(["feature", "logit"]).to_numpy()
-    place = {node: i for i, node in enumerate(table.loc[rows, "id"])}
+    """The table of effects of sources on targets and logits; members' effects are added up."""
+    table = graph.nodes[graph.nodes["kind"].isin(["feature", "logit"])]
+    place = {node: i for i, node in enumerate(table["id"])}
+    rows = table.index.to_numpy()
     edges = graph.adjacency[np.ix_(rows, rows)].astype(float)
     inputs = np.maximum(np.abs(graph.adjacency[rows]).sum(1), 1e-30)
-    layer = table.loc[rows, "layer"].to_numpy(float)
-    activation = table.loc[rows, "activation"].to_numpy(float)
-    per_unit = edges / np.where(activation == 0, 1, activation)
-    spread = np.linalg.inv(np.eye(len(edges)) - per_unit)  # over all paths
-    logits = {i: [i] for i in graph.logits["id"]}
-    found = []
-    for number, (source, ids) in enumerate(sources.items()):
-        off = [place[i] for i in ids]
-        pushed = np.linalg.solve(spread[np.ix_(off, off)], -activation[off])
-        predicted, direct = spread[:, off] @ pushed, -edges[:, off].sum(1)
-        for target, members in (targets | logits).items():
-            at = [place[i] for i in members]
-            distance = layer[at].mean() - layer[off].mean()
-            if distance <= 0 or set(ids) & set(members):
-                continue
-            share = np.abs(edges[at][:, off]).sum() / inputs[at].sum()
-            changes = (x[at].sum() for x in (direct, predicted, measured[number]))
-            found.append((source, target, math.ceil(distance), share, *changes))
-    return pd.DataFrame(found, columns=["source", "target", "distance", "share", "direct", "predicted", "measured"])
+    layer, activation = table["layer"].to_numpy(float), np.nan_to_num(table["activation"].to_numpy(float))
+    targets = targets | {i: [i] for i in graph.logits["id"]}
+    off, at = _members_matrix(sources.values(), place), _members_matrix(targets.values(), place)
+    predicted, hops = _spread(edges / np.where(activation == 0, 1, activation), activation, off, at)
+    distance = (at @ layer / at.sum(1))[:, None] - off @ layer / off.sum(1)
+    pairs = (distance > 0) & (at @ off.T == 0)
+    target, source = pairs.T.nonzero()[::-1]
+    found = {
+        "source": np.array(list(sources))[source],
+        "target": np.array(list(targets))[target],
+        "distance": np.ceil(distance).astype(int)[target, source],
+        "hops": hops[target, source],
+        "share": (at @ (np.abs(edges) @ off.T) / (at @ inputs)[:, None])[target, source],
+        "direct": -(at @ (edges @ off.T))[target, source],
+        "predicted": predicted[target, source],
+        "measured": (at @ measured.T)[target, source],
+    }
+    return pd.DataFrame(found)
+
+
+def _members_matrix(steps: Iterable[list[str]], place: dict[str, int]) -> np.ndarray:
+    """[step, row]: 1 for its members."""
+    steps = list(steps)
+    found = np.zeros((len(steps), len(place)))
+    for number, ids in enumerate(steps):
+        found[number, [place[i] for i in ids]] = 1
+    return found
+
+
+def _spread(
+    per_unit: np.ndarray, activation: np.ndarray, off: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far each target moves when a source goes off, over all the graph's paths; and the length, in edges, of the
+    paths that carry the most of it: both [target, source].
+
+    per_unit [row, row]: edges for each unit of their source's activation; off [source, row] and at [target, row], the
+    members. A pre-activation moves by the sum over its sources of edge times their relative change, and a feature that
+    is on passes its change on whole. What is off is held at zero, whatever else arrives at it.
+    """
+    change = -(activation * off).T
+    total, most = at @ change, np.zeros((len(at), len(off)))
+    hops = np.zeros(most.shape, dtype=int)
+    for length in range(1, len(per_unit) + 1):  # a graph without loops ends sooner
+        change = per_unit @ change
+        change[off.T > 0] = 0
+        if not change.any():
+            break
+        arrives = at @ change
+        total += arrives
+        hops[np.abs(arrives) > most] = length
+        most = np.maximum(most, np.abs(arrives))
+    return total, hops
 
 
 def _node_table(graph: AttributionGraph, sources: Steps, divergence: np.ndarray) -> pd.DataFrame:

@@ -134,3 +134,19 @@ def test_contributions_are_the_sum_over_all_paths():
     wanted = np.linalg.inv(np.eye(len(adjacency)) - adjacency / activations[:, None])[-1] * activations[-1]
     found, _ = public.contributions(adjacency, layers, activations, np.zeros(len(adjacency)), len(adjacency) - 1)
     np.testing.assert_allclose(found, wanted, atol=1e-10)
+
+
+def test_effects_by_hops_are_the_powers_and_add_up_to_contributions():
+    adjacency, kinds, layers, _ = random_graph()
+    activations = np.random.default_rng(1).uniform(0.5, 2, len(adjacency))
+    last, step = len(adjacency) - 1, adjacency / activations[:, None]
+    found = list(public.effects_by_hops(adjacency, activations, last))
+    for hops, effects in enumerate(found, 1):
+        np.testing.assert_allclose(effects, np.linalg.matrix_power(step, hops)[last] * activations[last], atol=1e-10)
+    wanted, _ = public.contributions(adjacency, layers, activations, np.zeros(len(adjacency)), last)
+    np.testing.assert_allclose(np.sum(found, 0), np.where(np.arange(len(adjacency)) == last, 0, wanted), atol=1e-10)
+    assert len(found) > 3
+
+
+def test_effects_by_hops_end_in_a_graph_with_a_loop():
+    assert len(list(public.effects_by_hops(np.array([[0, 1.0], [1.0, 0]]), np.ones(2), 1))) == 2
