@@ -174,7 +174,11 @@ def _links(graph: GraphTables, origin: GraphFile | None) -> list[Link]:
     listed, present = _weights(links), set(ids)
     same = {ends for ends, w in listed.items() if present.issuperset(ends) and w == now.get(ends, 0.0)}
     rest: list[Link] = [{"source": s, "target": t, "weight": w} for (s, t), w in now.items() if (s, t) not in same]
-    return [link for link in links if (link["source"], link["target"]) in same] + rest
+    written = [link for link in links if (link["source"], link["target"]) in same] + rest
+    if graph.stability is None:
+        return written
+    of = dict(zip(now, graph.stability[target, source].tolist(), strict=True))
+    return [{**link, "stability": of.get((link["source"], link["target"]), 0.0)} for link in written]
 
 
 def _weights(links: Iterable[Link]) -> dict[tuple[str, str], float]:
@@ -213,12 +217,13 @@ def _tables(content: GraphFile) -> GraphTables:
     typed_in = {number: label for number, label in state.get("clerps") or []}
     nodes = _table(content, typed_in)
     nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
-    adjacency = _adjacency(content["links"], {node: i for i, node in enumerate(nodes["id"])})
+    index = {node: i for i, node in enumerate(nodes["id"])}
+    adjacency, stability = _adjacency(content["links"], index), _stability(content["links"], index)
     return GraphTables(
         metadata["prompt"], list(metadata["prompt_tokens"]), n_layers, nodes, adjacency,
         about=own.get("about") or {"model": metadata["scan"]}, supernodes=schema.supernodes_of(state),
         scores=own.get("scores") or {}, asked=own.get("asked") or schema.Question(),
-        conditioning=own.get("conditioning") or {}, origin={"content": content},
+        conditioning=own.get("conditioning") or {}, stability=stability, origin={"content": content},
     )  # fmt: skip
 
 
@@ -290,3 +295,14 @@ def _adjacency(links: Iterable[Link], index: Mapping[str, int]) -> np.ndarray:
     adjacency[[index[target] for _, target in weights], [index[source] for source, _ in weights]] = values
     schema.check_no_loop(weights)
     return adjacency
+
+
+def _stability(links: Iterable[Link], index: Mapping[str, int]) -> np.ndarray | None:
+    """[target, source]; None where no link has one."""
+    known = [(index[link["target"]], index[link["source"]], s) for link in links if (s := link.get("stability")) is not None]
+    if not known:
+        return None
+    stability = np.zeros((len(index), len(index)), dtype=np.float32)
+    target, source, values = zip(*known, strict=True)
+    stability[list(target), list(source)] = values
+    return stability

@@ -100,6 +100,7 @@ class Link(TypedDict):
     source: str
     target: str
     weight: Number
+    stability: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]  # only we write it
 
 
 class ViewState(TypedDict, total=False):

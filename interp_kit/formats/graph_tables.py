@@ -65,4 +65,5 @@ class GraphTables:
     scores: dict[str, float] = field(default_factory=dict)
     asked: Question = field(default_factory=Question)
     conditioning: dict[str, float] = field(default_factory=dict)
+    stability: np.ndarray | None = None
     origin: Origin = field(default_factory=Origin)

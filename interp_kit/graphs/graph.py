@@ -22,6 +22,7 @@ from ..hardware import check_memory
 from ..storage.atomic import atomic_file
 from ..widgets.plain_text import literal, printable
 from . import influence as scoring
+from .consensus import beliefs, consensus
 from .deprecation import renamed_keyword
 from .paths import strongest_paths
 from .views import drawable, view_data
@@ -58,7 +59,8 @@ class AttributionGraph(GraphTables):
     prompt: the text; tokens: one for each position; n_layers: of the model.
     about: the model's name and fingerprint, and the transcoder's. supernodes: ids by name. scores: replacement,
     completeness, completeness_of_inputs and, of a capped graph, left_out (see `influence.scores`). asked: what it
-    explains, by name and in ids; empty for the likeliest next tokens.
+    explains, by name and in ids; empty for the likeliest next tokens. stability [target, source], of each edge, after
+    `consensus`.
     feature_store: what `annotate` was given. origin: the file that the graph was loaded from, of which `save` writes
     back what these fields do not hold.
     """
@@ -129,11 +131,15 @@ class AttributionGraph(GraphTables):
 
     @cached_property
     def edges(self) -> pd.DataFrame:
-        """One row an edge, largest first: source and target (ids), weight, share of the target's absolute inputs."""
+        """One row an edge, largest first: source and target (ids), weight, share of the target's absolute inputs; after
+        `consensus` also stability (the share of settings that keep it) and belief (core, contingent, noise)."""
         target, source = self.adjacency.nonzero()
         ids = self.nodes["id"].to_numpy()
         weight, share = self.adjacency[target, source], scoring.shares(self.adjacency)[target, source]
         table = pd.DataFrame({"source": ids[source], "target": ids[target], "weight": weight, "share": share})
+        if self.stability is not None:
+            table["stability"] = self.stability[target, source]
+            table["belief"] = beliefs(table["stability"].to_numpy())
         return table.sort_values("weight", key=np.abs, ascending=False, ignore_index=True)
 
     @cached_property
@@ -189,10 +195,27 @@ class AttributionGraph(GraphTables):
         kept, edges = scoring.prune(adjacency, kinds[stay], layers[stay], weights[stay], edge_threshold)
         adjacency = adjacency[np.ix_(kept, kept)] if len(kept) < len(stay) else adjacency
         adjacency[~edges] = 0
+        stability = None if self.stability is None else self.stability[np.ix_(stay[kept], stay[kept])] * edges
         nodes = self.nodes.iloc[stay[kept]].reset_index(drop=True)
         left = set(nodes["id"])
         supernodes = {name: kept for name, ids in self.supernodes.items() if (kept := [i for i in ids if i in left])}
-        return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes)
+        return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes, stability=stability)
+
+    def consensus(self, *others: "AttributionGraph") -> "AttributionGraph":
+        """The same graph with the stability of each edge: the share of settings that keep it. The settings are twelve
+        pairs of pruning thresholds, for this graph and each of `others`: the same question in other words, or by
+        another transcoder. Columns of `edges`: stability; belief, "core" for what all settings keep, "contingent" for
+        what some do, "noise" for what none does. The picture draws the core solid and the rest faint.
+
+        Tokens are aligned by their text; of what is not in another prompt, that prompt says nothing. Another
+        transcoder's features are compared by their labels.
+
+        Raises ValueError for another model or question, prompts that have nothing in common, another transcoder's graph
+        without labels; MemoryError where the counts of all edges would not fit.
+
+        >>> graph.consensus(ik.attribute(model, transcoder, "Dallas is in a state whose capital is")).show()
+        """
+        return consensus(self, others)
 
     # ------------------------------------------------------------------ meaning
 
@@ -242,7 +265,13 @@ class AttributionGraph(GraphTables):
         return self.nodes[hit].sort_values("influence", ascending=False)
 
     @renamed_keyword("to", "target")
-    def paths(self, k: int = 1, target: str | int | NodeId | None = None, by_label: bool = True) -> pd.DataFrame:
+    def paths(
+        self,
+        k: int = 1,
+        target: str | int | NodeId | None = None,
+        by_label: bool = True,
+        longest: int | None = None,
+    ) -> pd.DataFrame:
         """For each token of the prompt its k strongest paths, through at least one feature, to the logit `target`.
 
         `target` is a token (" Austin", or its id in the vocabulary) or a node's id, by default the likeliest logit. A
@@ -255,7 +284,7 @@ class AttributionGraph(GraphTables):
 
         >>> graph.prune().paths(target=" Austin")
         """
-        return strongest_paths(self, self._logit(target), k, by_label)
+        return strongest_paths(self, self._logit(target), k, by_label, longest)
 
     def _logit(self, target: str | int | NodeId | None) -> str:
         """The id of a logit."""

@@ -1,12 +1,11 @@
 """The strongest paths of a graph from each token to a logit, by label where several features mean the same."""
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from heapq import heappop, heappush
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 import pandas as pd
 
@@ -19,15 +18,19 @@ if TYPE_CHECKING:  # the graph offers these paths as a method
 COLUMNS = ["token", "position", "strength", "sign", "steps", "nodes"]
 
 
-def strongest_paths(graph: "AttributionGraph", logit: str, k: int, by_label: bool) -> pd.DataFrame:
+def strongest_paths(
+    graph: "AttributionGraph", logit: str, k: int, by_label: bool, longest: int | None
+) -> pd.DataFrame:
     """See `AttributionGraph.paths`; `logit` is an id."""
     steps = Steps.of(graph, by_label)
     step_of = {node: step for step, ids in enumerate(steps.members) for node in ids}
     tokens = [(token, step_of[token.id]) for token in node_rows(graph.embeddings)]
-    ways = _shortest(_network(steps), [step for _, step in tokens], step_of[logit], k)
+    end, costs = step_of[logit], _costs(steps)
+    longest = len(costs) if longest is None else longest
+    left = _left_to_go(costs, end, longest)
     rows = []
     for token, step in tokens:
-        for path in ways[step]:
+        for path in _cheapest(costs, left, step, end, k, longest):
             edges = [(target, source) for source, target in pairwise(path)]
             strength = math.prod(steps.share[edge] for edge in edges)
             sign = math.prod(int(np.sign(steps.weight[edge])) for edge in edges)
@@ -87,27 +90,43 @@ class Steps:
         )
 
 
-def _network(steps: Steps) -> nx.DiGraph:
-    """A short way is a strong path. A token's direct edge to a logit is left out."""
+def _costs(steps: Steps) -> np.ndarray:
+    """[target step, source step]: a cheap way is a strong path; infinite without an edge. A token's direct edge to a
+    logit is left out."""
     kinds = np.array(steps.kinds)
-    edges = steps.share > 0
-    edges &= (kinds != "logit")[:, None] | (kinds != "embedding")
-    np.fill_diagonal(edges, False)
-    target, source = edges.nonzero()
-    cost = -np.log(np.minimum(steps.share[target, source], 1))
-    network = nx.DiGraph()
-    network.add_nodes_from(range(len(steps.names)))
-    network.add_weighted_edges_from(zip(source.tolist(), target.tolist(), cost.tolist(), strict=True), weight="cost")
-    return network
+    share = np.where((kinds == "logit")[:, None] & (kinds == "embedding"), 0, np.minimum(steps.share, 1))
+    np.fill_diagonal(share, 0)
+    with np.errstate(divide="ignore"):
+        return -np.log(share)
 
 
-def _shortest(network: nx.DiGraph, starts: list[int], end: int, k: int) -> dict[int, list[list[int]]]:
-    """By start, its k shortest ways to `end`; there may be fewer, or none."""
-    if k == 1:  # one search from the end finds all
-        found = nx.single_source_dijkstra_path(network.reverse(copy=False), end, weight="cost")
-        return {start: [found[start][::-1]] if start in found else [] for start in starts}
-    ways: dict[int, list[list[int]]] = {start: [] for start in starts}
-    for start in starts:
-        with suppress(nx.NetworkXNoPath):
-            ways[start].extend(islice(nx.shortest_simple_paths(network, start, end, weight="cost"), k))
-    return ways
+def _left_to_go(costs: np.ndarray, end: int, longest: int) -> np.ndarray:
+    """[edges, step]: what the cheapest way to `end` costs that has at most so many edges. More rows would be alike."""
+    left = [np.where(np.arange(len(costs)) == end, 0.0, np.inf)]
+    while len(left) <= longest:
+        nearer = np.minimum(left[-1], (costs + left[-1][:, None]).min(0))
+        if (nearer == left[-1]).all():
+            break
+        left.append(nearer)
+    return np.stack(left)
+
+
+def _cheapest(costs: np.ndarray, left: np.ndarray, start: int, end: int, k: int, longest: int) -> list[list[int]]:
+    """The k cheapest ways from `start` to `end` of at most `longest` edges; there may be fewer, or none.
+
+    Best first: the way begun goes on whose cost so far, with what is left at least, is least.
+    """
+    found: list[list[int]] = []
+    begun = [(left[-1, start], 0.0, [start])]
+    while begun and len(found) < k:
+        at_least, so_far, way = heappop(begun)
+        edges_left = longest - (len(way) - 1)
+        if way[-1] == end:
+            found.append(way)
+        elif at_least < np.inf and edges_left:
+            onwards = so_far + costs[:, way[-1]]
+            at_least = onwards + left[min(edges_left, len(left)) - 1]
+            for step in np.flatnonzero(at_least < np.inf).tolist():
+                if step not in way:
+                    heappush(begun, (at_least[step], onwards[step], [*way, step]))
+    return found

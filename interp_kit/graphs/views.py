@@ -15,13 +15,15 @@ def view_data(graph: "AttributionGraph") -> "GraphData":
     """See `AttributionGraph.view_data`."""
     target, source = graph.adjacency.nonzero()
     weights = graph.adjacency[target, source].tolist()
+    known = [] if graph.stability is None else [graph.stability[target, source].tolist()]
+    edges = list(zip(source.tolist(), target.tolist(), weights, *known, strict=True))
     cards, table = graph.cards, graph.nodes.astype(object).where(graph.nodes.notna(), None)
     return {
         "title": f"Attribution graph, {graph.about.get('model', '')}",
         "prompt": graph.prompt, "tokens": graph.tokens, "n_layers": graph.n_layers,
         "scores": {name: float(value) for name, value in graph.scores.items()},
         "nodes": [_node(row, cards) for row in table.to_dict("records")],
-        "edges": list(zip(source.tolist(), target.tolist(), weights, strict=True)),
+        "edges": edges,
         "supernodes": [{"name": name, "nodes": ids} for name, ids in graph.supernodes.items()],
     }  # fmt: skip
 

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Literal, TypedDict, cast, get_args, get_origin
 
 NodeKind = Literal["embedding", "feature", "error", "left_out", "logit"]
-Edge = tuple[int, int, float]  # source and target as indices of `nodes`, and the signed weight; a list is as good
+# Source and target as indices of `nodes`, the signed weight, and where it is known the stability; a list is as good.
+Edge = tuple[int, int, float] | tuple[int, int, float, float]
 
 
 class FeatureExample(TypedDict):
@@ -131,6 +132,11 @@ def check_threshold(threshold: object) -> float:
     return float(number)
 
 
+def is_core(edge: Edge) -> bool:
+    """Whether the edge is drawn solid: its stability is 1, or not known."""
+    return len(edge) == 3 or edge[3] >= 1
+
+
 def shown_nodes(data: GraphData, threshold: float, kept: Collection[str] = ()) -> list[int]:
     """Indices of the nodes left at `threshold`, with those whose ids are `kept`: the same rule as in graph_view.js.
 
@@ -190,10 +196,12 @@ def _check_example(example: dict, what: str) -> None:
 
 
 def _check_edge(edge: Sequence, what: str, n_nodes: int) -> None:
-    _expect(isinstance(edge, (list, tuple)) and len(edge) == 3, what, "[source, target, weight]", edge)
+    good = isinstance(edge, (list, tuple)) and len(edge) in (3, 4)
+    _expect(good, what, "[source, target, weight] or [source, target, weight, stability]", edge)
     for end in edge[:2]:
         _expect(_is_index(end, 0, n_nodes - 1), what, f"node indices from 0 to {n_nodes - 1}", edge)
     _expect_number(edge[2], what)
+    _expect(0 <= _expect_number(edge[-1], what) <= 1 if len(edge) == 4 else True, what, "a stability from 0 to 1", edge)
 
 
 def _is_index(value: object, low: float, high: float) -> bool:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from .colours import BLUE, ORANGE
 from .geometry import GEOMETRY, Measures, Placement, arrange, measure, place_labels
-from .graph_data import GraphData, GraphNode, NodeKind, check_graph, check_ids, check_threshold, shown_nodes
+from .graph_data import GraphData, GraphNode, NodeKind, check_graph, check_ids, check_threshold, is_core, shown_nodes
 from .picture import Picture
 from .plain_text import spelled
 from .svg import INK, LINE, MONO, QUIET, add, drawing, finished, number, write
@@ -29,6 +29,7 @@ LEGEND: dict[str, NodeKind] = {
     "pinned": "feature",
 }  # fmt: skip
 ADDS, TAKES_AWAY = {"stroke": BLUE}, {"stroke": ORANGE, "stroke_dasharray": "5 3"}
+FAINT = 0.35  # of the opacity, where an edge is not of the core; the same in graph_view.js
 HALO = {"stroke": "#ffffff", "stroke_width": "3", "stroke_opacity": "0.85", "paint_order": "stroke"}
 
 
@@ -62,7 +63,7 @@ def draw_graph(data: GraphData, threshold: float, kept: Collection[str] = ()) ->
         node = data["nodes"][i]
         _draw_node(plot, node, place.points[i], measures["half_sizes"][i], node["id"] in kept)
     _draw_labels(plot, data, measures, place, kept)
-    _draw_legend(svg, GEOMETRY.axis, height - 20)
+    _draw_legend(svg, GEOMETRY.axis, height - 20, any(len(edge) == 4 for edge in data["edges"]))
     return Picture(finished(svg), summary)
 
 
@@ -104,17 +105,18 @@ def _draw_background(plot: Element, data: GraphData, place: Placement) -> None:
 
 
 def _draw_edges(plot: Element, data: GraphData, measures: Measures, place: Placement) -> None:
-    strongest = max((abs(weight) for _, _, weight in data["edges"]), default=0) or 1
+    strongest = max((abs(edge[2]) for edge in data["edges"]), default=0) or 1
     edges = [edge for edge in data["edges"] if edge[0] in place.points and edge[1] in place.points]
     edges = sorted(edges, key=lambda edge: -abs(edge[2]))[: GEOMETRY.edges]
     group = add(plot, "g", fill="none")
-    for source, target, weight in reversed(edges):
+    for edge in reversed(edges):
+        source, target, weight = edge[:3]
         (x1, y1), (x2, y2) = place.points[source], place.points[target]
         y1, y2 = y1 - measures["half_sizes"][source][1], y2 + measures["half_sizes"][target][1]
         bend, share = GEOMETRY.bend * (y1 - y2), abs(weight) / strongest
         places = x1, y1, x1, y1 - bend, x2, y2 + bend, x2, y2
         d = "M{} {}C{} {} {} {} {} {}".format(*map(number, places))
-        width, opacity = 0.6 + 3.4 * math.sqrt(share), 0.14 + 0.42 * share
+        width, opacity = 0.6 + 3.4 * math.sqrt(share), (0.14 + 0.42 * share) * (1 if is_core(edge) else FAINT)
         look = TAKES_AWAY if weight < 0 else ADDS
         add(group, "path", d=d, stroke_width=width, stroke_opacity=opacity, **look)
 
@@ -153,13 +155,15 @@ def _draw_labels(plot: Element, data: GraphData, measures: Measures, place: Plac
         write(plot, x, y + 3.5, text, size=10.5, text_anchor="middle", **HALO)
 
 
-def _draw_legend(svg: Element, x: float, y: float) -> None:
+def _draw_legend(svg: Element, x: float, y: float, beliefs: bool) -> None:
     for name, kind in LEGEND.items():
         group = add(svg, "g", transform=_moved(x + 8, y - 4))
         _draw_shape(group, kind, 8 if kind == "logit" else 5, 5, name == "pinned")
         write(svg, x + 21, y, name, size=11.5, fill=QUIET)
         x += 42 + 5.6 * len(name)
-    for name, look in (("adds", ADDS), ("takes away", TAKES_AWAY)):
+    lines = {"adds": ADDS, "takes away": TAKES_AWAY}
+    lines |= {"faint: not in every setting": ADDS | {"stroke_opacity": FAINT}} if beliefs else {}
+    for name, look in lines.items():
         add(svg, "line", x1=x, x2=x + 28, y1=y - 4, y2=y - 4, stroke_width=2.4, **look)
         write(svg, x + 34, y, name, size=11.5, fill=QUIET)
         x += 56 + 5.6 * len(name)

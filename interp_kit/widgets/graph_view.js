@@ -98,7 +98,8 @@ const bySize = (a, b) => Math.abs(b.weight) - Math.abs(a.weight);
 // Adjacency lists, strongest first, so that drawing never searches the edge table.
 function readGraph(data) {
   const { nodes, tokens } = data;
-  const edges = data.edges.map(([source, target, weight]) => ({ source, target, weight })).sort(bySize);
+  const edges = data.edges.map(([source, target, weight, stability]) => ({ source, target, weight, stability }));
+  edges.sort(bySize);
   const incoming = nodes.map(() => []), outgoing = nodes.map(() => []);
   for (const edge of edges) {
     incoming[edge.target].push(edge);
@@ -234,6 +235,12 @@ function curve(x1, y1, x2, y2, bends) {
     `${x2.toFixed(1)} ${(y2 + bend).toFixed(1)} ${x2.toFixed(1)} ${y2.toFixed(1)}`;
 }
 
+// Of the opacity, where an edge is not of the core: what all settings of `graph.consensus` keep. As in graph_svg.py.
+const FAINT = 0.35;
+const belief = (edge) => edge.stability === undefined ? "" : edge.stability >= 1 ? "core" :
+  edge.stability > 0 ? "contingent" : "noise";
+const clarity = (edge) => ["", "core"].includes(belief(edge)) ? 1 : FAINT;
+
 function drawEdge(graph, place, edge, strength) {
   const { source: a, target: b, weight } = edge, share = Math.abs(weight) / graph.topWeight;
   const y1 = place.y[a] - graph.half_sizes[a][1], y2 = place.y[b] + graph.half_sizes[b][1];
@@ -242,7 +249,7 @@ function drawEdge(graph, place, edge, strength) {
     d: curve(place.x[a], y1, place.x[b], y2, graph.geometry.bend),
     "stroke-dasharray": weight < 0 ? "5 3" : null,
     "stroke-width": (0.6 + 3.4 * Math.sqrt(share)).toFixed(2),
-    "stroke-opacity": strength(share).toFixed(2),
+    "stroke-opacity": (strength(share) * clarity(edge)).toFixed(2),
   });
 }
 
@@ -440,6 +447,7 @@ class GraphPanel {
     this.scores = html("div", { class: "ik-scores" });
     this.plot = this.buildPlot();
     this.card = html("div", { class: "ik-card" });
+    this.legend = html("div", { class: "ik-legend", "aria-label": "Legend", role: "group" });
     this.strip = html("div", { class: "ik-strip", role: "group", "aria-label": "Pinned nodes, supernodes" });
     this.subgraph = html("div", { class: "ik-subgraph-room" });
     this.root = html("div", { class: "ik-graph", onkeydown: (event) => this.onEscape(event) },
@@ -447,7 +455,7 @@ class GraphPanel {
         html("header", {}, html("div", {}, this.title, this.prompt), this.scores),
         this.buildSlider(),
         html("div", { class: "ik-main" }, this.plot, html("aside", { class: "ik-side" }, this.card)),
-        buildLegend(), this.strip, this.buildNaming(), this.subgraph));
+        this.legend, this.strip, this.buildNaming(), this.subgraph));
     el.append(this.root);
   }
 
@@ -528,6 +536,7 @@ class GraphPanel {
     this.scores.replaceChildren(...scores.length === 0 ? [] : [html("table", {},
       html("thead", {}, html("tr", {}, scores.map(([name]) => html("th", { scope: "col", text: name })))),
       html("tbody", {}, html("tr", {}, scores.map(([, value]) => html("td", { text: round(value) })))))]);
+    this.legend.replaceChildren(...legendItems(this.graph));
     this.refresh();
   }
 
@@ -671,7 +680,8 @@ class GraphPanel {
     bar.style.width = `${(100 * Math.abs(edge.weight) / this.graph.topWeight).toFixed(1)}%`;
     const sign = edge.weight < 0 ? "ik-negative" : "ik-positive";
     return html("button", { type: "button", class: `ik-row ${sign}`,
-      "aria-label": `${describe(node)}, weight ${signed(edge.weight)}`, onclick: () => this.select(other) },
+      "aria-label": [describe(node), `weight ${signed(edge.weight)}`, belief(edge)].filter(Boolean).join(", "),
+      title: belief(edge) || null, onclick: () => this.select(other) },
     html("span", { class: "ik-row-weight", text: signed(edge.weight) }),
     html("span", { class: "ik-row-label" }, tokenSpans(node.label)),
     html("span", { class: "ik-row-place", text: `${layer} · ${node.position}` }),
@@ -833,12 +843,12 @@ class GraphPanel {
 
 // ---------------------------------------------------------------- legend and entry
 
-function buildLegend() {
+function legendItems(graph) {
   const mark = (kind, shape) => svg("svg", { class: "ik-mark", width: 18, height: 14, "aria-hidden": "true" },
     svg("g", { class: `ik-node ik-${kind}`, transform: "translate(9 7)" }, shape));
-  const line = (sign, dash) => svg("svg", { class: "ik-mark", width: 30, height: 14, "aria-hidden": "true" },
+  const line = (sign, dash, opacity = null) => svg("svg", { class: "ik-mark", width: 30, height: 14, "aria-hidden": "true" },
     svg("line", { class: `ik-edge ik-${sign}`, x1: 1, x2: 29, y1: 7, y2: 7, "stroke-width": 2.4,
-      "stroke-dasharray": dash }));
+      "stroke-dasharray": dash, "stroke-opacity": opacity }));
   const circle = () => svg("circle", { class: "ik-shape", r: 5 });
   const items = [
     [mark("feature", circle()), "feature"],
@@ -848,8 +858,8 @@ function buildLegend() {
     [mark("feature ik-pinned", circle()), "pinned"],
     [line("positive", null), "adds"], [line("negative", "5 3"), "takes away"],
   ];
-  return html("div", { class: "ik-legend", "aria-label": "Legend", role: "group" },
-    items.map(([picture, text]) => html("span", {}, picture, text)));
+  if (graph.edges.some(belief)) items.push([line("positive", null, FAINT), "faint: not in every setting"]);
+  return items.map(([picture, text]) => html("span", {}, picture, text));
 }
 
 function render({ model, el }) {

@@ -1,0 +1,89 @@
+"""Which edges are there however the question is put? One graph pruned in many ways, and those of paraphrases beside it
+(after CIRCUS, arXiv 2603.00523: the core is what all settings keep)."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..formats.provenance import check_belongs
+from ..hardware import check_memory
+from .alignment import Key, align, node_keys
+
+if TYPE_CHECKING:  # the graph offers this as a method
+    from .graph import AttributionGraph
+
+# What is kept in each way: shares of influence and of the edge scores, loose to strict.
+NODE_THRESHOLDS, EDGE_THRESHOLDS = (0.9, 0.8, 0.7, 0.6), (0.98, 0.95, 0.9)
+BYTES_AN_EDGE = 12  # two counts, what is gathered, and the result
+BELIEFS = ("noise", "contingent", "core")
+
+
+def consensus(graph: "AttributionGraph", others: Iterable["AttributionGraph"]) -> "AttributionGraph":
+    """See `AttributionGraph.consensus`."""
+    n = len(graph.nodes)
+    check_memory(n * n * BYTES_AN_EDGE, f"the consensus of a graph of {n:,} nodes", "Use a part: graph.prune(1.0, 1.0)")
+    kept, tried = np.zeros((n, n), np.uint16), np.zeros((n, n), np.uint16)
+    settings = list(product(NODE_THRESHOLDS, EDGE_THRESHOLDS))
+    for other in [graph, *others]:
+        place = align(graph.tokens, other.tokens)
+        by_label = _comparable(graph, other, place)
+        counts, mine = _times_kept(graph, other, place, by_label, settings)
+        kept += counts[np.ix_(mine, mine)]
+        here = np.isin(graph.nodes["position"], [position for position in place if position is not None])
+        tried[np.ix_(here, here)] += np.uint16(len(settings))
+    stability = np.where(graph.adjacency != 0, kept / np.maximum(tried, 1, dtype=np.float32), np.float32(0))
+    return replace(graph, stability=stability)
+
+
+def _times_kept(
+    graph: "AttributionGraph", other: "AttributionGraph", place: list[int | None], by_label: bool,
+    settings: list[tuple[float, float]],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """In how many settings the other graph has each edge [target, source], and where `graph`'s nodes are in that."""
+    number: dict[Key | None, int] = {}
+    mine = np.array([number.setdefault(key, len(number)) for key in node_keys(graph, by_label)])
+    counts = np.zeros((len(number), len(number)), np.uint16)
+    for setting in settings:
+        pruned = other.prune(*setting)
+        theirs = np.array([number.get(key, -1) for key in node_keys(pruned, by_label, place)])
+        target, source = pruned.adjacency.nonzero()
+        both = (theirs[target] >= 0) & (theirs[source] >= 0)
+        # of several features with one label, an edge counts once
+        ends = np.unique(np.stack([theirs[target[both]], theirs[source[both]]]), axis=1)
+        counts[ends[0], ends[1]] += 1
+    return counts, mine
+
+
+def beliefs(stability: np.ndarray) -> np.ndarray:
+    """"core", "contingent" or "noise": kept in all settings, in some, in none."""
+    return np.array(BELIEFS)[(stability > 0).astype(int) + (stability >= 1)]
+
+
+def _comparable(graph: "AttributionGraph", other: "AttributionGraph", place: list[int | None]) -> bool:
+    """Whether features have to be compared by their labels: those of another transcoder are other features.
+
+    Raises ValueError for what cannot be compared: another model, another question, prompts without a token in common,
+    another transcoder without labels.
+    """
+    check_belongs(other, "graph", graph, "graph", keys=["fingerprint"])
+    if sum(position is not None for position in place) < 2:
+        raise ValueError(f"the prompts have no token in common, and cannot be aligned: {graph.prompt!r}, {other.prompt!r}")
+    asks, theirs = (set(zip(g.logits["layer"], g.logits["feature"])) for g in (graph, other))
+    if not asks & theirs:
+        raise ValueError(
+            f"the graph of {other.prompt!r} explains {other.logits['label'].iloc[0]!r}, and this one "
+            f"{graph.logits['label'].iloc[0]!r}: give both the same target, ik.attribute(..., target=...)"
+        )
+    if other.about.get("transcoder") == graph.about.get("transcoder"):
+        return False
+    for one in (graph, other):
+        features = one.features
+        if (features["label"] == "feature " + features["layer"].astype(str) + "/" + features["feature"].astype(str)).all():
+            raise ValueError(
+                "another transcoder has other features, which are compared by their labels, and a graph has none: "
+                "graph.annotate(features, labels), each with its own"
+            )
+    return True
