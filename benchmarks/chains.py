@@ -57,7 +57,7 @@ def with_skip(model, transcoder, texts):
     """The transcoder with the linear map of each MLP's input that explains the most of what it leaves (least squares)."""
     stream = ActivationStream(model.hf, TextRows(model, texts), transcoder.config, 2 * N_FITTED, 4e9)
     batch = next(stream.batches())
-    left = batch.y - transcoder(batch.x.transpose(0, 1)).transpose(0, 1)
+    left = batch.y - transcoder.decode(transcoder.encode_tokens(batch.x))
     halves = [LeastSquares(model.n_layers, model.d_model) for _ in range(2)]
     for sums, part in zip(halves, (slice(0, N_FITTED), slice(N_FITTED, None))):
         sums.add(batch.x[:, part], left[:, part])

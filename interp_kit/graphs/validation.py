@@ -73,7 +73,7 @@ class Validation:
         """The graph's notable edges (at least a tenth of their target's inputs) whose source, switched off, moved the
         target the other way than predicted, or more than `factor` times as much or as little; worst first."""
         claims = self.effects[self.effects["share"] >= CLAIM_SHARE].copy()
-        ratio = claims["measured"] / claims["predicted"].where(claims["predicted"] != 0)
+        ratio = _ratio(claims)
         why = ["the other way", f"more than {factor:g} times as much", f"less than 1/{factor:g} as much"]
         claims["why"] = np.select([ratio <= 0, ratio > factor, ratio < 1 / factor], why, default="")
         claims["off_by"] = (claims["measured"] - claims["predicted"]).abs()
@@ -107,6 +107,16 @@ class Validation:
         n, rho = len(self.nodes), self.spearman
         said = f"<p>{n} nodes switched off; influence against ablation effect: Spearman {rho:.2f} (paper: 0.72)</p>"
         return literal(said + self.by_distance.to_html(index=False, float_format="{:.2f}".format))
+
+
+def confirmed(effects: pd.DataFrame, factor: float = 2.0) -> pd.Series:
+    """For each row of `Validation.effects`: did the target move the right way, and at most `factor` times as much or as
+    little as predicted?"""
+    return _ratio(effects).between(1 / factor, factor)
+
+
+def _ratio(effects: pd.DataFrame) -> pd.Series:
+    return effects["measured"] / effects["predicted"].where(effects["predicted"] != 0)
 
 
 def agreement(predicted: ArrayLike, measured: ArrayLike) -> dict[str, float]:
