@@ -37,6 +37,7 @@ class Logits:
     biases: torch.Tensor  # the part of the values that does not depend on the stream
     layer: int  # where the gradients are: n_layers, after the last layer, or the feature's own layer
     name: str = ""  # of what is not the logit of one token
+    elsewhere: torch.Tensor | None = None  # gradients at the positions before the last [position, logit, d_model]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,6 +108,18 @@ def choose_logits(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     probabilities, ids = logits.softmax(-1).topk(min(MAX_N_LOGITS, len(logits)))
     n = int((probabilities.cumsum(0) < DESIRED_LOGIT_PROB).sum()) + 1
     return ids[:n], probabilities[:n]
+
+
+def asked_again(frozen: FrozenModel, asked: Question, ids: list[int]) -> torch.Tensor:
+    """The gradients [logit, d_model] of what a graph explains, by what it remembers: `graph.asked`, and the tokens `ids`
+    where it asks nothing. (A feature's, which starts in its own layer, is its encoder's row.)"""
+    if "direction" in asked:
+        return torch.tensor([asked["direction"]]).to(frozen.embeddings)
+    if "target" not in asked:
+        return frozen.readout(torch.tensor(ids))[1]
+    contrast = asked.get("contrast") or []
+    weights = torch.cat([_mean(len(asked["target"])), -_mean(len(contrast))]).to(frozen.embeddings)
+    return (weights @ frozen.readout(torch.tensor([*asked["target"], *contrast]))[1])[None]
 
 
 def _of_tokens(frozen: FrozenModel, asked: Target) -> tuple[Logits, Question]:

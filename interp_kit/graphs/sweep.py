@@ -113,9 +113,10 @@ class Sweep:
         """[layer, position, 2, d_model]: the part of each MLP's output that the transcoder does not rebuild; and the
         part that is neither feature nor error, the decoder's bias."""
         frozen, transcoder = self.frozen, self.transcoder
-        x = frozen.transcoder_input(transcoder.config.feature_input_hook)[transcoder.layers]
+        layers = [layer for layer in transcoder.layers if layer < frozen.n_layers]
+        x = frozen.transcoder_input(transcoder.config.feature_input_hook)[layers]
         rebuilt, constants = torch.zeros_like(frozen.mlp_out), torch.zeros_like(frozen.mlp_out)
-        for index, layer in enumerate(transcoder.layers):
+        for index, layer in enumerate(layers):
             nodes, vectors, _ = self.outputs.to_layer(index)
             constants[layer] = transcoder.b_dec[index]
             rebuilt[layer].index_add_(0, self.nodes.features.position[nodes], vectors)
@@ -176,6 +177,8 @@ class Sweep:
         bias = embeddings.new_zeros(len(targets))
         n = int((layer_of == frozen.n_layers).sum())  # targets that have started: first the logits
         gradient[-1, :n], bias[:n] = self._own(targets[:n])
+        if n and self.nodes.logits.elsewhere is not None:
+            gradient[:-1, :n] = self.nodes.logits.elsewhere[:, targets[:n] - len(self.nodes.features)]
         for layer in reversed(range(frozen.n_layers)):
             skip = None
             if n:

@@ -46,10 +46,10 @@ class Algebra:
         self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
         """See `LinearMaps.pull`."""
-        stream_rows, constant = self._read(layer, rows, positions)
+        stream_rows, constant = self.read_back(layer, rows, positions)
         bias[n:] += constant
         if skip is not None:
-            skip, constant = self._read(layer, skip.transpose(0, 1), torch.arange(len(gradient)))
+            skip, constant = self.read_back(layer, skip.transpose(0, 1), torch.arange(len(gradient)))
             bias[:n] += constant.sum(1)
             skip = skip.transpose(0, 1)
         if self.frozen.parts.blocks[layer].parallel:  # the MLP reads what attention reads
@@ -60,8 +60,8 @@ class Algebra:
         if not self.frozen.parts.blocks[layer].parallel:
             self.attentions[layer].pull(gradient, bias)
 
-    def _read(self, layer: int, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the stream, and
+    def read_back(self, layer: int, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the stream, and
         what the norm's bias adds [..., target]."""
         norm, scale = self.readers[layer]
         constant = torch.zeros_like(rows[..., 0])
@@ -72,6 +72,14 @@ class Algebra:
                 constant = rows @ norm.bias
             rows = rows * norm.gain
         return norm.centre(rows) * scale[positions][:, None], constant
+
+    def read(self, layer: int, x: Tensor) -> Tensor:
+        """What a stream vector x [position, source, d_model] becomes at the encoder's input, but for biases: the
+        transpose of `read_back`."""
+        norm, scale = self.readers[layer]
+        if self.feature_input_hook == RESIDUAL:
+            return x
+        return (norm.push(x) if self.feature_input_hook == MLP_INPUT else norm.centre(x)) * scale[:, None, None]
 
 
 @dataclass
@@ -123,6 +131,30 @@ class FrozenAttention:
         pattern = self.pattern[:, :q, :, :q].reshape(groups, q, per_group * q)
         z = torch.bmm(pattern, z).view(groups, q, n, width).permute(1, 2, 0, 3).reshape(q * n, groups * width)
         gradient += (z @ self.value).view_as(gradient)
+
+    def push(self, x: Tensor) -> Tensor:
+        """What attention writes of stream vectors x [position, source, d_model], but for its biases: the same shape."""
+        groups, _, per_group, _ = self.pattern.shape
+        q, n, _ = x.shape
+        values = (x @ self.value.T).view(q, n, groups, -1).permute(2, 0, 1, 3).flatten(2)  # [group, key, source width]
+        pattern = self.pattern.permute(0, 2, 3, 1).reshape(groups, per_group * q, q)  # by head and query, over keys
+        arriving = torch.bmm(pattern, values).view(groups, per_group, q, n, -1)
+        return arriving.permute(2, 3, 0, 1, 4).reshape(q, n, -1) @ self.out.T
+
+    def by_head(self, gradient: Tensor, x: Tensor) -> Tensor:
+        """What each head carries from stream vectors x [position, source, d_model] to gradients [position, target,
+        d_model] at what attention writes: [head, target, source]; summed over heads, `gradient` times `push(x)`."""
+        groups, _, per_group, _ = self.pattern.shape
+        (q, n, _), m = x.shape, gradient.shape[1]
+        values = (x @ self.value.T).view(q, n, groups, -1)
+        wanted = (gradient @ self.out).view(q, m, groups, per_group, -1)
+        heads = []
+        for group in range(groups):
+            of_sources = values[:, :, group].permute(1, 0, 2).flatten(1)  # [source, key width]
+            for head in range(per_group):
+                at_keys = torch.einsum("kq,qmw->mkw", self.pattern[group, :, head], wanted[:, :, group, head])
+                heads.append(at_keys.flatten(1) @ of_sources.T)
+        return torch.stack(heads)
 
 
 def _arriving(pattern: Tensor, value_bias: Tensor, width: int) -> Tensor:

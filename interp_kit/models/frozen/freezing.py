@@ -1,6 +1,6 @@
 """Run a model with attention patterns, or norm denominators, held at the values that they had on a prompt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
@@ -12,7 +12,7 @@ from ..families import anatomy
 from ..hooks import replaced_forwards
 from .model import FrozenModel
 
-FROZEN = "interp_kit_frozen"  # our attention's name among transformers' implementations
+FROZEN, NOTING = "interp_kit_frozen", "interp_kit_noting"  # our attentions among transformers' implementations
 
 
 def _attend_by_pattern(
@@ -24,7 +24,18 @@ def _attend_by_pattern(
     return torch.einsum("hqk,bhkw->bqhw", pattern, value), None
 
 
+def _note(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: object,
+    scaling: float | None = None, **_: object,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """Notes what the scores are made of, and attends to nothing."""
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    vars(module)["noted_scores"].append((query, key, scaling))
+    return torch.zeros_like(query.transpose(1, 2)[..., : value.shape[-1]]), None
+
+
 AttentionInterface.register(FROZEN, _attend_by_pattern)
+AttentionInterface.register(NOTING, _note)
 
 
 @contextmanager
@@ -33,13 +44,32 @@ def frozen_attention(hf: PreTrainedModel, patterns: list[torch.Tensor]) -> Itera
 
     Raises ValueError for a family whose attention transformers does not let us exchange.
     """
+    with _exchanged(hf, FROZEN, "frozen_pattern", patterns):
+        yield
+
+
+@contextmanager
+def noted_scores(hf: PreTrainedModel) -> Iterator[list[list[tuple[torch.Tensor, torch.Tensor, float]]]]:
+    """Inside the block, attention writes nothing, and what its scores are made of is noted: one list a layer, of
+    queries and keys [batch, head, position, width], after rotation, and the factor of their product.
+
+    Raises ValueError as `frozen_attention` does.
+    """
+    notes: list[list[tuple[torch.Tensor, torch.Tensor, float]]] = [[] for _ in anatomy(hf).blocks]
+    with _exchanged(hf, NOTING, "noted_scores", notes):
+        yield notes
+
+
+@contextmanager
+def _exchanged(hf: PreTrainedModel, name: str, attribute: str, values: Sequence[object]) -> Iterator[None]:
+    """With another attention, by its name among transformers' implementations, which finds a value on each module."""
     attentions = [block.attention for block in anatomy(hf).blocks]
     config, before = getattr(attentions[0], "config", hf.config), hf.config._attn_implementation or "eager"
-    for attention, pattern in zip(attentions, patterns, strict=True):
-        attention.frozen_pattern = pattern
-    hf.set_attn_implementation(FROZEN)
+    for attention, value in zip(attentions, values, strict=True):
+        setattr(attention, attribute, value)
+    hf.set_attn_implementation(name)
     try:
-        if config._attn_implementation != FROZEN:  # transformers only logs that it could not
+        if config._attn_implementation != name:  # transformers only logs that it could not
             raise ValueError(
                 f"the attention of {hf.config.model_type!r} models cannot be frozen: transformers does not let it be "
                 "exchanged there"
@@ -48,7 +78,7 @@ def frozen_attention(hf: PreTrainedModel, patterns: list[torch.Tensor]) -> Itera
     finally:
         hf.set_attn_implementation(before)
         for attention in attentions:
-            del attention.frozen_pattern
+            delattr(attention, attribute)
 
 
 def frozen_norms(frozen: FrozenModel) -> AbstractContextManager[None]:

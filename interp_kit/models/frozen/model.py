@@ -8,6 +8,7 @@ This is the local replacement model of Ameisen et al. 2025 with nothing replaced
 """
 
 import copy
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -54,6 +55,15 @@ class FrozenModel:
     def n_positions(self) -> int:
         """How many tokens the prompt has, the one put before it included."""
         return len(self.ids)
+
+    def below(self, layer: int) -> "FrozenModel":
+        """The same run of the first layers alone: its last stream is what attention reads in `layer`."""
+        part = copy.copy(self)
+        part.parts = replace(self.parts, blocks=self.parts.blocks[:layer])
+        for name in ("residual_pre", "residual_mid", "mlp_in", "mlp_out"):
+            setattr(part, name, getattr(self, name)[:layer])
+        part.residual_final = self.residual_pre[layer]
+        return part
 
     def transcoder_input(self, feature_input_hook: str) -> torch.Tensor:
         """[layer, position, d_model], by circuit-tracer's hook names."""
