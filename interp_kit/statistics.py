@@ -47,3 +47,20 @@ def bootstrap_share(
         return np.nan, np.nan, np.nan
     low, high = np.quantile(hits[draws].sum(1)[drawn > 0] / drawn[drawn > 0], [(1 - level) / 2, (1 + level) / 2])
     return float(hits.sum() / totals.sum()), float(low), float(high)
+
+
+def adjusted_rand(truth: ArrayLike, groups: ArrayLike) -> float:
+    """The adjusted Rand index of two groupings [case]: 1 for the same groups, 0 in the mean for groups at random (Hubert
+    and Arabie 1985).
+
+        adjusted_rand([0, 0, 1, 1], [5, 5, 7, 7]) == 1.0
+    """
+    table = pd.crosstab(pd.Series(np.asarray(truth)), pd.Series(np.asarray(groups))).to_numpy(float)
+
+    def pairs(counts: np.ndarray) -> float:
+        return float((counts * (counts - 1) / 2).sum())
+
+    together, rows, columns = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
+    by_chance = rows * columns / max(pairs(table.sum(keepdims=True)), 1)
+    most = (rows + columns) / 2
+    return 1.0 if most == by_chance else (together - by_chance) / (most - by_chance)

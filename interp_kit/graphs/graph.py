@@ -24,11 +24,13 @@ from ..widgets.plain_text import literal, printable
 from . import influence as scoring
 from .consensus import beliefs, consensus
 from .deprecation import renamed_keyword
+from .grouping import automatic_groups, grouped_scores
 from .paths import strongest_paths
 from .views import drawable, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
     from ..features import FeatureStore
+    from ..transcoders import CrossLayerTranscoder
     from ..widgets import GraphData, GraphView
 
 ABOUT_SCORES = "What MLPs write at a first token that begins every prompt counts as a constant, not as an error."
@@ -243,11 +245,22 @@ class AttributionGraph(GraphTables):
         # In the store's order, which reads each part of its files once.
         return {} if store is None else {place: store.card(*place) for place in sorted(set(places))}
 
-    def group(self, supernodes: Mapping[str, Sequence[str | NodeId]]) -> "AttributionGraph":
-        """The same graph with named groups of nodes: {"Texas": [node ids]}.
+    def group(
+        self, supernodes: Mapping[str, Sequence[str | NodeId]] | str, transcoder: "CrossLayerTranscoder | None" = None
+    ) -> "AttributionGraph":
+        """The same graph with named groups of nodes: {"Texas": [node ids]}; or "auto", features at one position that are
+        alike by what they feed, what they draw on, their labels and, with a transcoder, what they write. (Average
+        linkage; each group is named after its most influential member.)
 
-        Raises ValueError for an id that is not in the graph or is in two groups.
+        Raises ValueError for another word than "auto", an id that is not in the graph or is in two groups, a transcoder
+        that is not the graph's.
+
+        >>> graph.annotate(features, labels).prune().group("auto", transcoder).supernodes
         """
+        if isinstance(supernodes, str):
+            if supernodes != "auto":
+                raise ValueError(f'supernodes should be a dict of ids by name, or "auto", got {supernodes!r}')
+            return replace(self, supernodes=automatic_groups(self, transcoder))
         named = {str(name): [str(node) for node in ids] for name, ids in supernodes.items()}
         known, seen = set(self.nodes["id"]), set()
         for name, ids in named.items():
@@ -258,6 +271,11 @@ class AttributionGraph(GraphTables):
                     raise ValueError(f"supernode {name!r}: node {node!r} is in another group already")
                 seen.add(node)
         return replace(self, supernodes=named)
+
+    @property
+    def grouped_scores(self) -> dict[str, float]:
+        """As `scores`, if only the features in supernodes were explained: the others count as left out."""
+        return grouped_scores(self)
 
     def find(self, text: str) -> pd.DataFrame:
         """The nodes whose label holds `text`, most influential first."""

@@ -106,6 +106,17 @@ def check_ids(names: object, ids: Collection[str], what: str) -> list[str]:
     return list(names)
 
 
+def check_ends(names: object, ids: Collection[str]) -> list[str]:
+    """`names` as a list. Raises ValueError unless they are the two ends of an edge, some of `ids`, or none.
+
+    >>> check_ends(["7_1"], {"7_1"})
+    ValueError: edge must be [], or the ids of its source and target, got ['7_1']
+    """
+    ends = check_ids(names, ids, "edge")
+    _expect(len(ends) in (0, 2), "edge", "[], or the ids of its source and target", ends)
+    return ends
+
+
 def check_supernodes(supernodes: object, ids: Collection[str]) -> list[Supernode]:
     """`supernodes` as a list. Raises ValueError unless they are a list or tuple of `Supernode`s over `ids`.
 

@@ -625,12 +625,25 @@ class GraphPanel {
     for (const edge of edges) near.add(edge.source).add(edge.target);
     const clear = (share) => 0.35 + 0.6 * Math.sqrt(share);
     const paths = edges.reverse().map((edge) => drawEdge(graph, this.place, edge, clear));
-    this.layers.active.replaceChildren(...paths);
+    const wide = edges.map((edge, i) => this.drawHandle(edge, paths[i]));
+    this.layers.active.replaceChildren(...paths, ...wide);
     this.canvas.classList.toggle("ik-has-active", active !== null);
     this.elements.forEach((element, i) => element.classList.toggle("ik-near", near.has(i)));
     for (const label of this.layers.labels.children) {
       label.classList.toggle("ik-near", near.has(Number(label.dataset.index)));
     }
+  }
+
+  // What a click on an edge hits: an edge itself is too thin.
+  drawHandle(edge, path) {
+    const names = [edge.source, edge.target].map((i) => this.graph.nodes[i].label.trim());
+    const handle = svg("path", { class: "ik-handle", d: path.getAttribute("d"), onclick: () => this.chooseEdge(edge) });
+    handle.append(svg("title", { text: `${names.join(" → ")}: ${signed(edge.weight)}` }));
+    return handle;
+  }
+
+  chooseEdge(edge) {
+    this.save("edge", [edge.source, edge.target].map((i) => this.graph.nodes[i].id));
   }
 
   showCount() {
@@ -681,7 +694,7 @@ class GraphPanel {
     const sign = edge.weight < 0 ? "ik-negative" : "ik-positive";
     return html("button", { type: "button", class: `ik-row ${sign}`,
       "aria-label": [describe(node), `weight ${signed(edge.weight)}`, belief(edge)].filter(Boolean).join(", "),
-      title: belief(edge) || null, onclick: () => this.select(other) },
+      title: belief(edge) || null, onclick: () => { this.chooseEdge(edge); this.select(other); } },
     html("span", { class: "ik-row-weight", text: signed(edge.weight) }),
     html("span", { class: "ik-row-label" }, tokenSpans(node.label)),
     html("span", { class: "ik-row-place", text: `${layer} · ${node.position}` }),

@@ -13,7 +13,7 @@ import anywidget
 import traitlets
 
 from .geometry import measure
-from .graph_data import GraphData, check_graph, check_ids, check_supernodes, check_threshold
+from .graph_data import GraphData, check_ends, check_graph, check_ids, check_supernodes, check_threshold
 from .graph_svg import draw_graph
 from .live import Live
 from .picture import Picture
@@ -47,6 +47,7 @@ class GraphView(Live, anywidget.AnyWidget):
     pinned      ids of the pinned nodes, in the order they were pinned
     supernodes  [{"name": str, "nodes": [id, ...]}, ...]
     selected    id of the node whose card is open, or ""
+    edge        [source, target], the ids of the edge that was clicked last, in the picture or in a card; or []
     threshold   0..1; features and errors with a larger cumulative influence are hidden
 
     Raises ValueError where the data, an id or the threshold is not what it should be.
@@ -64,6 +65,7 @@ class GraphView(Live, anywidget.AnyWidget):
     pinned = Checked(lambda view, names: check_ids(names, _ids(view.data), "pinned")).tag(sync=True)
     supernodes = Checked(lambda view, groups: check_supernodes(groups, _ids(view.data)), []).tag(sync=True)
     selected = Checked(lambda view, name: check_ids([name], {"", *_ids(view.data)}, "selected")[0], "").tag(sync=True)
+    edge = Checked(lambda view, ends: check_ends(ends, _ids(view.data)), []).tag(sync=True)
     threshold = Checked(lambda view, threshold: check_threshold(threshold)).tag(sync=True)
 
     def __init__(self, data: GraphData, pinned: Sequence[str] = (), threshold: float = 0.8) -> None:
@@ -75,6 +77,7 @@ class GraphView(Live, anywidget.AnyWidget):
         ids = _ids(self.data)
         self.pinned = [name for name in self.pinned if name in ids]
         self.selected = self.selected if self.selected in ids else ""
+        self.edge = self.edge if ids.issuperset(self.edge) else []
         self.supernodes = self.data["supernodes"]
 
     def picture(self) -> Picture:
@@ -94,7 +97,7 @@ def graph_page(data: GraphData, threshold: float = 0.8) -> str:
     data, threshold = check_graph(data), check_threshold(threshold)
     script = _read("graph_view.js") + _read("graph_page.js")
     style = _read("graph_view.css") + _read("graph_page.css")
-    traits = {"threshold": threshold, "pinned": [], "selected": "", "supernodes": data["supernodes"]}
+    traits = {"threshold": threshold, "pinned": [], "selected": "", "edge": [], "supernodes": data["supernodes"]}
     return Template(_read("graph_page.html")).substitute(
         title=html.escape(data["title"]),
         script=script,

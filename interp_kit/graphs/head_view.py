@@ -1,0 +1,65 @@
+"""Click an edge and see its heads; choose a head and see which features made it look."""
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from ..models import LanguageModel
+from ..models.arguments import checked
+from ..transcoders import CrossLayerTranscoder
+from ..widgets.chart import Chart
+from ..widgets.head_browser import HeadBrowser, Heads
+from .graph import AttributionGraph
+from .influence import LEFT_OUT
+from .heads import STAYS, head_loadings
+from .qk_attribution import qk_attribution
+from .views import drawable
+
+SHOWN_HEADS = 10
+
+
+@checked
+def browse_heads(graph: AttributionGraph, model: LanguageModel, transcoder: CrossLayerTranscoder) -> HeadBrowser:
+    """The graph's view, in which a click on an edge shows the heads that it runs through (`head_loadings`), and a head
+    the pairs of features that made it look (`qk_attribution`): from the target's position at the source's. It opens
+    with the strongest edge.
+
+    Raises what `head_loadings` does. Of a large graph the 300 most influential nodes are drawn.
+
+    >>> ik.graphs.browse_heads(graph.prune(), model, transcoder)
+    """
+    node = graph.nodes.set_index("id")
+    labels = graph.features[["layer", "feature", "label"]]
+
+    @cache
+    def loadings(source: str, target: str) -> pd.DataFrame:
+        return head_loadings(graph, model, transcoder, source, target).head(SHOWN_HEADS)
+
+    def heads_of(source: str, target: str) -> tuple[Heads, Chart]:
+        found = loadings(source, target)
+        rows = found[found["layer"] != STAYS].itertuples()
+        heads = [(f"layer {r.layer}, head {r.head}: {r.share:.0%} of the edge", (r.layer, r.head)) for r in rows]
+        return heads, heads_chart(found, f"{node['label'][source].strip()} → {node['label'][target].strip()}")
+
+    def pairs_of(source: str, target: str, layer: int, head: int) -> Chart:
+        places = {"key": int(node["position"][source]), "query": int(node["position"][target])}
+        prompt = graph.prompt if graph.ids is None else graph.ids.tolist()
+        return qk_attribution(model, transcoder, prompt, layer, head, labels=labels, **places).show()
+
+    view = drawable(graph).show()
+    edges = graph.edges[graph.edges["source"].map(node["kind"]) != LEFT_OUT]
+    view.edge = edges[["source", "target"]].iloc[0].tolist()
+    return HeadBrowser(view, heads_of, pairs_of)
+
+
+def heads_chart(table: pd.DataFrame, edge: str) -> Chart:
+    """A plotly bar chart of an edge's loadings."""
+    top = table[::-1]
+    names = ["no head" if row.layer == STAYS else f"L{row.layer} head {row.head}" for row in top.itertuples()]
+    colours = np.where(top["loading"] > 0, "#0072B2", "#D55E00").tolist()
+    figure = Chart().add_bar(x=top["loading"], y=names, orientation="h", marker={"color": colours})
+    return figure.update_layout(
+        title=f"Through which heads “{edge}” runs", template="plotly_white", height=120 + 26 * len(top),
+        xaxis_title="part of the edge",
+    )  # fmt: skip
