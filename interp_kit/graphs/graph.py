@@ -26,7 +26,7 @@ from .consensus import beliefs, consensus
 from .deprecation import renamed_keyword
 from .grouping import automatic_groups, grouped_scores
 from .paths import strongest_paths
-from .views import drawable, view_data
+from .views import picture_data, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
     from ..features import FeatureStore
@@ -338,24 +338,27 @@ class AttributionGraph(GraphTables):
         """The plain data that the view draws; see `interp_kit.widgets.GraphView`."""
         return view_data(self)
 
-    def show(self, threshold: float = 0.8) -> "GraphView":
+    def show(self, threshold: float = 0.8, boxes: bool | None = None) -> "GraphView":
         """The interactive view; `view.pinned` reads the selection back. Of a large graph the 300 most influential
         features and errors are drawn.
+
+        boxes: draw each supernode as one box, at most 25 boxes, the most influential ones; without supernodes those of
+            `group("auto")`. By default for graphs of more than 400 features; False shows single features.
 
         Raises MemoryError as `prune` does.
         """
         from ..widgets import GraphView
 
-        return GraphView(drawable(self).view_data(), threshold=threshold)
+        return GraphView(picture_data(self, boxes), threshold=threshold)
 
-    def to_html(self, path: str | Path, threshold: float = 0.8) -> None:
-        """Writes the interactive view as one self-contained HTML file: no server, no network.
+    def to_html(self, path: str | Path, threshold: float = 0.8, boxes: bool | None = None) -> None:
+        """Writes the interactive view as one self-contained HTML file: no server, no network. `boxes` as in `show`.
 
         Raises FileExistsError where a file is in the way that is no page of interp_kit; MemoryError as `prune` does.
         """
         from ..widgets import graph_page, is_page
 
-        page = graph_page(drawable(self).view_data(), threshold=threshold)
+        page = graph_page(picture_data(self, boxes), threshold=threshold)
         with atomic_file(path, replaces=is_page) as temporary:
             temporary.write_text(page, encoding="utf-8")
 

@@ -1,7 +1,6 @@
 """Automatic supernodes: features that draw on the same, feed the same, write the same and are called the same."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -101,12 +100,11 @@ def _words(label: str) -> set[str]:
 
 
 def _names(groups: list[list[NodeRow]]) -> list[str]:
-    """After the most influential member, with its token where two groups would have one name."""
-    names = [group[0].label.strip() for group in groups]
-    counts = Counter(names)
-    names = [n if counts[n] == 1 else f"{n} ({group[0].token.strip()})" for n, group in zip(names, groups)]
-    seen: Counter[str] = Counter()
-    for i, name in enumerate(names):
-        seen[name] += 1
-        names[i] = name if seen[name] == 1 else f"{name} {seen[name]}"
+    """After the most influential member; where two groups would have one name, with its layer, its token, a number."""
+    names: list[str] = []
+    for n in (group[0] for group in groups):
+        label = n.label.strip()
+        tries = [label, f"{label}, L{n.layer}", f"{label}, L{n.layer}, {n.token.strip()}"]
+        tries += [f"{tries[-1]} {number}" for number in range(2, len(groups) + 2)]
+        names.append(next(name for name in tries if name not in names))
     return names

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..formats.graph_tables import Card
 
 if TYPE_CHECKING:  # the graph offers these as methods
@@ -9,6 +11,51 @@ if TYPE_CHECKING:  # the graph offers these as methods
     from .graph import AttributionGraph
 
 MAX_DRAWN_NODES = 300  # features and errors
+MAX_BOXES, LARGE = 25, 400  # boxes in the picture of a graph with more features than this
+COUNTED = ("feature", "error")  # what a box may stand for
+
+
+def picture_data(graph: "AttributionGraph", boxes: bool | None) -> "GraphData":
+    """What `AttributionGraph.show` and `to_html` draw."""
+    drawn = drawable(graph)
+    return boxes_data(drawn) if (len(graph.features) > LARGE if boxes is None else boxes) else view_data(drawn)
+
+
+def boxes_data(graph: "AttributionGraph") -> "GraphData":
+    """The plain data of a smaller picture: a box for each supernode, feature and error, at most 25, the most influential
+    ones; and tokens and logits. Without supernodes, features are grouped automatically. An edge is the sum of those
+    between the members; a box stands where its most influential member does, and shows that member's card."""
+    graph = graph if graph.supernodes else graph.group("auto")
+    data, name_of = view_data(graph), {i: name for name, ids in graph.supernodes.items() for i in ids}
+    groups: dict[str, list[int]] = {}
+    for i, node in enumerate(data["nodes"]):
+        groups.setdefault(name_of.get(node["id"], node["id"]), []).append(i)
+    nodes = [_box(name, [data["nodes"][i] for i in members]) for name, members in groups.items()]
+    boxes = sorted((n for n in nodes if n["kind"] in COUNTED), key=lambda n: -n["influence"])
+    drawn = {n["id"] for n in boxes[:MAX_BOXES]}
+    stays = [k for k, n in enumerate(nodes) if n["kind"] not in COUNTED or n["id"] in drawn]
+    members = np.zeros((len(stays), len(data["nodes"])), graph.adjacency.dtype)
+    for row, (_, some) in enumerate(list(groups.items())[k] for k in stays):
+        members[row, some] = 1
+    weights = members @ graph.adjacency @ members.T
+    np.fill_diagonal(weights, 0)
+    target, source = weights.nonzero()
+    return data | {
+        "title": f"{data['title']}: the {len(drawn)} most influential of {len(boxes)} boxes",
+        "nodes": [nodes[k] for k in stays], "supernodes": [],
+        "edges": list(zip(source.tolist(), target.tolist(), weights[target, source].tolist(), strict=True)),
+    }  # fmt: skip
+
+
+def _box(name: str, members: "list[GraphNode]") -> "GraphNode":
+    """One node for several."""
+    if len(members) == 1:
+        return members[0]
+    strongest = max(members, key=lambda n: n["influence"])
+    return strongest | {
+        "id": name, "label": f"{name} ×{len(members)}", "feature": None, "activation": None, "bias": None,
+        "influence": sum(n["influence"] for n in members), "cumulative": min(n["cumulative"] for n in members),
+    }  # fmt: skip
 
 
 def view_data(graph: "AttributionGraph") -> "GraphData":
