@@ -48,7 +48,7 @@ def transcoder_of(name, model, source):
         settings = dict(source)
         skip = settings.pop("skip", False)
         texts = [s.text for s in ik.load_world().sentences(20_000, "train")]
-        run = ik.train_transcoder(model, texts, checkpoint=f"{folder}-run", **TRAINING, **settings)
+        run = ik.train_transcoder(model, texts, checkpoint=f"{folder}-run", **(TRAINING | settings))
         save_transcoder(with_skip(model, run.transcoder, texts[:2000]) if skip else run.transcoder, folder)
     return ik.load_transcoder(folder)
 

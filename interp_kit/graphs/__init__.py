@@ -3,6 +3,7 @@
 from ..formats.node_id import NodeId
 from .attribution import attribute
 from .edge_grades import grade_edges
+from .family import family
 from .graph import AttributionGraph
 from .graph_file import load_graph
 from .head_view import browse_heads
@@ -12,6 +13,6 @@ from .qk_attribution import qk_attribution
 from .validation import validate
 
 __all__ = [
-    "AttributionGraph", "NodeId", "Steer", "attribute", "browse_heads", "grade_edges", "head_loadings", "intervene", "load_graph",
+    "AttributionGraph", "NodeId", "Steer", "attribute", "browse_heads", "family", "grade_edges", "head_loadings", "intervene", "load_graph",
     "qk_attribution", "swap", "validate",
 ]  # fmt: skip

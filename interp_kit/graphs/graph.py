@@ -25,7 +25,7 @@ from . import influence as scoring
 from .consensus import beliefs, consensus
 from .deprecation import renamed_keyword
 from .grouping import automatic_groups, grouped_scores
-from .paths import strongest_paths
+from .paths import LONGEST, strongest_paths
 from .views import picture_data, view_data
 
 if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one is shown
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # from rooms above, and a view, which is imported where one i
     from ..transcoders import CrossLayerTranscoder
     from ..widgets import GraphData, GraphView
 
+CANCELS = 10  # times what they add up to: from there on a graph's inputs are said to cancel
 ABOUT_SCORES = "What MLPs write at a first token that begins every prompt counts as a constant, not as an error."
 PRUNING_COPIES = 3  # of the adjacency that stays
 FIRST_COLUMNS = [
@@ -288,7 +289,7 @@ class AttributionGraph(GraphTables):
         k: int = 1,
         target: str | int | NodeId | None = None,
         by_label: bool = True,
-        longest: int | None = None,
+        longest: int | None = LONGEST,
     ) -> pd.DataFrame:
         """For each token of the prompt its k strongest paths, through at least one feature, to the logit `target`.
 
@@ -298,10 +299,15 @@ class AttributionGraph(GraphTables):
         position, strength, sign (of the effect), steps (labels joined by arrows), nodes (a list of node ids a step);
         strongest first.
 
-        Raises ValueError when `target` is not a logit of the graph.
+        longest: the most edges of a path, its token's first one included; None for any number. What longer chains of
+            features predict is not what interventions find: see `by_hops`, and `Validation.by_hops`.
+
+        Raises ValueError when `target` is not a logit of the graph, or `longest` is less than 2.
 
         >>> graph.prune().paths(target=" Austin")
         """
+        if longest is not None and not (isinstance(longest, Integral) and longest >= 2):
+            raise ValueError(f"longest should be a number of edges of at least 2, or None for any, got {longest!r}")
         return strongest_paths(self, self._logit(target), k, by_label, longest)
 
     def _logit(self, target: str | int | NodeId | None) -> str:
@@ -368,10 +374,20 @@ class AttributionGraph(GraphTables):
         kinds += ", what was left out" * int(scoring.LEFT_OUT in count)
         return printable(f"AttributionGraph({self.prompt!r}: {kinds}, {np.count_nonzero(self.adjacency):,} edges)")
 
+    def _warning(self) -> str:
+        """A sentence where the effects of many long chains cancel."""
+        ratio = self.conditioning.get("ratio", 0)
+        if ratio < CANCELS:
+            return ""
+        return (
+            f"<p>The effects of tokens and errors are together {ratio:,.0f} times as large as what they add up to: long "
+            "chains of features amplify and cancel here. Single long paths are no evidence; try ik.validate.</p>"
+        )
+
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(k)}</th><td>{v:.3f}</td></tr>" for k, v in self.scores.items())
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
-        scores = f"<table>{rows}</table><p>{ABOUT_SCORES}</p>"
+        scores = f"<table>{rows}</table><p>{ABOUT_SCORES}</p>{self._warning()}"
         return literal(f"<p>{escape(repr(self))}</p>{scores}{top.to_html(index=False)}")
 
 
