@@ -7,6 +7,7 @@ prompt mattered. reasoning: whether a chain of thought is what the answer comes 
 from .components.ablation import Ablation, ablate
 from .components.attention import AttentionPatterns, attention_patterns
 from .components.decomposition import Decomposition, decompose
+from .components.jacobian_lens import JacobianLens, fit_jacobian_lens
 from .components.logit_lens import LogitLens, logit_lens
 from .components.patching import ActivationPatching, patch_activations
 from .confidence.calibration import Calibration, calibration
@@ -24,8 +25,8 @@ from .tokens.token_attribution import TokenAttribution, explain_tokens
 
 __all__ = [
     "Ablation", "ActivationPatching", "AttentionPatterns", "Calibration", "CotFaithfulness", "Decomposition",
-    "ExplanationComparison", "LogitLens", "Logprobs", "Mistake", "Problem", "Reliance", "SideBySide", "Step", "Story",
-    "Sum", "TokenAttribution", "ablate", "attention_patterns", "calibration", "compare_explanations",
-    "cot_faithfulness", "decompose", "explain_tokens", "logit_lens", "logprobs", "patch_activations", "read_logprobs",
-    "reliance", "share_by_position", "side_by_side", "stories", "sums",
+    "ExplanationComparison", "JacobianLens", "LogitLens", "Logprobs", "Mistake", "Problem", "Reliance", "SideBySide",
+    "Step", "Story", "Sum", "TokenAttribution", "ablate", "attention_patterns", "calibration", "compare_explanations",
+    "cot_faithfulness", "decompose", "explain_tokens", "fit_jacobian_lens", "logit_lens", "logprobs",
+    "patch_activations", "read_logprobs", "reliance", "share_by_position", "side_by_side", "stories", "sums",
 ]  # fmt: skip

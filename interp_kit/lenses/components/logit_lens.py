@@ -2,6 +2,7 @@
 unembedding: the logit lens (nostalgebraist 2020). Early layers do not write for that reader, so a strange word there
 means little."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,13 +21,14 @@ from ...widgets.plain_text import literal, printable
 
 @dataclass(repr=False)
 class LogitLens:
-    """What `logit_lens` found: four tables [layer, position], with a row "embedding" first.
+    """What `logit_lens` or a `JacobianLens` found: five tables [layer, position], with a row "embedding" first.
 
     question: the target in words, "' Austin'".
     tokens: the likeliest next token there.
     probability: its probability.
     target: the probability of the target.
     rank: the target's place among all tokens, 1 the likeliest; of several tokens that of the likeliest.
+    score: how much is for the target, in nats: its log-probability, or with a contrast its logit less the contrast's.
     """
 
     question: str
@@ -34,6 +36,7 @@ class LogitLens:
     probability: pd.DataFrame
     target: pd.DataFrame
     rank: pd.DataFrame
+    score: pd.DataFrame
 
     @property
     def decided(self) -> int | str | None:
@@ -63,11 +66,14 @@ class LogitLens:
 
 @checked
 @torch.no_grad()
-def logit_lens(model: LanguageModel, prompt: Prompt, target: Tokens | None = None) -> LogitLens:
+def logit_lens(
+    model: LanguageModel, prompt: Prompt, target: Tokens | None = None, contrast: Tokens | None = None
+) -> LogitLens:
     """The next token that the stream after each layer would give, at every position.
 
     target: whose probability and rank are followed: text (" Austin") or id; of a list the sum of the probabilities.
-        Without one the likeliest next token at the last position.
+        Without one the likeliest next token at the last position. contrast: tokens, of which `score` then says how far
+        the target lies above them.
 
     The last row is the model's own prediction.
 
@@ -76,14 +82,23 @@ def logit_lens(model: LanguageModel, prompt: Prompt, target: Tokens | None = Non
     Raises what `LanguageModel.encode` and `token_id` raise.
     """
     frozen = FrozenModel(model, prompt)
-    asked = Target.of(model, target, None, frozen.logits[-1])
+    asked = Target.of(model, target, contrast, frozen.logits[-1])
+    return read_streams(model, frozen, asked, [*frozen.residual_pre, frozen.residual_final])
+
+
+def read_streams(
+    model: LanguageModel, frozen: FrozenModel, asked: Target, streams: Iterable[torch.Tensor]
+) -> LogitLens:
+    """streams [position, d_model]: the embeddings', and that after each layer, as the final norm should read it."""
     rows = []
-    for stream in [*frozen.residual_pre, frozen.residual_final]:  # one [position, vocabulary] in memory at a time
-        p = model_logits(model.hf.config, frozen.parts.unembedding(frozen.parts.final_norm(stream))).softmax(-1)
+    for stream in streams:  # one [position, vocabulary] in memory at a time
+        logits = model_logits(model.hf.config, frozen.parts.unembedding(frozen.parts.final_norm(stream)))
+        p = logits.softmax(-1)
         highest, ids = p.max(-1)
         of_target = p[:, list(asked.ids)]
         rank = 1 + (p > of_target.amax(-1, keepdim=True)).sum(-1)
-        rows.append((model.tokens(ids), *map(as_numpy, (highest, of_target.sum(-1), rank))))
+        numbers = (highest, of_target.sum(-1), rank, asked.score(logits))
+        rows.append((model.tokens(ids), *map(as_numpy, numbers)))
     index = pd.Index(["embedding", *range(model.n_layers)], name="after layer")
     columns = model.tokens(frozen.ids)
     return LogitLens(asked.name, *(pd.DataFrame(list(values), index, columns) for values in zip(*rows)))
