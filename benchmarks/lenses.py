@@ -13,11 +13,14 @@ import torch
 
 import interp_kit as ik
 
+N_TEXTS = 150  # that the Jacobian lens is fitted on
 
 def main(n: int = 100):
     torch.set_num_threads(1)
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()
-    grades = ik.studies.grade_lenses(model, world, transcoder, ik.load_features("pocket"), ik.load_labels("pocket"), n)
+    jacobian = ik.lenses.fit_jacobian_lens(model, [s.text for s in world.sentences(N_TEXTS, "train")])
+    features, labels = ik.load_features("pocket"), ik.load_labels("pocket")
+    grades = ik.studies.grade_lenses(model, world, transcoder, features, labels, n, jacobian=jacobian)
     pd.set_option("display.width", 200, "display.max_colwidth", 90)
     print(grades, "\n")
     print(grades.table[["claim", "wrong"]].to_string())

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from .json import cantor, read_json, uncantor, write_json
 from .node_id import EMBEDDING_LAYER, NodeId
 from .validation import check_type
 
+OF_EDGES = ("stability", "belief")  # what only we write of a link
 LIST_OF_GRAPHS = "graph-metadata.json"
 
 
@@ -175,10 +177,12 @@ def _links(graph: GraphTables, origin: GraphFile | None) -> list[Link]:
     same = {ends for ends, w in listed.items() if present.issuperset(ends) and w == now.get(ends, 0.0)}
     rest: list[Link] = [{"source": s, "target": t, "weight": w} for (s, t), w in now.items() if (s, t) not in same]
     written = [link for link in links if (link["source"], link["target"]) in same] + rest
-    if graph.stability is None:
-        return written
-    of = dict(zip(now, graph.stability[target, source].tolist(), strict=True))
-    return [{**link, "stability": of.get((link["source"], link["target"]), 0.0)} for link in written]
+    for name in OF_EDGES:
+        known = getattr(graph, name)
+        if known is not None:
+            of = dict(zip(now, known[target, source].tolist(), strict=True))
+            written = [cast("Link", {**link, name: of.get((link["source"], link["target"]), 0.0)}) for link in written]
+    return written
 
 
 def _weights(links: Iterable[Link]) -> dict[tuple[str, str], float]:
@@ -218,12 +222,12 @@ def _tables(content: GraphFile) -> GraphTables:
     nodes = _table(content, typed_in)
     nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
     index = {node: i for i, node in enumerate(nodes["id"])}
-    adjacency, stability = _adjacency(content["links"], index), _stability(content["links"], index)
+    adjacency, of_edges = _adjacency(content["links"], index), {n: _of_edges(content["links"], index, n) for n in OF_EDGES}
     return GraphTables(
         metadata["prompt"], list(metadata["prompt_tokens"]), n_layers, nodes, adjacency,
         about=own.get("about") or {"model": metadata["scan"]}, supernodes=schema.supernodes_of(state),
         scores=own.get("scores") or {}, asked=own.get("asked") or schema.Question(),
-        conditioning=own.get("conditioning") or {}, stability=stability, origin={"content": content},
+        conditioning=own.get("conditioning") or {}, **of_edges, origin={"content": content},
     )  # fmt: skip
 
 
@@ -297,12 +301,12 @@ def _adjacency(links: Iterable[Link], index: Mapping[str, int]) -> np.ndarray:
     return adjacency
 
 
-def _stability(links: Iterable[Link], index: Mapping[str, int]) -> np.ndarray | None:
-    """[target, source]; None where no link has one."""
-    known = [(index[link["target"]], index[link["source"]], s) for link in links if (s := link.get("stability")) is not None]
+def _of_edges(links: Iterable[Link], index: Mapping[str, int], name: str) -> np.ndarray | None:
+    """[target, source]: what links say of themselves under `name`; None where none says anything."""
+    known = [(index[link["target"]], index[link["source"]], x) for link in links if (x := link.get(name)) is not None]
     if not known:
         return None
-    stability = np.zeros((len(index), len(index)), dtype=np.float32)
+    found = np.zeros((len(index), len(index)), dtype=np.float32)
     target, source, values = zip(*known, strict=True)
-    stability[list(target), list(source)] = values
-    return stability
+    found[list(target), list(source)] = values
+    return found

@@ -96,11 +96,15 @@ class Node(TypedDict):
     token: NotRequired[str | None]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Link(TypedDict):
     source: str
     target: str
     weight: Number
-    stability: NotRequired[Annotated[float, Field(ge=0, le=1)] | None]  # only we write it
+    stability: NotRequired[Share | None]  # this and what follows only we write
+    belief: NotRequired[Share | None]
 
 
 class ViewState(TypedDict, total=False):

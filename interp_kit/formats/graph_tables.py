@@ -66,4 +66,5 @@ class GraphTables:
     asked: Question = field(default_factory=Question)
     conditioning: dict[str, float] = field(default_factory=dict)
     stability: np.ndarray | None = None
+    belief: np.ndarray | None = None
     origin: Origin = field(default_factory=Origin)

@@ -2,7 +2,6 @@
 (after CIRCUS, arXiv 2603.00523: the core is what all settings keep)."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -18,13 +17,13 @@ if TYPE_CHECKING:  # the graph offers this as a method
 # What is kept in each way: shares of influence and of the edge scores, loose to strict.
 NODE_THRESHOLDS, EDGE_THRESHOLDS = (0.9, 0.8, 0.7, 0.6), (0.98, 0.95, 0.9)
 BYTES_AN_EDGE = 12  # two counts, what is gathered, and the result
-BELIEFS = ("noise", "contingent", "core")
+CLASSES = ("noise", "contingent", "core")
 
 
-def consensus(graph: "AttributionGraph", others: Iterable["AttributionGraph"]) -> "AttributionGraph":
-    """See `AttributionGraph.consensus`."""
+def stability(graph: "AttributionGraph", others: Iterable["AttributionGraph"]) -> np.ndarray:
+    """[target, source]: the share of settings that keep each edge; see `AttributionGraph.believe`."""
     n = len(graph.nodes)
-    check_memory(n * n * BYTES_AN_EDGE, f"the consensus of a graph of {n:,} nodes", "Use a part: graph.prune(1.0, 1.0)")
+    check_memory(n * n * BYTES_AN_EDGE, f"the stability of a graph of {n:,} nodes", "Use a part: graph.prune(1.0, 1.0)")
     kept, tried = np.zeros((n, n), np.uint16), np.zeros((n, n), np.uint16)
     settings = list(product(NODE_THRESHOLDS, EDGE_THRESHOLDS))
     for other in [graph, *others]:
@@ -34,8 +33,7 @@ def consensus(graph: "AttributionGraph", others: Iterable["AttributionGraph"]) -
         kept += counts[np.ix_(mine, mine)]
         here = np.isin(graph.nodes["position"], [position for position in place if position is not None])
         tried[np.ix_(here, here)] += np.uint16(len(settings))
-    stability = np.where(graph.adjacency != 0, kept / np.maximum(tried, 1, dtype=np.float32), np.float32(0))
-    return replace(graph, stability=stability)
+    return np.where(graph.adjacency != 0, kept / np.maximum(tried, 1, dtype=np.float32), np.float32(0))
 
 
 def _times_kept(
@@ -57,9 +55,9 @@ def _times_kept(
     return counts, mine
 
 
-def beliefs(stability: np.ndarray) -> np.ndarray:
+def classes(stability: np.ndarray) -> np.ndarray:
     """"core", "contingent" or "noise": kept in all settings, in some, in none."""
-    return np.array(BELIEFS)[(stability > 0).astype(int) + (stability >= 1)]
+    return np.array(CLASSES)[(stability > 0).astype(int) + (stability >= 1)]
 
 
 def _comparable(graph: "AttributionGraph", other: "AttributionGraph", place: list[int | None]) -> bool:

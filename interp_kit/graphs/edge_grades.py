@@ -1,4 +1,4 @@
-"""Of the edges of each kind, how many does the model confirm? Many graphs, validated beside matched edges at random."""
+"""Of the edges that the graph is so sure of, how many does the model confirm? Many graphs, beside matched edges."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..statistics import bootstrap_share
 from ..transcoders import CrossLayerTranscoder
 from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
-from .consensus import BELIEFS
+from .consensus import CLASSES
 from .graph import AttributionGraph
 from .validation import confirmed, validate
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # heavy, and imported where something is drawn
     from ..widgets.chart import Chart
 
 N_SOURCES = 40  # features of a graph that are switched off, the most influential ones
+BELIEFS = {"75 to 100 %": 0.75, "50 to 75 %": 0.5, "25 to 50 %": 0.25, "0 to 25 %": 0.0}  # where each begins
 GRADED = {"confirmed": ("edges", "#0072B2"), "at_random": ("edges at random between the same layers", "#999999"),
           "of_equal_size": ("edges of equal size between the same layers", "#D55E00")}  # fmt: skip
 
@@ -29,23 +30,30 @@ GRADED = {"confirmed": ("edges", "#0072B2"), "at_random": ("edges at random betw
 class EdgeGrades:
     """What `grade_edges` found.
 
-    edges: one row an edge: graph (its number), source, target, stability, belief, share (of the target's absolute
-    inputs), direct, predicted and measured (see `Validation`), confirmed (the target moved the right way, half to twice
-    as much as predicted), and the same of two matched edges, at_random and of_equal_size: others of the graph between
-    the same layers, of another belief, drawn at random, or the one whose direct effect is nearest in size. (NaN where
-    there is none.)
+    edges: one row an edge: graph (its number), source, target, belief (see BELIEFS), consensus, share (of the target's
+    absolute inputs), direct, predicted and measured (see `Validation`), confirmed (the target moved the right way, half to
+    twice as much as predicted), and the same of two matched edges of the graph, between the same layers: at_random, and
+    of_equal_size, the one of another belief whose direct effect is nearest in size (NaN where there is none).
     """
 
     edges: pd.DataFrame
 
     @property
-    def table(self) -> pd.DataFrame:
+    def by_belief(self) -> pd.DataFrame:
         """By belief, the most believed first: edges, and the share confirmed of them and of the matched ones, each with
         its 95 % interval (low, high: graphs are drawn anew)."""
+        return self._table("belief", list(BELIEFS))
+
+    @property
+    def by_consensus(self) -> pd.DataFrame:
+        """The same by consensus: core, contingent, noise."""
+        return self._table("consensus", list(reversed(CLASSES)))
+
+    def _table(self, column: str, values: list[str]) -> pd.DataFrame:
         rows = []
-        for belief in reversed(BELIEFS):
-            mine = self.edges[self.edges["belief"] == belief]
-            row: dict[str, object] = {"belief": belief, "edges": len(mine)}
+        for value in values:
+            mine = self.edges[self.edges[column] == value]
+            row: dict[str, object] = {column: value, "edges": len(mine)}
             for name in GRADED:
                 known = mine.dropna(subset=[name])
                 of = known[name].astype(float).groupby(known["graph"])
@@ -55,10 +63,10 @@ class EdgeGrades:
         return pd.DataFrame(rows)
 
     def show(self) -> "Chart":
-        """A plotly bar chart of the table."""
+        """A plotly bar chart by belief."""
         from ..widgets.chart import Chart
 
-        table, figure = self.table, Chart()
+        table, figure = self.by_belief, Chart()
         for name, (label, colour) in GRADED.items():
             up, down = table[f"{name} high"] - table[name], table[name] - table[f"{name} low"]
             figure.add_bar(
@@ -67,14 +75,16 @@ class EdgeGrades:
             )  # fmt: skip
         return figure.update_layout(
             title="Which edges does the model confirm?", template="plotly_white", height=420, barmode="group",
-            yaxis={"title": "share confirmed", "tickformat": ".0%"}, legend={"orientation": "h", "y": -0.2},
+            xaxis={"title": "belief"}, yaxis={"title": "share confirmed", "tickformat": ".0%"},
+            legend={"orientation": "h", "y": -0.25},
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return printable(f"EdgeGrades({self.edges['graph'].nunique()} graphs)\n{self.table.to_string(index=False)}")
+        n = self.edges["graph"].nunique()
+        return printable(f"EdgeGrades({n} graphs)\n{self.by_belief.round(3).to_string(index=False)}")
 
     def _repr_html_(self) -> str:
-        return literal(self.table.to_html(index=False, float_format="{:.2f}".format))
+        return literal(self.by_belief.to_html(index=False, float_format="{:.2f}".format))
 
 
 @checked
@@ -88,45 +98,56 @@ def grade_edges(
     """Switches the most influential features of each graph off in the real model (`ik.validate`), and counts which of
     their edges the model confirms: the target moves the right way, half to twice as much as the graph predicts.
 
-    graphs: after `graph.consensus`; whole ones rather than pruned, so that there is noise to compare with. n_sources: in
+    graphs: after `graph.believe`; whole ones rather than pruned, so that there are edges to compare with. n_sources: in
     each, so many features. seed: of the edges at random.
 
-    Raises ValueError for no graph, for one that does not say how stable its edges are, or of another model or
-    transcoder.
+    Raises ValueError for no graph, for one that does not say which edges to believe, or of another model or transcoder.
 
-    >>> ik.graphs.grade_edges(model, transcoder, [graph.consensus() for graph in graphs]).show()
+    >>> ik.graphs.grade_edges(model, transcoder, [graph.believe() for graph in graphs]).show()
     """
     rng, found = np.random.default_rng(seed), []
-    for number, graph in enumerate(ProgressBar(list(graphs), desc="grading edges", unit=" graphs", delay=1, leave=False)):
-        if graph.stability is None:
-            raise ValueError(f"graph {number} does not say how stable its edges are: give graph.consensus()")
+    for number, graph in enumerate(ProgressBar(graphs, desc="grading edges", unit=" graphs", delay=1, leave=False)):
+        if graph.belief is None or graph.stability is None:
+            raise ValueError(f"graph {number} does not say which of its edges to believe: give graph.believe()")
         strongest = graph.features.nlargest(n_sources, "influence")["id"].tolist()
         effects = validate(graph, model, transcoder, nodes=strongest).effects
-        edges = effects[effects["direct"] != 0].merge(graph.edges[["source", "target", "stability", "belief"]])
+        edges = effects[effects["direct"] != 0].merge(graph.edges[["source", "target", "belief", "consensus"]])
         layer = graph.nodes.set_index("id")["layer"]
-        ends = edges["source"].map(layer), edges["target"].map(layer)
-        edges = edges.assign(graph=number, confirmed=confirmed(edges), source_layer=ends[0], target_layer=ends[1])
+        edges = edges.assign(
+            graph=number, confirmed=confirmed(edges), belief=in_words(edges["belief"].to_numpy()),
+            source_layer=edges["source"].map(layer), target_layer=edges["target"].map(layer),
+        )  # fmt: skip
         found.append(_matched(edges, rng))
     if not found:
         raise ValueError("there is no graph to grade")
-    columns = ["graph", "source", "target", "stability", "belief", "share", "direct", "predicted", "measured", *GRADED]
+    columns = ["graph", "source", "target", "belief", "consensus", "share", "direct", "predicted", "measured", *GRADED]
     return EdgeGrades(pd.concat(found, ignore_index=True)[columns])
+
+
+def in_words(belief: np.ndarray) -> np.ndarray:
+    """To which of BELIEFS each number belongs."""
+    names, least = list(BELIEFS)[::-1], list(BELIEFS.values())[::-1]
+    return np.array(names)[np.searchsorted(least, belief, side="right") - 1]
 
 
 def _matched(edges: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """The edges with what became of those they are matched with."""
-    hit, size = edges["confirmed"].to_numpy(float), edges["direct"].abs().to_numpy()
-    belief = edges["belief"].to_numpy()
+    hit, size, belief = edges["confirmed"].to_numpy(float), edges["direct"].abs().to_numpy(), edges["belief"].to_numpy()
     at_random, of_equal_size = np.full(len(edges), np.nan), np.full(len(edges), np.nan)
     for rows in edges.groupby(["source_layer", "target_layer"]).indices.values():
-        for name in BELIEFS:
+        if len(rows) > 1:  # another one of them: so many places further on
+            further = rng.integers(1, len(rows), len(rows))
+            at_random[rows] = hit[rows[(np.arange(len(rows)) + further) % len(rows)]]
+        for name in np.unique(belief[rows]):
             mine, others = rows[belief[rows] == name], rows[belief[rows] != name]
-            if not len(mine) or not len(others):
-                continue
-            at_random[mine] = hit[rng.choice(others, len(mine))]
-            others = others[np.argsort(size[others], kind="stable")]
-            above = np.searchsorted(size[others], size[mine]).clip(1, max(len(others) - 1, 1))
-            sides = np.stack([others[above - 1], others[np.minimum(above, len(others) - 1)]])
-            nearest = np.abs(size[sides] - size[mine]).argmin(0)
-            of_equal_size[mine] = hit[sides[nearest, np.arange(len(mine))]]
+            if len(others):
+                of_equal_size[mine] = hit[others[_nearest(size[others], size[mine])]]
     return edges.assign(at_random=at_random, of_equal_size=of_equal_size)
+
+
+def _nearest(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """For each wanted number where the nearest value is."""
+    order = np.argsort(values, kind="stable")
+    above = np.searchsorted(values[order], wanted).clip(0, len(values) - 1)
+    sides = order[np.stack([np.maximum(above - 1, 0), above])]
+    return sides[np.abs(values[sides] - wanted).argmin(0), np.arange(len(wanted))]

@@ -29,7 +29,7 @@ def family(graphs: Sequence[AttributionGraph]) -> AttributionGraph:
 
     `nodes` has a further column `prompts`, the share of graphs that have the node; activation is the mean over those,
     influence and contribution over all. The adjacency is the mean over all graphs; an edge's `stability` is the share
-    that has it, so that `edges` calls what is common to all "core", and the picture draws it solid.
+    that has it: `edges` calls what is common to all "core", and the picture draws solid what half of them have.
 
     Raises ValueError for fewer than two graphs, graphs of different models or transcoders, and prompts that do not
     align.
@@ -75,7 +75,7 @@ def _aligned(first: AttributionGraph, other: AttributionGraph) -> list[int | Non
     if not in_order or equal < len(first.tokens) / 2:
         raise ValueError(
             f"the prompts are not one template with other fillers: {first.prompt!r}, {other.prompt!r}; of "
-            f"{len(first.tokens)} tokens {equal} are in both. To compare paraphrases: graph.consensus(other)"
+            f"{len(first.tokens)} tokens {equal} are in both. To compare paraphrases: graph.believe(other)"
         )
     return place
 

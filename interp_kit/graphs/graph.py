@@ -22,7 +22,8 @@ from ..hardware import check_memory
 from ..storage.atomic import atomic_file
 from ..widgets.plain_text import literal, printable
 from . import influence as scoring
-from .consensus import beliefs, consensus
+from .belief import belief
+from .consensus import classes, stability
 from .deprecation import renamed_keyword
 from .grouping import automatic_groups, grouped_scores
 from .paths import LONGEST, strongest_paths
@@ -62,8 +63,8 @@ class AttributionGraph(GraphTables):
     prompt: the text; tokens: one for each position; n_layers: of the model.
     about: the model's name and fingerprint, and the transcoder's. supernodes: ids by name. scores: replacement,
     completeness, completeness_of_inputs and, of a capped graph, left_out (see `influence.scores`). asked: what it
-    explains, by name and in ids; empty for the likeliest next tokens. stability [target, source], of each edge, after
-    `consensus`.
+    explains, by name and in ids; empty for the likeliest next tokens. stability, belief [target, source]: of each edge,
+    after `believe`.
     feature_store: what `annotate` was given. origin: the file that the graph was loaded from, of which `save` writes
     back what these fields do not hold.
     """
@@ -135,14 +136,16 @@ class AttributionGraph(GraphTables):
     @cached_property
     def edges(self) -> pd.DataFrame:
         """One row an edge, largest first: source and target (ids), weight, share of the target's absolute inputs; after
-        `consensus` also stability (the share of settings that keep it) and belief (core, contingent, noise)."""
+        `believe` also belief, stability and consensus."""
         target, source = self.adjacency.nonzero()
         ids = self.nodes["id"].to_numpy()
         weight, share = self.adjacency[target, source], scoring.shares(self.adjacency)[target, source]
         table = pd.DataFrame({"source": ids[source], "target": ids[target], "weight": weight, "share": share})
+        if self.belief is not None:
+            table["belief"] = self.belief[target, source]
         if self.stability is not None:
             table["stability"] = self.stability[target, source]
-            table["belief"] = beliefs(table["stability"].to_numpy())
+            table["consensus"] = classes(table["stability"].to_numpy())
         return table.sort_values("weight", key=np.abs, ascending=False, ignore_index=True)
 
     @cached_property
@@ -198,27 +201,34 @@ class AttributionGraph(GraphTables):
         kept, edges = scoring.prune(adjacency, kinds[stay], layers[stay], weights[stay], edge_threshold)
         adjacency = adjacency[np.ix_(kept, kept)] if len(kept) < len(stay) else adjacency
         adjacency[~edges] = 0
-        stability = None if self.stability is None else self.stability[np.ix_(stay[kept], stay[kept])] * edges
+        of_edges = {name: None if x is None else x[np.ix_(stay[kept], stay[kept])] * edges for name, x in self._of_edges()}
         nodes = self.nodes.iloc[stay[kept]].reset_index(drop=True)
         left = set(nodes["id"])
         supernodes = {name: kept for name, ids in self.supernodes.items() if (kept := [i for i in ids if i in left])}
-        return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes, stability=stability)
+        return replace(self, nodes=nodes, adjacency=adjacency, supernodes=supernodes, **of_edges)
 
-    def consensus(self, *others: "AttributionGraph") -> "AttributionGraph":
-        """The same graph with the stability of each edge: the share of settings that keep it. The settings are twelve
-        pairs of pruning thresholds, for this graph and each of `others`: the same question in other words, or by
-        another transcoder. Columns of `edges`: stability; belief, "core" for what all settings keep, "contingent" for
-        what some do, "noise" for what none does. The picture draws the core solid and the rest faint.
+    def _of_edges(self) -> list[tuple[str, np.ndarray | None]]:
+        """What is known of each edge beside its weight, [target, source] each."""
+        return [("stability", self.stability), ("belief", self.belief)]
 
-        Tokens are aligned by their text; of what is not in another prompt, that prompt says nothing. Another
-        transcoder's features are compared by their labels.
+    def believe(self, *others: "AttributionGraph") -> "AttributionGraph":
+        """The same graph, and which of its edges to believe. Columns of `edges`:
+
+        belief: of edges like this one, the part that interventions confirmed (the target moved the right way, half to
+            twice as much as predicted); see `graphs/belief.py`. The picture draws those of .5 and more solid, others
+            faint.
+        stability: the share of settings that keep the edge. These are twelve pairs of pruning thresholds, for this graph
+            and each of `others`: the same question in other words, or by another transcoder. Tokens are aligned by their
+            text, and of what is not in another prompt it says nothing; another transcoder's features are compared by
+            their labels.
+        consensus: "core" for what all settings keep, "contingent" for what some do, "noise" for what none does.
 
         Raises ValueError for another model or question, prompts that have nothing in common, another transcoder's graph
-        without labels; MemoryError where the counts of all edges would not fit.
+        without labels; MemoryError where it would not fit.
 
-        >>> graph.consensus(ik.attribute(model, transcoder, "Dallas is in a state whose capital is")).show()
+        >>> graph.believe(ik.attribute(model, transcoder, "Dallas is in a state whose capital is")).prune().show()
         """
-        return consensus(self, others)
+        return replace(self, stability=stability(self, others), belief=belief(self))
 
     # ------------------------------------------------------------------ meaning
 

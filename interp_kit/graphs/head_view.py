@@ -23,7 +23,7 @@ SHOWN_HEADS = 10
 def browse_heads(graph: AttributionGraph, model: LanguageModel, transcoder: CrossLayerTranscoder) -> HeadBrowser:
     """The graph's view, in which a click on an edge shows the heads that it runs through (`head_loadings`), and a head
     the pairs of features that made it look (`qk_attribution`): from the target's position at the source's. It opens
-    with the strongest edge.
+    with the strongest edge between two positions.
 
     Raises what `head_loadings` does. Of a large graph the 300 most influential nodes are drawn.
 
@@ -48,9 +48,16 @@ def browse_heads(graph: AttributionGraph, model: LanguageModel, transcoder: Cros
         return qk_attribution(model, transcoder, prompt, layer, head, labels=labels, **places).show()
 
     view = drawable(graph).show()
-    edges = graph.edges[graph.edges["source"].map(node["kind"]) != LEFT_OUT]
-    view.edge = edges[["source", "target"]].iloc[0].tolist()
+    view.edge = _opening(graph)
     return HeadBrowser(view, heads_of, pairs_of)
+
+
+def _opening(graph: AttributionGraph) -> list[str]:
+    """The strongest edge between two positions, which runs through heads; of one position where there is none."""
+    node, edges = graph.nodes.set_index("id"), graph.edges
+    edges = edges[edges["source"].map(node["kind"]) != LEFT_OUT]
+    far = edges[edges["source"].map(node["position"]) != edges["target"].map(node["position"])]
+    return (far if len(far) else edges)[["source", "target"]].iloc[0].tolist()
 
 
 def heads_chart(table: pd.DataFrame, edge: str) -> Chart:

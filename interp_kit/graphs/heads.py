@@ -49,8 +49,8 @@ def head_loadings(
     share (of the edge). The row with layer and head -1 is what passes no head. Where only one attention layer lies
     between the two nodes, an edge's loadings add up to it. What a capped graph left out has none.
 
-    Raises ValueError for a graph of another model or transcoder, or a node that the graph does not have;
-    NotImplementedError for a family of models whose heads are not known; MemoryError for more edges than fit.
+    Raises ValueError for a graph of another model or transcoder, a node that the graph does not have, or nodes without an
+    edge between them; NotImplementedError for a family of models whose heads are not known; MemoryError for more edges than fit.
 
     >>> ik.graphs.head_loadings(graph.prune(), model, transcoder, target=graph.logits["id"].iloc[0])
     """
@@ -60,6 +60,8 @@ def head_loadings(
     targets, sources = _rows(graph, target, "target"), _rows(graph, source, "source")
     sources = sources[graph.kinds[sources] != LEFT_OUT]
     weights = graph.adjacency[np.ix_(targets, sources)]
+    if not weights.any():
+        raise ValueError("no edge of the graph leads from these sources to these targets")
     targets, sources = targets[weights.any(1)], sources[weights.any(0)]
     frozen = FrozenModel(model, graph.prompt if graph.ids is None else graph.ids, dtype)
     if frozen.parts.layout is None:

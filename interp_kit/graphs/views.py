@@ -62,7 +62,8 @@ def view_data(graph: "AttributionGraph") -> "GraphData":
     """See `AttributionGraph.view_data`."""
     target, source = graph.adjacency.nonzero()
     weights = graph.adjacency[target, source].tolist()
-    known = [] if graph.stability is None else [graph.stability[target, source].tolist()]
+    sure = graph.stability if graph.belief is None else graph.belief
+    known = [] if sure is None else [sure[target, source].tolist()]
     edges = list(zip(source.tolist(), target.tolist(), weights, *known, strict=True))
     cards, table = graph.cards, graph.nodes.astype(object).where(graph.nodes.notna(), None)
     return {

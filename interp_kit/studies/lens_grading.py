@@ -13,7 +13,7 @@ import pandas as pd
 from ..features import FeatureStore
 from ..features.store import check_set
 from ..graphs import attribute
-from ..lenses import attention_patterns, decompose, explain_tokens, logit_lens
+from ..lenses import JacobianLens, LogitLens, attention_patterns, decompose, explain_tokens, logit_lens
 from ..lenses.tokens.methods import Method
 from ..lenses.tokens.words import first_token, word_mask
 from ..models import LanguageModel
@@ -57,12 +57,14 @@ def grade_lenses(
     labels: pd.DataFrame,
     n: int = 100,
     seed: int = 0,
+    jacobian: JacobianLens | None = None,
 ) -> LensGrades:
     """Grades the lenses on n of `world.why_questions`: why this answer rather than that about another place? The city
     decides, and its place is the step in between.
 
     The log-probabilities are also asked about as many cities that do not exist, where a model should not be sure.
     transcoder, features, labels: for the attribution graphs and their names. seed: of the choice of questions.
+    jacobian: of `ik.lenses.fit_jacobian_lens`, to be graded too.
 
         ik.studies.grade_lenses(model, world, transcoder, features, labels, n=4)
 
@@ -76,7 +78,7 @@ def grade_lenses(
     questions = [Question(*row) for row in table.itertuples(index=False, name=None)]
     prompts, cities = list(table["prompt"]), list(table["city"])
     invented = dict(zip(cities, invented_cities(world, n, seed)))
-    claims = _Grader(model, transcoder, features, labels, invented).claims()
+    claims = _Grader(model, transcoder, features, labels, invented, jacobian).claims()
     answers, rows = {}, []
     with ProgressBar(total=n * len(claims), desc="grading lenses", leave=False) as bar:
         for (lens, claim), is_correct in claims.items():
@@ -131,13 +133,21 @@ class _Grader:
     features: FeatureStore
     labels: pd.DataFrame
     invented: dict[str, str]
+    jacobian: JacobianLens | None
 
     def claims(self) -> dict[tuple[str, str], Callable[[Question], bool]]:
         """{(lens, what counts as correct): the method that tells}"""
+        at_end, at_city = "names the place after some layer", "names the place after some layer, at the city"
+        jacobian = {
+            ("Jacobian lens", at_end): partial(self.jacobian_lens_names_place, -1),
+            ("Jacobian lens", at_city): partial(self.jacobian_lens_names_place, None),
+        }
         return {
             ("log-probabilities", "sure (half or more) of the right answer"): self.sure_of_answer,
             ("log-probabilities", "not sure when the city is invented"): self.unsure_of_invented_city,
-            ("logit lens", "names the place after some layer"): self.logit_lens_names_place,
+            ("logit lens", at_end): partial(self.logit_lens_names_place, -1),
+            ("logit lens", at_city): partial(self.logit_lens_names_place, None),
+            **(jacobian if self.jacobian is not None else {}),
             ("decomposition", "heads brought most from the city"): self.heads_bring_city,
             ("attention", "most is moved to the end from the city"): self.attention_moves_city,
             **{("token attribution", f"{m}: the city is highest"): partial(self.city_is_highest, m) for m in METHODS},
@@ -153,9 +163,19 @@ class _Grader:
         prompt = question.prompt.replace(question.city, self.invented[question.city])
         return self.model.next_tokens(prompt, 1)["probability"].iloc[0] < SURE
 
-    def logit_lens_names_place(self, question: Question) -> bool:
+    def logit_lens_names_place(self, position: int | None, question: Question) -> bool:
+        return self._names_place(logit_lens(self.model, question.prompt), position, question)
+
+    def jacobian_lens_names_place(self, position: int | None, question: Question) -> bool:
+        assert self.jacobian is not None  # it is not among the claims then
+        return self._names_place(self.jacobian.read(self.model, question.prompt), position, question)
+
+    def _names_place(self, lens: LogitLens, position: int | None, question: Question) -> bool:
+        """At a position; None stands for the city's last token."""
+        if position is None:
+            position = int(np.flatnonzero(word_mask(self.model, question.prompt, [question.city]))[-1])
         place = self.model.tokens([first_token(self.model, " " + question.place)])[0]
-        return place in set(logit_lens(self.model, question.prompt).tokens.iloc[:, -1])
+        return place in set(lens.tokens.iloc[:, position])
 
     def heads_bring_city(self, question: Question) -> bool:
         found = decompose(self.model, question.prompt, *self._asked(question))

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal, TypedDict, cast, get_args, get_origin
 
 NodeKind = Literal["embedding", "feature", "error", "left_out", "logit"]
-# Source and target as indices of `nodes`, the signed weight, and where it is known the stability; a list is as good.
+# Source and target as indices of `nodes`, the signed weight, and where it is known how sure it is; a list is as good.
 Edge = tuple[int, int, float] | tuple[int, int, float, float]
 
 
@@ -60,6 +60,7 @@ class GraphData(TypedDict):
 
 
 NODE_KINDS = get_args(NodeKind)
+SURE = 0.5  # from there on an edge is drawn solid; the same in graph_view.js
 ALWAYS_SHOWN = ("embedding", "left_out", "logit")
 NODE_KEYS = tuple(GraphNode.__annotations__)
 GRAPH_KEYS = {key: get_origin(kind) or kind for key, kind in GraphData.__annotations__.items()}  # list[str] is a list
@@ -143,9 +144,9 @@ def check_threshold(threshold: object) -> float:
     return float(number)
 
 
-def is_core(edge: Edge) -> bool:
-    """Whether the edge is drawn solid: its stability is 1, or not known."""
-    return len(edge) == 3 or edge[3] >= 1
+def is_solid(edge: Edge) -> bool:
+    """Whether the edge is drawn solid: it is sure by half at least, or nothing is known of that."""
+    return len(edge) == 3 or edge[3] >= SURE
 
 
 def shown_nodes(data: GraphData, threshold: float, kept: Collection[str] = ()) -> list[int]:
@@ -208,11 +209,11 @@ def _check_example(example: dict, what: str) -> None:
 
 def _check_edge(edge: Sequence, what: str, n_nodes: int) -> None:
     good = isinstance(edge, (list, tuple)) and len(edge) in (3, 4)
-    _expect(good, what, "[source, target, weight] or [source, target, weight, stability]", edge)
+    _expect(good, what, "[source, target, weight] or [source, target, weight, how sure]", edge)
     for end in edge[:2]:
         _expect(_is_index(end, 0, n_nodes - 1), what, f"node indices from 0 to {n_nodes - 1}", edge)
     _expect_number(edge[2], what)
-    _expect(0 <= _expect_number(edge[-1], what) <= 1 if len(edge) == 4 else True, what, "a stability from 0 to 1", edge)
+    _expect(0 <= _expect_number(edge[-1], what) <= 1 if len(edge) == 4 else True, what, "a fourth number from 0 to 1, how sure the edge is", edge)
 
 
 def _is_index(value: object, low: float, high: float) -> bool:

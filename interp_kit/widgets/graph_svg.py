@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from .colours import BLUE, ORANGE
 from .geometry import GEOMETRY, Measures, Placement, arrange, measure, place_labels
-from .graph_data import GraphData, GraphNode, NodeKind, check_graph, check_ids, check_threshold, is_core, shown_nodes
+from .graph_data import GraphData, GraphNode, NodeKind, check_graph, check_ids, check_threshold, is_solid, shown_nodes
 from .picture import Picture
 from .plain_text import spelled
 from .svg import INK, LINE, MONO, QUIET, add, drawing, finished, number, write
@@ -29,7 +29,7 @@ LEGEND: dict[str, NodeKind] = {
     "pinned": "feature",
 }  # fmt: skip
 ADDS, TAKES_AWAY = {"stroke": BLUE}, {"stroke": ORANGE, "stroke_dasharray": "5 3"}
-FAINT = 0.35  # of the opacity, where an edge is not of the core; the same in graph_view.js
+FAINT = 0.35  # of the opacity, where an edge is less sure than half; the same in graph_view.js
 HALO = {"stroke": "#ffffff", "stroke_width": "3", "stroke_opacity": "0.85", "paint_order": "stroke"}
 
 
@@ -116,7 +116,7 @@ def _draw_edges(plot: Element, data: GraphData, measures: Measures, place: Place
         bend, share = GEOMETRY.bend * (y1 - y2), abs(weight) / strongest
         places = x1, y1, x1, y1 - bend, x2, y2 + bend, x2, y2
         d = "M{} {}C{} {} {} {} {} {}".format(*map(number, places))
-        width, opacity = 0.6 + 3.4 * math.sqrt(share), (0.14 + 0.42 * share) * (1 if is_core(edge) else FAINT)
+        width, opacity = 0.6 + 3.4 * math.sqrt(share), (0.14 + 0.42 * share) * (1 if is_solid(edge) else FAINT)
         look = TAKES_AWAY if weight < 0 else ADDS
         add(group, "path", d=d, stroke_width=width, stroke_opacity=opacity, **look)
 
@@ -162,7 +162,7 @@ def _draw_legend(svg: Element, x: float, y: float, beliefs: bool) -> None:
         write(svg, x + 21, y, name, size=11.5, fill=QUIET)
         x += 42 + 5.6 * len(name)
     lines = {"adds": ADDS, "takes away": TAKES_AWAY}
-    lines |= {"faint: not in every setting": ADDS | {"stroke_opacity": FAINT}} if beliefs else {}
+    lines |= {"faint: sure by less than half": ADDS | {"stroke_opacity": FAINT}} if beliefs else {}
     for name, look in lines.items():
         add(svg, "line", x1=x, x2=x + 28, y1=y - 4, y2=y - 4, stroke_width=2.4, **look)
         write(svg, x + 34, y, name, size=11.5, fill=QUIET)

@@ -98,7 +98,7 @@ const bySize = (a, b) => Math.abs(b.weight) - Math.abs(a.weight);
 // Adjacency lists, strongest first, so that drawing never searches the edge table.
 function readGraph(data) {
   const { nodes, tokens } = data;
-  const edges = data.edges.map(([source, target, weight, stability]) => ({ source, target, weight, stability }));
+  const edges = data.edges.map(([source, target, weight, sure]) => ({ source, target, weight, sure }));
   edges.sort(bySize);
   const incoming = nodes.map(() => []), outgoing = nodes.map(() => []);
   for (const edge of edges) {
@@ -235,11 +235,10 @@ function curve(x1, y1, x2, y2, bends) {
     `${x2.toFixed(1)} ${(y2 + bend).toFixed(1)} ${x2.toFixed(1)} ${y2.toFixed(1)}`;
 }
 
-// Of the opacity, where an edge is not of the core: what all settings of `graph.consensus` keep. As in graph_svg.py.
-const FAINT = 0.35;
-const belief = (edge) => edge.stability === undefined ? "" : edge.stability >= 1 ? "core" :
-  edge.stability > 0 ? "contingent" : "noise";
-const clarity = (edge) => ["", "core"].includes(belief(edge)) ? 1 : FAINT;
+// Of the opacity, where an edge is less sure than half. As in graph_svg.py.
+const FAINT = 0.35, SURE = 0.5;
+const clarity = (edge) => edge.sure === undefined || edge.sure >= SURE ? 1 : FAINT;
+const surety = (edge) => edge.sure === undefined ? "" : `${Math.round(100 * edge.sure)} % sure`;
 
 function drawEdge(graph, place, edge, strength) {
   const { source: a, target: b, weight } = edge, share = Math.abs(weight) / graph.topWeight;
@@ -693,8 +692,8 @@ class GraphPanel {
     bar.style.width = `${(100 * Math.abs(edge.weight) / this.graph.topWeight).toFixed(1)}%`;
     const sign = edge.weight < 0 ? "ik-negative" : "ik-positive";
     return html("button", { type: "button", class: `ik-row ${sign}`,
-      "aria-label": [describe(node), `weight ${signed(edge.weight)}`, belief(edge)].filter(Boolean).join(", "),
-      title: belief(edge) || null, onclick: () => { this.chooseEdge(edge); this.select(other); } },
+      "aria-label": [describe(node), `weight ${signed(edge.weight)}`, surety(edge)].filter(Boolean).join(", "),
+      title: surety(edge) || null, onclick: () => { this.chooseEdge(edge); this.select(other); } },
     html("span", { class: "ik-row-weight", text: signed(edge.weight) }),
     html("span", { class: "ik-row-label" }, tokenSpans(node.label)),
     html("span", { class: "ik-row-place", text: `${layer} · ${node.position}` }),
@@ -871,7 +870,7 @@ function legendItems(graph) {
     [mark("feature ik-pinned", circle()), "pinned"],
     [line("positive", null), "adds"], [line("negative", "5 3"), "takes away"],
   ];
-  if (graph.edges.some(belief)) items.push([line("positive", null, FAINT), "faint: not in every setting"]);
+  if (graph.edges.some(surety)) items.push([line("positive", null, FAINT), "faint: sure by less than half"]);
   return items.map(([picture, text]) => html("span", {}, picture, text));
 }
 

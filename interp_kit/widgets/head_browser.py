@@ -49,8 +49,8 @@ class HeadBrowser(Live, widgets.VBox):
         heads, chart = self._heads_of(*self.view.edge)
         self._charts, self._hint.value = [chart], ""
         self._heads.outputs = _output(chart)
-        self.head.options = heads
-        self._show_pairs()
+        self.head.options = heads  # then none is chosen
+        self.head.value = heads[0][1] if heads else None
 
     def _show_pairs(self, _: traitlets.Bunch | None = None) -> None:
         if self.head.value is None:

@@ -8,7 +8,7 @@ from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
 from interp_kit.graphs.alignment import align
-from interp_kit.graphs.consensus import EDGE_THRESHOLDS, NODE_THRESHOLDS, beliefs
+from interp_kit.graphs.consensus import EDGE_THRESHOLDS, NODE_THRESHOLDS, classes
 
 PROMPT = "the capital of Texas is"
 
@@ -39,7 +39,7 @@ def test_alignment(mine, others, wanted):
 
 def test_stability_is_the_share_of_settings(setting):
     _, _, graph = setting
-    found = graph.consensus()
+    found = graph.believe()
     counts = np.zeros(graph.adjacency.shape)
     row = {node: i for i, node in enumerate(graph.nodes["id"])}
     for node_threshold in NODE_THRESHOLDS:
@@ -48,19 +48,19 @@ def test_stability_is_the_share_of_settings(setting):
                 counts[row[edge.target], row[edge.source]] += 1
     np.testing.assert_allclose(found.stability, counts / 12)
     table = found.edges
-    assert set(table["belief"]) == {"core", "contingent", "noise"}
-    assert (table["belief"] == "core").equals(table["stability"] == 1)
-    assert (table["belief"] == "noise").equals(table["stability"] == 0)
-    assert graph.stability is None and "belief" not in graph.edges
+    assert set(table["consensus"]) == {"core", "contingent", "noise"}
+    assert (table["consensus"] == "core").equals(table["stability"] == 1)
+    assert (table["consensus"] == "noise").equals(table["stability"] == 0)
+    assert graph.stability is None and "consensus" not in graph.edges
 
 
-def test_belief_by_hand():
-    assert beliefs(np.array([0, 0.1, 1])).tolist() == ["noise", "contingent", "core"]
+def test_classes_by_hand():
+    assert classes(np.array([0, 0.1, 1])).tolist() == ["noise", "contingent", "core"]
 
 
 def test_the_same_prompt_again_changes_nothing(setting):
     _, _, graph = setting
-    np.testing.assert_array_equal(graph.consensus(graph).stability, graph.consensus().stability)
+    np.testing.assert_array_equal(graph.believe(graph).stability, graph.believe().stability)
 
 
 def test_another_prompt_counts_where_it_has_the_tokens(setting):
@@ -68,7 +68,7 @@ def test_another_prompt_counts_where_it_has_the_tokens(setting):
     target = int(graph.logits["feature"].iloc[0])
     graph = ik.attribute(model, clt, PROMPT, target)
     other = ik.attribute(model, clt, "the capital of the state is", target)
-    found, alone = graph.consensus(other), graph.consensus()
+    found, alone = graph.believe(other), graph.believe()
     place = align(graph.tokens, other.tokens)
     missing = set(range(len(graph.tokens))) - set(place)
     outside = graph.nodes["position"].isin(missing).to_numpy()
@@ -78,7 +78,7 @@ def test_another_prompt_counts_where_it_has_the_tokens(setting):
     kept = {
         (graph_id(edge.source, place), graph_id(edge.target, place)) for edge in other.prune(0.9, 0.98).edges.itertuples()
     }
-    core = found.edges[found.edges["belief"] == "core"]
+    core = found.edges[found.edges["consensus"] == "core"]
     both = core[~core["source"].isin(graph.nodes["id"][outside]) & ~core["target"].isin(graph.nodes["id"][outside])]
     ends = {(plain(edge.source), plain(edge.target)) for edge in both.itertuples()}
     assert ends <= kept
@@ -101,9 +101,9 @@ def test_another_transcoder_is_compared_by_label(setting):
     target = int(graph.logits["feature"].iloc[0])
     graph, other = (ik.attribute(model, transcoder, PROMPT, target) for transcoder in (clt, other_clt))
     with pytest.raises(ValueError, match="compared by their labels, and a graph has none"):
-        graph.consensus(other)
+        graph.believe(other)
     named = [renamed(one) for one in (graph, other)]
-    found, alone = named[0].consensus(named[1]), named[0].consensus()
+    found, alone = named[0].believe(named[1]), named[0].believe()
     assert found.stability.max() == 1 and not np.array_equal(found.stability, alone.stability)
     assert (found.stability <= (alone.stability + 1) / 2 + 1e-6).all()
 
@@ -119,17 +119,17 @@ def test_what_cannot_be_compared(setting):
     model, clt, graph = setting
     target = int(graph.logits["feature"].iloc[-1])
     with pytest.raises(ValueError, match="no token in common"):
-        graph.consensus(ik.attribute(model, clt, "x", int(graph.logits["feature"].iloc[0])))
+        graph.believe(ik.attribute(model, clt, "x", int(graph.logits["feature"].iloc[0])))
     unlike = next(i for i in range(40) if i not in set(graph.logits["feature"]))
     with pytest.raises(ValueError, match=r"explains .*: give both the same target"):
-        ik.attribute(model, clt, PROMPT, target).consensus(ik.attribute(model, clt, PROMPT, unlike))
+        ik.attribute(model, clt, PROMPT, target).believe(ik.attribute(model, clt, PROMPT, unlike))
     with pytest.raises(ValueError, match="do not belong together"):
-        graph.consensus(ik.attribute(tiny_model(seed=9), tiny_transcoder(tiny_model(seed=9)), PROMPT))
+        graph.believe(ik.attribute(tiny_model(seed=9), tiny_transcoder(tiny_model(seed=9)), PROMPT))
 
 
 def test_stability_survives_pruning_and_files(setting, tmp_path):
     _, _, graph = setting
-    found = graph.consensus()
+    found = graph.believe()
     smaller = found.prune()
     both = smaller.edges.merge(found.edges, on=["source", "target"])
     assert (both["stability_x"] == both["stability_y"]).all() and len(both) == len(smaller.edges)
@@ -140,13 +140,13 @@ def test_stability_survives_pruning_and_files(setting, tmp_path):
     np.testing.assert_array_equal(ik.load_graph(tmp_path / "pruned.json").stability, loaded.prune().stability)
 
 
-def test_the_picture_draws_the_core_solid(setting):
+def test_the_picture_draws_solid_what_is_sure(setting):
     from interp_kit.widgets import graph_svg
 
     _, _, graph = setting
     assert "faint" not in graph_svg(graph.prune().view_data())
-    drawn = graph.consensus().prune().view_data()
+    drawn = graph.believe().prune().view_data()
     assert {len(edge) for edge in drawn["edges"]} == {4}
-    assert "faint: not in every setting" in graph_svg(drawn)
+    assert "faint: sure by less than half" in graph_svg(drawn)
     solid = drawn | {"edges": [(*edge[:3], 1.0) for edge in drawn["edges"]]}
     assert graph_svg(solid) != graph_svg(drawn)

@@ -142,3 +142,55 @@ def test_html_is_escaped():
     graph.nodes.loc[2, "label"] = "<img src=x onerror=alert(1)>"
     shown = graph._repr_html_()
     assert "<script>" not in shown and "<img" not in shown
+
+
+def test_what_paths_of_each_length_carry(graph):
+    table = graph.by_hops
+    inputs = graph.nodes["kind"].isin(["embedding", "error"])
+    assert table["hops"].tolist() == list(range(1, len(table) + 1)) and len(table) == graph.n_layers + 1
+    assert table["net"].sum() == pytest.approx(graph.nodes.loc[inputs, "contribution"].sum(), rel=1e-4)
+    assert table["inputs"].iloc[0] == pytest.approx(np.abs(graph.adjacency[graph.logits.index[0], inputs]).sum(), rel=1e-5)
+    assert (table["inputs"] >= table["net"].abs() - 1e-9).all() and table["features"].iloc[-1] == 0
+
+
+def test_paths_of_limited_length(graph):
+    for longest in (2, 3, 4, None):
+        found = graph.paths(3, by_label=False, longest=longest)
+        assert found["nodes"].map(len).max() <= (longest or 100) + 1
+    assert graph.paths().equals(graph.paths(longest=3))
+    every, short = graph.paths(by_label=False, longest=None), graph.paths(by_label=False, longest=2)
+    best = every.groupby("position")["strength"].max()
+    assert (short.groupby("position")["strength"].max() <= best + 1e-12).all()
+    for longest in (1, 2.5, "all"):
+        with pytest.raises(ValueError, match="longest should be a number of edges of at least 2"):
+            graph.paths(longest=longest)
+
+
+def test_strongest_paths_are_those_of_a_search_through_all(graph):
+    """Every path from a token, one by one."""
+    small = graph.prune(1.0, 1.0, max_nodes=16)
+    share = np.abs(small.adjacency) / np.maximum(np.abs(small.adjacency).sum(1, keepdims=True), 1e-30)
+    end, start = small.logits.index[0], small.embeddings.index[-1]
+
+    def all_from(node, strength, way):
+        if node == end:
+            yield strength, way
+            return
+        for target in np.flatnonzero(share[:, node]):
+            if len(way) > 1 or target != end:
+                yield from all_from(target, strength * share[target, node], [*way, target])
+
+    wanted = sorted(all_from(start, 1.0, [start]), reverse=True)
+    position = small.nodes["position"][start]
+    for longest in (2, 3, None):
+        these = [strength for strength, way in wanted if longest is None or len(way) - 1 <= longest][:5]
+        found = small.paths(5, by_label=False, longest=longest).query("position == @position")["strength"]
+        np.testing.assert_allclose(found, these, rtol=1e-6)
+
+
+def test_a_graph_whose_effects_cancel_says_so(graph):
+    from dataclasses import replace as changed
+
+    calm, wild = (changed(graph, conditioning={"absolute": r, "target": 1.0, "ratio": r}) for r in (2.0, 5000.0))
+    assert "amplify and cancel" not in calm._repr_html_()
+    assert "5,000 times as large as what they add up to" in wild._repr_html_()

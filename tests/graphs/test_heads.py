@@ -112,5 +112,7 @@ def test_the_edges_asked_for_and_no_others():
     assert table["edge"].iloc[0] == edge["weight"]
     with pytest.raises(ValueError, match="source '9_9_9' is not the id of a node"):
         loadings(model, clt, graph, source="9_9_9")
+    with pytest.raises(ValueError, match="no edge of the graph leads from"):
+        loadings(model, clt, graph, source=graph.logits["id"].iloc[0])
     with pytest.raises(ValueError, match="do not belong together"):
         ik.graphs.head_loadings(graph, tiny_model(seed=3), clt)

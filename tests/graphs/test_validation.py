@@ -134,3 +134,30 @@ def test_bad_input(setting, monkeypatch):
     monkeypatch.setattr("interp_kit.graphs.validation.MAX_EFFECTS", 100)
     with pytest.raises(ValueError, match="pruned"):
         ik.validate(graph, model, clt)
+
+
+def test_hops_are_the_length_of_the_paths_that_carry_the_most(setting):
+    """Against the powers of the matrix of edges, feature by feature."""
+    model, clt, graph = setting
+    small = graph.prune(1.0, 1.0, max_nodes=40)
+    effects = ik.validate(small, model, clt).effects
+    rows = small.kinds != "error"
+    rows &= small.kinds != "embedding"
+    place = {node: i for i, node in enumerate(small.nodes["id"][rows])}
+    activation = small.nodes["activation"][rows].to_numpy()
+    step = small.adjacency[np.ix_(rows, rows)].astype(float) / activation
+    powers = [np.linalg.matrix_power(step, n) for n in range(1, 6)]
+    for row in effects.sample(80, random_state=0).itertuples():
+        arrives = [-power[place[row.target], place[row.source]] * activation[place[row.source]] for power in powers]
+        assert row.predicted == pytest.approx(sum(arrives), rel=1e-6, abs=1e-9)
+        assert row.hops == (0 if not any(arrives) else 1 + np.abs(arrives).argmax())
+    assert set(effects["hops"]) >= {1, 2}
+
+
+def test_agreement_by_hops(setting):
+    model, clt, graph = setting
+    found = ik.validate(graph.prune(max_nodes=40), model, clt)
+    table = found.by_hops
+    assert table["hops"].tolist()[-1] == "all" and table["pairs"].iloc[:-1].sum() == (found.effects["hops"] > 0).sum()
+    one = found.effects[found.effects["hops"] == 1]
+    assert table["spearman"].iloc[0] == pytest.approx(agreement(one["predicted"], one["measured"])["spearman"])

@@ -1,0 +1,77 @@
+"""Which edges should one believe? The belief in edges, graded by interventions that it was not made from.
+
+    python benchmarks/belief.py            a quarter of an hour: 100 questions of pocket, 30 prompts of SmolLM2
+    python benchmarks/belief.py tune       how the table in interp_kit/graphs/belief.py was made: other questions, prompts
+
+The strongest features of each graph are switched off in the real model. An edge is confirmed where its target moves the
+right way, half to twice as much as the graph predicts. Beside each class of edges stand edges of the same graphs between
+the same layers, at random and of equal size; intervals: graphs are drawn anew. Consensus is over twelve pairs of
+pruning thresholds.
+"""
+
+import random
+import sys
+
+import numpy as np
+import pandas as pd
+
+import interp_kit as ik
+from interp_kit.graphs import belief
+from interp_kit.graphs.influence import shares
+from interp_kit.graphs.validation import confirmed
+
+N_SOURCES = {"pocket": 40, "smollm2": 20}  # features that are switched off in each graph
+SETS = {"pocket": "data/pocket-transcoder", "smollm2": "data/smollm2-transcoder", "smollm2, span 6": "data/smollm2-clt"}
+
+
+def prompts_of(name, tune):
+    if name == "pocket":
+        questions = ik.load_world().questions(held_out=not tune)
+        return [q.prompt for q in random.Random(1 if tune else 0).sample(questions, 60 if tune else 100)]
+    prompts = pd.read_csv("data/worlds/prompts.csv")["prompt"].tolist()
+    graded = random.Random(0).sample(prompts, 30)
+    return [prompt for prompt in prompts if prompt not in graded] if tune else graded
+
+
+def graphs_of(name, tune=False):
+    model = ik.load_model(name.split(",")[0])
+    transcoder = ik.load_transcoder(SETS[name])
+    return model, transcoder, (ik.attribute(model, transcoder, prompt) for prompt in prompts_of(name, tune))
+
+
+def tune():
+    """The share of edges that are confirmed, by the rows and columns of the table; the mean of the two models."""
+    tables = []
+    for name in ("pocket", "smollm2"):
+        model, transcoder, graphs = graphs_of(name, tune=True)
+        hits, totals = np.zeros((2, len(belief.OCTAVES) + 1, len(belief.SHARES) + 1))
+        for graph in graphs:
+            strongest = graph.features.nlargest(N_SOURCES[name], "influence")["id"].tolist()
+            effects = ik.validate(graph, model, transcoder, nodes=strongest).effects
+            effects = effects[effects["direct"] != 0]
+            rows = np.flatnonzero(np.isin(graph.kinds, ("feature", "logit")))
+            at = {node: i for i, node in enumerate(graph.nodes["id"].to_numpy()[rows])}
+            ends = effects["target"].map(at), effects["source"].map(at)
+            column = np.digitize(shares(graph.adjacency)[np.ix_(rows, rows)][ends], belief.SHARES)
+            place = belief.disagreement(graph, rows)[ends], column
+            np.add.at(totals, place, 1)
+            np.add.at(hits, place, confirmed(effects).to_numpy(float))
+        tables.append(hits / np.maximum(totals, 1))
+        print(name, "edges", totals.astype(int).tolist(), "\n", tables[-1].round(2), flush=True)
+    print("mean\n", np.mean(tables, 0).round(2))
+
+
+def grade():
+    pd.set_option("display.width", 220, "display.max_columns", 20)
+    for name in SETS:
+        model, transcoder, graphs = graphs_of(name)
+        graded = ik.graphs.grade_edges(
+            model, transcoder, (graph.believe() for graph in graphs), N_SOURCES[name.split(",")[0]]
+        )
+        print(f"\n{name}: {graded.edges['graph'].nunique()} prompts, {len(graded.edges):,} edges")
+        for table in (graded.by_belief, graded.by_consensus):
+            print(table.round(3).to_string(index=False), flush=True)
+
+
+if __name__ == "__main__":
+    tune() if sys.argv[1:] == ["tune"] else grade()
