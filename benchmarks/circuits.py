@@ -10,6 +10,7 @@ by attribution patching, by activation. Both beside an order at random; interval
 
 import random
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from interp_kit.studies.component_circuits import FRACTIONS, Components, areas, 
 from interp_kit.studies.feature_circuits import RANKINGS, feature_faithfulness
 from interp_kit.studies.middle_hop import answer_token
 
+BUILD = Path("build/circuits")
 N_PAIRS = 60
 
 
@@ -63,6 +65,8 @@ def main():
         low, high = bootstrap_interval([one["CPR"] for one in each])
         means = {f"{share:g}": value for share, value in zip(FRACTIONS, np.mean(found, 0))}
         rows.append({"circuit of": what, "by": method, **areas(np.array(found)), "CPR low": low, "CPR high": high} | means)
+        BUILD.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(BUILD / "faithfulness.csv", index=False)
         print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)
 
 
