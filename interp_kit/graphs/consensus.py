@@ -1,14 +1,14 @@
 """Which edges are there however the question is put? One graph pruned in many ways, and those of paraphrases beside it
 (after CIRCUS, arXiv 2603.00523: the core is what all settings keep)."""
 
-from collections.abc import Iterable
-from itertools import product
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..formats.provenance import check_belongs
 from ..hardware import check_memory
+from . import influence as scoring
 from .alignment import Key, align, node_keys
 
 if TYPE_CHECKING:  # the graph offers this as a method
@@ -25,34 +25,44 @@ def stability(graph: "AttributionGraph", others: Iterable["AttributionGraph"]) -
     n = len(graph.nodes)
     check_memory(n * n * BYTES_AN_EDGE, f"the stability of a graph of {n:,} nodes", "Use a part: graph.prune(1.0, 1.0)")
     kept, tried = np.zeros((n, n), np.uint16), np.zeros((n, n), np.uint16)
-    settings = list(product(NODE_THRESHOLDS, EDGE_THRESHOLDS))
     for other in [graph, *others]:
         place = align(graph.tokens, other.tokens)
         by_label = _comparable(graph, other, place)
-        counts, mine = _times_kept(graph, other, place, by_label, settings)
+        counts, mine = _times_kept(graph, other, place, by_label)
         kept += counts[np.ix_(mine, mine)]
         here = np.isin(graph.nodes["position"], [position for position in place if position is not None])
-        tried[np.ix_(here, here)] += np.uint16(len(settings))
+        tried[np.ix_(here, here)] += np.uint16(len(NODE_THRESHOLDS) * len(EDGE_THRESHOLDS))
     return np.where(graph.adjacency != 0, kept / np.maximum(tried, 1, dtype=np.float32), np.float32(0))
 
 
 def _times_kept(
-    graph: "AttributionGraph", other: "AttributionGraph", place: list[int | None], by_label: bool,
-    settings: list[tuple[float, float]],
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    graph: "AttributionGraph", other: "AttributionGraph", place: list[int | None], by_label: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """In how many settings the other graph has each edge [target, source], and where `graph`'s nodes are in that."""
     number: dict[Key | None, int] = {}
     mine = np.array([number.setdefault(key, len(number)) for key in node_keys(graph, by_label)])
+    theirs = np.array([number.get(key, -1) for key in node_keys(other, by_label, place)])
     counts = np.zeros((len(number), len(number)), np.uint16)
-    for setting in settings:
-        pruned = other.prune(*setting)
-        theirs = np.array([number.get(key, -1) for key in node_keys(pruned, by_label, place)])
-        target, source = pruned.adjacency.nonzero()
-        both = (theirs[target] >= 0) & (theirs[source] >= 0)
-        # of several features with one label, an edge counts once
-        ends = np.unique(np.stack([theirs[target[both]], theirs[source[both]]]), axis=1)
-        counts[ends[0], ends[1]] += 1
+    for rows, edges in _prunings(other):
+        target, source = (theirs[rows[ends]] for ends in edges.nonzero())
+        both = (target >= 0) & (source >= 0)
+        if len(number) < len(mine):  # several features of one label: an edge of theirs counts once
+            target, source = np.unique(np.stack([target[both], source[both]]), axis=1)
+            both = slice(None)
+        counts[target[both], source[both]] += 1
     return counts, mine
+
+
+def _prunings(graph: "AttributionGraph") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each setting the nodes that `graph.prune` would keep [kept], and which of their edges [kept, kept]."""
+    kinds, layers, weights = graph.kinds, graph.layers, graph.logit_probabilities
+    total = scoring.influence(graph.adjacency, layers, weights)
+    for node_threshold in NODE_THRESHOLDS:
+        stay = scoring.keep_nodes(total, kinds, node_threshold)
+        scores = scoring.edge_scores(graph.adjacency[np.ix_(stay, stay)], layers[stay], weights[stay])
+        for edge_threshold in EDGE_THRESHOLDS:
+            kept, edges = scoring.keep_edges(scores, kinds[stay], edge_threshold)
+            yield stay[kept], edges
 
 
 def classes(stability: np.ndarray) -> np.ndarray:

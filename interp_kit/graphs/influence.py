@@ -191,17 +191,26 @@ def prune(
     """Of a graph of nodes that stay (`keep_nodes`), the ones that still do when only the edges that matter are left
     [kept], ascending; and which of the edges between them do [kept target, kept source].
 
-    Edges: the ones that make up `edge_threshold` of all edge scores (share of the target's inputs times the target's
-    influence). Then nodes that lost all their outputs, and features that lost all their inputs, go, until none is left
-    to go.
+    Edges: the ones that make up `edge_threshold` of all edge scores. Then nodes that lost all their outputs, and features
+    that lost all their inputs, go, until none is left to go.
     """
-    fixed, starts = np.isin(kinds, ALWAYS_KEPT), np.isin(kinds, UNEXPLAINED)
+    return keep_edges(edge_scores(adjacency, layers, weights), kinds, edge_threshold)
+
+
+def edge_scores(adjacency: np.ndarray, layers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[target, source]: the share of the target's inputs times the target's influence."""
     reach = influence(adjacency, layers, weights) + weights
-    edge_score = shares(adjacency)
-    edge_score *= reach[:, None].astype(adjacency.dtype)
+    found = shares(adjacency)
+    found *= reach[:, None].astype(adjacency.dtype)
+    return found
+
+
+def keep_edges(edge_score: np.ndarray, kinds: np.ndarray, edge_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """See `prune`."""
+    fixed, starts = np.isin(kinds, ALWAYS_KEPT), np.isin(kinds, UNEXPLAINED)
     edges = edge_score >= threshold_for(edge_score, edge_threshold)
     edges &= edge_score > 0
-    kept = np.arange(len(adjacency))
+    kept = np.arange(len(kinds))
     while True:
         stays = fixed[kept] | (edges.any(0) & (starts[kept] | edges.any(1)))
         if stays.all():

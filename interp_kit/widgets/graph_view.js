@@ -636,7 +636,8 @@ class GraphPanel {
   // What a click on an edge hits: an edge itself is too thin.
   drawHandle(edge, path) {
     const names = [edge.source, edge.target].map((i) => this.graph.nodes[i].label.trim());
-    const handle = svg("path", { class: "ik-handle", d: path.getAttribute("d"), onclick: () => this.chooseEdge(edge) });
+    const choose = (event) => { event.stopPropagation(); this.chooseEdge(edge); }; // a click beside all nodes deselects
+    const handle = svg("path", { class: "ik-handle", d: path.getAttribute("d"), onclick: choose });
     handle.append(svg("title", { text: `${names.join(" → ")}: ${signed(edge.weight)}` }));
     return handle;
   }

@@ -94,6 +94,9 @@ def test_at_rest_only_the_strongest_edges_are_drawn(mount):
     assert page.locator(".ik-active .ik-edge").count() == 0
 
 
+OPACITIES = "es => es.map(e => Number(e.getAttribute('stroke-opacity')))"
+
+
 def test_hover_shows_exactly_the_edges_of_that_node(mount):
     data = fake_graph()
     page = mount(data, threshold=1.0)
@@ -101,6 +104,34 @@ def test_hover_shows_exactly_the_edges_of_that_node(mount):
     graph_node(page, TEXAS).hover()
     assert page.locator(".ik-active .ik-edge").count() == sum(index in edge[:2] for edge in data["edges"])
     expect(page.locator(".ik-tooltip")).to_contain_text("Texas")
+
+
+def test_a_click_on_an_edge_chooses_it(mount):
+    data = fake_graph()
+    page = mount(data, threshold=1.0, edge=[])
+    graph_node(page, TEXAS).click()
+    handle = page.locator(".ik-active .ik-handle").last
+    handle.dispatch_event("click")
+    chosen = page.evaluate("model.get('edge')")
+    ids = [node["id"] for node in data["nodes"]]
+    assert len(chosen) == 2 and tuple(map(ids.index, chosen)) in {tuple(edge[:2]) for edge in data["edges"]}
+    assert TEXAS in chosen and page.evaluate("model.saved") > 0
+    page.locator(".ik-outgoing .ik-row").first.click()  # a row of the card: the edge, and the node at its other end
+    source, target = page.evaluate("model.get('edge')")
+    assert source == TEXAS and page.evaluate("model.get('selected')") == target
+
+
+def test_edges_that_are_not_sure_are_faint(mount):
+    data = fake_graph()
+    page = mount(data, threshold=1.0)
+    plain = page.locator(".ik-rest .ik-edge").evaluate_all(OPACITIES)
+    unsure = data | {"edges": [(*edge, 0.2) for edge in data["edges"]]}
+    page.evaluate("data => model.set('data', data)", for_page(unsure))
+    faint = page.locator(".ik-rest .ik-edge").evaluate_all(OPACITIES)
+    assert [round(0.35 * opacity, 2) for opacity in plain] == pytest.approx(faint, abs=0.011)
+    expect(page.locator(".ik-legend")).to_contain_text("faint: sure by less than half")
+    graph_node(page, TEXAS).click()
+    assert "20 % sure" in page.locator(".ik-incoming .ik-row").first.get_attribute("aria-label")
 
 
 def test_a_large_graph_draws_all_its_nodes(mount):

@@ -10,6 +10,10 @@ assert "→ Texas →" in dallas, "the strongest chain from Dallas goes through 
 assert texas["detects"].notna().sum() == 4, "four of the features named Texas detect one concept"
 assert detector["detects"].startswith("place:Texas ("), "the most influential of these detects Texas"
 
+rest = words.drop(" Dallas")
+assert words[" Dallas"] > 5 * rest.abs().max(), "Dallas decides between the two"
+assert words[" Dallas"] > value > 5, "Dallas contributes more than the whole"
+
 assert 0.11 < through_errors < 0.14, "one part in eight of the influence starts at errors"
 assert errors["id"].iloc[0] == "0_-1_7", "the largest error is that of layer 0 at Dallas"
 others = errors["influence"].iloc[1:]

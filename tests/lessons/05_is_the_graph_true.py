@@ -16,6 +16,12 @@ assert score["cosine"] > 0.95, "for the group, order and direction are right"
 assert score["nmse"] < 0.5, "for the group, the squared difference is small"
 listed = grouped.distrust()["source"]
 assert listed.isin([*texas, "Texas"]).sum() <= 2, "after grouping two of the listed edges come from Texas"
+hops = tested.by_hops.set_index("hops")
+assert hops.loc[3, "nmse"] > 10 * hops.loc[1, "nmse"], "over three edges the amounts are far off"
+assert hops.loc[3, "spearman"] > 0.4, "the order holds up for a while"
+assert 0.4 < by_belief.loc[True, "mean"] < 0.6, "about half of the edges that it believes are confirmed"
+assert by_belief.loc[False, "mean"] < 0.2, "of the others one in six"
+
 assert 0.3 < everything.spearman < 0.72, "influence and ablation agree less than in the paper"
 
 assert "Austin" in swapped.text_before, "the answer is Austin before the swap"
