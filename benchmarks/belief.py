@@ -1,12 +1,13 @@
 """Which edges should one believe? The belief in edges, graded by interventions that it was not made from.
 
     python benchmarks/belief.py            a quarter of an hour: 100 questions of pocket, 30 prompts of SmolLM2
-    python benchmarks/belief.py tune       how the table in interp_kit/graphs/belief.py was made: other questions, prompts
+    python benchmarks/belief.py tune       how the table in interp_kit/graphs/belief.py was made: other questions,
+    prompts
 
 The strongest features of each graph are switched off in the real model. An edge is confirmed where its target moves the
-right way, half to twice as much as the graph predicts. Beside each class of edges stand edges of the same graphs between
-the same layers, at random and of equal size; intervals: graphs are drawn anew. Consensus is over twelve pairs of
-pruning thresholds, and for pocket over another wording of the question.
+right way, half to twice as much as the graph predicts. Beside each class of edges stand edges of the same graphs
+between the same layers, at random and of equal size; intervals: graphs are drawn anew. Consensus is over twelve pairs
+of pruning thresholds, and for pocket over another wording of the question.
 """
 
 import random
@@ -28,7 +29,9 @@ SETS = {"pocket": "data/pocket-transcoder", "smollm2": "data/smollm2-transcoder"
 def prompts_of(name, tune):
     """Prompts, each with its paraphrases: one of pocket's questions, none of SmolLM2's prompts."""
     if name == "pocket":
-        asked = [ik.load_world().questions(held_out=not tune, template=template) for template in (TWO_HOP[0], TWO_HOP[3])]
+        asked = [
+            ik.load_world().questions(held_out=not tune, template=template) for template in (TWO_HOP[0], TWO_HOP[3])
+        ]
         pairs = [[question.prompt for question in pair] for pair in zip(*asked)]
         return random.Random(1 if tune else 0).sample(pairs, 60 if tune else 100)
     prompts = pd.read_csv("data/worlds/prompts.csv")["prompt"].tolist()

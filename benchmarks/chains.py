@@ -2,9 +2,10 @@
 
     python benchmarks/chains.py SET ...       ten minutes a set of SmolLM2, two of pocket; by default all sets
 
-Sets of pocket are trained first (into build/chains, three minutes each). 30 prompts a set. In each the strongest features
-of the pruned graph are switched off in the real model, one after another, and what happens to its nodes above is compared
-with what the whole graph predicts; a pair counts under the length, in edges, of the paths that carry the most of its prediction.
+Sets of pocket are trained first (into build/chains, three minutes each). 30 prompts a set. In each the strongest
+features of the pruned graph are switched off in the real model, one after another, and what happens to its nodes above
+is compared with what the whole graph predicts; a pair counts under the length, in edges, of the paths that carry the
+most of its prediction.
 
 `amplification` is the factor, from hop to hop, of the sum of the features' absolute effects on what is explained.
 """
@@ -54,7 +55,8 @@ def transcoder_of(name, model, source):
 
 
 def with_skip(model, transcoder, texts):
-    """The transcoder with the linear map of each MLP's input that explains the most of what it leaves (least squares)."""
+    """The transcoder with the linear map of each MLP's input that explains the most of what it leaves (least
+    squares)."""
     stream = ActivationStream(model.hf, TextRows(model, texts), transcoder.config, 2 * N_FITTED, 4e9)
     batch = next(stream.batches())
     left = batch.y - transcoder.decode(transcoder.encode_tokens(batch.x))
@@ -76,8 +78,8 @@ def prompts_of(model):
 
 
 def measured(model, transcoder, prompt):
-    """What `Validation.effects` says of the prompt's strongest nodes, and the graph's `by_hops`. Which nodes, is decided
-    on the pruned graph; what is predicted, on the whole."""
+    """What `Validation.effects` says of the prompt's strongest nodes, and the graph's `by_hops`. Which nodes, is
+    decided on the pruned graph; what is predicted, on the whole."""
     graph = ik.attribute(model, transcoder, prompt)
     drawn = graph.prune(max_nodes=MAX_NODES)
     strongest = drawn.features.nlargest(MAX_SOURCES, "influence")["id"].tolist()
@@ -92,7 +94,9 @@ def agreements(effects):
     rng, rows = np.random.default_rng(0), []
     for hops, pairs in effects.groupby("hops"):
         prompts = [part for _, part in pairs.groupby("prompt")]
-        drawn = [pd.concat([prompts[i] for i in rng.integers(len(prompts), size=len(prompts))]) for _ in range(RESAMPLES)]
+        drawn = [
+            pd.concat([prompts[i] for i in rng.integers(len(prompts), size=len(prompts))]) for _ in range(RESAMPLES)
+        ]
         low, high = np.quantile([spearman(d["predicted"], d["measured"]) for d in drawn], [0.025, 0.975])
         rows.append((hops, len(pairs), spearman(pairs["predicted"], pairs["measured"]), low, high))
     return pd.DataFrame(rows, columns=["hops", "pairs", "spearman", "low", "high"])
@@ -113,7 +117,9 @@ def main(names):
         effects = pd.concat([pairs for pairs, _ in found], ignore_index=True)
         to_answer = effects[effects["logit"]]
         table = agreements(effects).merge(carried([chain for _, chain in found]), on="hops", how="outer")
-        table = table.merge(agreements(to_answer)[["hops", "spearman"]], on="hops", how="left", suffixes=("", " to logits"))
+        table = table.merge(
+            agreements(to_answer)[["hops", "spearman"]], on="hops", how="left", suffixes=("", " to logits")
+        )
         BUILD.mkdir(parents=True, exist_ok=True)
         table.assign(set=name).to_csv(BUILD / f"{name}.csv", index=False)
         ratio = np.median([chain["ratio"].iloc[0] for _, chain in found])

@@ -3,9 +3,9 @@
     python benchmarks/circuits.py         ten minutes
 
 Each task asks for a relation (capital, currency, ...) of a city's place; the corrupted prompt asks it about a city of
-another place, in as many tokens. Faithfulness by the share that is kept, MIB's CPR (larger is better) and CMD (smaller is
-better). Components: edges between heads and MLPs by EAP and EAP-IG. Features: by the graph's contributions and influence,
-by attribution patching, by activation. Both beside an order at random; intervals: questions are drawn anew.
+another place, in as many tokens. Faithfulness by the share that is kept, MIB's CPR (larger is better) and CMD (smaller
+is better). Components: edges between heads and MLPs by EAP and EAP-IG. Features: by the graph's contributions and
+influence, by attribution patching, by activation. Both beside an order at random; intervals: questions are drawn anew.
 """
 
 import random
@@ -34,7 +34,9 @@ def pairs_of(model, world):
     rng, pairs = random.Random(0), []
     for questions in alike.values():
         rng.shuffle(questions)
-        pairs += [(a, b) for a, b in zip(questions[::2], questions[1::2]) if answer_token(model, a) != answer_token(model, b)]
+        pairs += [
+            (a, b) for a, b in zip(questions[::2], questions[1::2]) if answer_token(model, a) != answer_token(model, b)
+        ]
     rng.shuffle(pairs)
     return pairs[:N_PAIRS]
 
@@ -45,7 +47,9 @@ def of_components(model, a, b, method):
     clean, corrupt = embed(ids).detach(), embed(model.encode(b.prompt)).detach()
     metric = torch.zeros(model.hf.config.vocab_size)
     metric[target], metric[contrast] = 1, -1
-    return edge_faithfulness(components, clean, corrupt, metric, edge_scores(components, clean, corrupt, metric, method))
+    return edge_faithfulness(
+        components, clean, corrupt, metric, edge_scores(components, clean, corrupt, metric, method)
+    )
 
 
 def main():
@@ -64,7 +68,9 @@ def main():
         each = [areas(one) for one in found]
         low, high = bootstrap_interval([one["CPR"] for one in each])
         means = {f"{share:g}": value for share, value in zip(FRACTIONS, np.mean(found, 0))}
-        rows.append({"circuit of": what, "by": method, **areas(np.array(found)), "CPR low": low, "CPR high": high} | means)
+        rows.append(
+            {"circuit of": what, "by": method, **areas(np.array(found)), "CPR low": low, "CPR high": high} | means
+        )
         BUILD.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_csv(BUILD / "faithfulness.csv", index=False)
         print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False, header=len(rows) == 1), flush=True)

@@ -15,6 +15,7 @@ import interp_kit as ik
 
 N_TEXTS = 150  # that the Jacobian lens is fitted on
 
+
 def main(n: int = 100):
     torch.set_num_threads(1)
     model, transcoder, world = ik.load_model("pocket"), ik.load_transcoder("pocket"), ik.load_world()

@@ -2,8 +2,8 @@
 
     python benchmarks/middle_hop.py [SET ...]      two to five minutes a set; those that do not ship are trained first
 
-On pocket's held-out two-hop questions. Beside it what the model itself does: the stream at the city replaced by the mean
-over other cities of the same place, or of other places (`ik.studies.hop_in_model`). The sets differ in what
+On pocket's held-out two-hop questions. Beside it what the model itself does: the stream at the city replaced by the
+mean over other cities of the same place, or of other places (`ik.studies.hop_in_model`). The sets differ in what
 might help: a span that reaches less far, per-layer features, which reach nowhere, and fewer features on.
 """
 

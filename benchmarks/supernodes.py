@@ -2,10 +2,10 @@
 
     python benchmarks/supernodes.py         two minutes
 
-100 held-out questions, each graph pruned to 90 % of the influence. Truth: features of one concept at one position. Scored
-by the adjusted Rand index over the features whose concept is known (1: the same groups, 0: as good as by chance), for
-`graph.group("auto")` with and without the transcoder, grouping by equal label, by position alone, and at random. The
-least likeness that makes a group was chosen on questions that the model was trained on.
+100 held-out questions, each graph pruned to 90 % of the influence. Truth: features of one concept at one position.
+Scored by the adjusted Rand index over the features whose concept is known (1: the same groups, 0: as good as by
+chance), for `graph.group("auto")` with and without the transcoder, grouping by equal label, by position alone, and at
+random. The least likeness that makes a group was chosen on questions that the model was trained on.
 """
 
 import random
@@ -38,7 +38,9 @@ def main():
     for question in questions[:N_QUESTIONS]:
         graph = ik.attribute(model, transcoder, question.prompt).annotate(features, labels).prune(0.9)
         nodes = graph.features
-        truth = [(concept.get(place[:2]), place[2]) for place in zip(nodes["layer"], nodes["feature"], nodes["position"])]
+        truth = [
+            (concept.get(place[:2]), place[2]) for place in zip(nodes["layer"], nodes["feature"], nodes["position"])
+        ]
         known = np.array([name is not None for name, _ in truth])
         grouped = graph.group("auto", transcoder)
         by = {
@@ -51,13 +53,19 @@ def main():
         wanted = pd.factorize(pd.Series(truth))[0][known]
         if len(set(wanted)) > 1:
             rows.append({name: adjusted_rand(wanted, group[known]) for name, group in by.items()})
-        boxes.append((len(nodes), len(set(by["auto"])), grouped.scores["replacement"], grouped.grouped_scores["replacement"]))
+        boxes.append(
+            (len(nodes), len(set(by["auto"])), grouped.scores["replacement"], grouped.grouped_scores["replacement"])
+        )
     table = pd.DataFrame(rows)
     print(f"{len(table)} questions with features of more than one concept")
     for name in table:
         low, high = bootstrap_interval(table[name])
         print(f"{name:40} ARI {table[name].mean():.3f} ({low:.3f} to {high:.3f})")
-    print("means: features {:.1f}, boxes {:.1f}, replacement score {:.3f}, of supernodes alone {:.3f}".format(*np.mean(boxes, 0)))
+    print(
+        "means: features {:.1f}, boxes {:.1f}, replacement score {:.3f}, of supernodes alone {:.3f}".format(
+            *np.mean(boxes, 0)
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 import interp_kit as ik
-from interp_kit.graphs.heads import head_loadings
 from interp_kit.graphs.head_view import heads_chart
+from interp_kit.graphs.heads import head_loadings
 from interp_kit.graphs.views import boxes_data
 from interp_kit.widgets import graph_svg
 from interp_kit.widgets.chart import Chart
@@ -30,7 +30,9 @@ def main():
 
     dallas = graph_of("Dallas")
     why = graph_of("Dallas", target=" Austin", contrast=" Sacramento")
-    family = ik.graphs.family([graph_of(city).prune() for city in ("Dallas", "Oakland", "Miami", "Chicago", "San Antonio")])
+    family = ik.graphs.family(
+        [graph_of(city).prune() for city in ("Dallas", "Oakland", "Miami", "Chicago", "San Antonio")]
+    )
     write("contributions", contributions(dallas, why))
     write("belief", graph_svg(dallas.believe().prune().view_data()))
     write("boxes", graph_svg(boxes_data(dallas.prune().group("auto", transcoder))))
@@ -79,15 +81,17 @@ def chains():
         )  # fmt: skip
     figure.add_scatter(x=[1, 11], y=[0.5, 0.5], name="0.5", mode="lines", line={"color": "#777777", "dash": "dash"})
     return figure.update_layout(
-        title="Do interventions agree with what paths of a length predict?", xaxis={"title": "edges from feature to target"},
-        yaxis={"title": "Spearman"}, **(LOOK | {"height": 460}),
+        title="Do interventions agree with what paths of a length predict?",
+        xaxis={"title": "edges from feature to target"}, yaxis={"title": "Spearman"}, **(LOOK | {"height": 460}),
     )  # fmt: skip
 
 
 def middle_hop():
     """The share that passes the place, for each set, beside the model's."""
     table = pd.read_csv(BUILD / "middle_hop" / "shares.csv")[::-1]
-    names = [f"{row.set.removeprefix('pocket, ')} (L0 {row.L0:.1f})" for row in table.itertuples()] + ["the model itself"]
+    names = [f"{row.set.removeprefix('pocket, ')} (L0 {row.L0:.1f})" for row in table.itertuples()] + [
+        "the model itself"
+    ]
     values, colours = [*table["share"], 1.0], ["#0072B2"] * len(table) + ["#D55E00"]
     figure = Chart().add_bar(x=values, y=names, orientation="h", marker={"color": colours})
     return figure.update_layout(

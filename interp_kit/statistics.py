@@ -50,8 +50,8 @@ def bootstrap_share(
 
 
 def adjusted_rand(truth: ArrayLike, groups: ArrayLike) -> float:
-    """The adjusted Rand index of two groupings [case]: 1 for the same groups, 0 in the mean for groups at random (Hubert
-    and Arabie 1985).
+    """The adjusted Rand index of two groupings [case]: 1 for the same groups, 0 in the mean for groups at random
+    (Hubert and Arabie 1985).
 
         adjusted_rand([0, 0, 1, 1], [5, 5, 7, 7]) == 1.0
     """

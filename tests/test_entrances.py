@@ -93,6 +93,10 @@ CASES: dict[str, Callable[[Given], object]] = {
         g.model, g.transcoder, g.store, g.labels, only=[(1, 2)]
     ),
     "graphs.attribute": lambda g: g.graph,
+    "graphs.browse_heads": lambda g: ik.graphs.browse_heads(g.graph.prune(), g.model, g.transcoder),
+    "graphs.grade_edges": lambda g: ik.graphs.grade_edges(g.model, g.transcoder, [g.graph.believe()], n_sources=2),
+    "graphs.head_loadings": lambda g: ik.graphs.head_loadings(g.graph.prune(), g.model, g.transcoder),
+    "graphs.qk_attribution": lambda g: ik.graphs.qk_attribution(g.model, g.transcoder, PROMPT, 2, 1, key=2),
     "graphs.intervene": lambda g: ik.intervene(
         g.model, g.transcoder, PROMPT, ik.Steer(ik.graphs.NodeId(1, 2), add=2.0, positions=slice(2, None)), generate=3
     ),
@@ -112,6 +116,8 @@ CASES: dict[str, Callable[[Given], object]] = {
         ik.lenses.explain_tokens(g.model, PROMPT, method=method, baseline=baseline)
         for method, baseline in (("integrated_gradients", "boundary"), ("shap", "mean"), ("lime", "zero"))
     ],
+    "lenses.JacobianLens": lambda g: ik.lenses.fit_jacobian_lens(g.model, g.texts[:3]).read(g.model, PROMPT),
+    "lenses.fit_jacobian_lens": lambda g: ik.lenses.fit_jacobian_lens(g.model, g.texts[:3]),
     "lenses.logit_lens": lambda g: ik.lenses.logit_lens(g.model, PROMPT),
     "lenses.logprobs": lambda g: [
         ik.lenses.logprobs(g.model, PROMPT), ik.lenses.logprobs(g.model, prompt=PROMPT, max_new_tokens=3)
@@ -132,6 +138,10 @@ CASES: dict[str, Callable[[Given], object]] = {
     "models.Target": lambda g: Target.of(g.model, None, "Ohio", g.model.logits(PROMPT)[-1]),
     "studies.frontier": frontier,
     "studies.grade_lenses": grade,
+    "studies.hop_in_model": lambda g: ik.studies.hop_in_model(g.pocket.model, g.world, g.world.questions(True)[:1]),
+    "studies.middle_hop": lambda g: ik.studies.middle_hop(
+        g.pocket.model, g.pocket.transcoder, g.world, g.world.questions(True)[:1], g.pocket.features.features
+    ),
     "studies.polysemanticity": lambda g: ik.studies.polysemanticity(
         g.pocket.model, {"neurons": ik.features.Neurons(g.pocket.model)}, g.world.sentences(60, "test")
     ),
@@ -175,6 +185,7 @@ def test_the_table_has_a_row_for_every_entrance():
 # Each with its reason: what is no function of a model, or asks for it under another kind.
 UNCHECKED = {
     "features.LLM": "its model is a name",
+    "lenses.JacobianLens": "made by fit_jacobian_lens, which checks",
     "models.LanguageModel": "is the model itself",
     "models.Target": "within the kit, behind functions that check",
     "transcoders.CrossLayerTranscoder": "its check of a model is behind functions that check",

@@ -13,6 +13,6 @@ from .qk_attribution import qk_attribution
 from .validation import validate
 
 __all__ = [
-    "AttributionGraph", "NodeId", "Steer", "attribute", "browse_heads", "family", "grade_edges", "head_loadings", "intervene", "load_graph",
-    "qk_attribution", "swap", "validate",
+    "AttributionGraph", "NodeId", "Steer", "attribute", "browse_heads", "family", "grade_edges", "head_loadings",
+    "intervene", "load_graph", "qk_attribution", "swap", "validate",
 ]  # fmt: skip

@@ -15,8 +15,8 @@ Key = tuple[str, int | str, int | str, int]  # kind, layer, feature or label, po
 def align(mine: Sequence[str], others: Sequence[str]) -> list[int | None]:
     """For each token of another prompt the position of mine that it answers to, None where there is none.
 
-    The last tokens answer to each other, and so do equal tokens, counted from the end. What lies between two of them and
-    is not equal, as where a template is filled with another name, is paired from its end, where a name is complete.
+    The last tokens answer to each other, and so do equal tokens, counted from the end. What lies between two of them
+    and is not equal, as where a template is filled with another name, is paired from its end, where a name is complete.
 
     >>> align(["The", " capital", " of", " Texas", " is"], ["The", " capital", " of", " New", " York", " is"])
     [0, 1, 2, None, 3, 4]

@@ -1,13 +1,13 @@
 """Which edges to believe: how often do interventions confirm an edge that looks like this one?
 
 Two things tell, and both are in the graph. The share that the edge has of its target's inputs. And whether the direct
-effect is what the graph predicts for the pair over all its paths, or whether long ways double, undo or turn it: where they
-do, the prediction hangs on chains. How stable an edge is (`consensus.py`) tells how much the picture hangs on a threshold,
-and little about this.
+effect is what the graph predicts for the pair over all its paths, or whether long ways double, undo or turn it: where
+they do, the prediction hangs on chains. How stable an edge is (`consensus.py`) tells how much the picture hangs on a
+threshold, and little about this.
 
-CONFIRMED is measured (`benchmarks/belief.py tune`): of the edges of such a share and such ways around them, the part whose
-target moves the right way, half to twice as much as predicted, when the source is switched off. Mean of pocket (60
-training questions) and SmolLM2 (20 prompts), which are not those that the benchmark grades it on.
+CONFIRMED is measured (`benchmarks/belief.py tune`): of the edges of such a share and such ways around them, the part
+whose target moves the right way, half to twice as much as predicted, when the source is switched off. Mean of pocket
+(60 training questions) and SmolLM2 (20 prompts), which are not those that the benchmark grades it on.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,11 @@ if TYPE_CHECKING:  # the graph offers this as a method
     from .graph import AttributionGraph
 
 SHARES = (0.01, 0.03, 0.1, 0.2)  # of the target's absolute inputs: where the columns of the table end
-OCTAVES = (0.1, 1.0, 3.0)  # |log2 (direct / over all paths)|: where its rows end; the last row: the two disagree in sign
+OCTAVES = (
+    0.1,
+    1.0,
+    3.0,
+)  # |log2 (direct / over all paths)|: where its rows end; the last row: the two disagree in sign
 CONFIRMED = (
     (0.41, 0.52, 0.67, 0.77, 0.92),
     (0.31, 0.34, 0.43, 0.68, 0.92),
@@ -49,7 +53,9 @@ def belief(graph: "AttributionGraph") -> np.ndarray:
 def disagreement(graph: "AttributionGraph", rows: np.ndarray) -> np.ndarray:
     """[target, source], of the table CONFIRMED its row. rows: the features and logits."""
     edges = graph.adjacency[np.ix_(rows, rows)]
-    everywhere = over_all_paths(edges, graph.layers[rows], np.nan_to_num(graph.nodes["activation"].to_numpy(float)[rows]))
+    everywhere = over_all_paths(
+        edges, graph.layers[rows], np.nan_to_num(graph.nodes["activation"].to_numpy(float)[rows])
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = edges / everywhere
         octaves = np.abs(np.log2(ratio))

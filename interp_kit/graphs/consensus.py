@@ -66,7 +66,7 @@ def _prunings(graph: "AttributionGraph") -> Iterator[tuple[np.ndarray, np.ndarra
 
 
 def classes(stability: np.ndarray) -> np.ndarray:
-    """"core", "contingent" or "noise": kept in all settings, in some, in none."""
+    """ "core", "contingent" or "noise": kept in all settings, in some, in none."""
     return np.array(CLASSES)[(stability > 0).astype(int) + (stability >= 1)]
 
 
@@ -78,7 +78,9 @@ def _comparable(graph: "AttributionGraph", other: "AttributionGraph", place: lis
     """
     check_belongs(other, "graph", graph, "graph", keys=["fingerprint"])
     if sum(position is not None for position in place) < 2:
-        raise ValueError(f"the prompts have no token in common, and cannot be aligned: {graph.prompt!r}, {other.prompt!r}")
+        raise ValueError(
+            f"the prompts have no token in common, and cannot be aligned: {graph.prompt!r}, {other.prompt!r}"
+        )
     asks, theirs = (set(zip(g.logits["layer"], g.logits["feature"])) for g in (graph, other))
     if not asks & theirs:
         raise ValueError(
@@ -89,7 +91,9 @@ def _comparable(graph: "AttributionGraph", other: "AttributionGraph", place: lis
         return False
     for one in (graph, other):
         features = one.features
-        if (features["label"] == "feature " + features["layer"].astype(str) + "/" + features["feature"].astype(str)).all():
+        if (
+            features["label"] == "feature " + features["layer"].astype(str) + "/" + features["feature"].astype(str)
+        ).all():
             raise ValueError(
                 "another transcoder has other features, which are compared by their labels, and a graph has none: "
                 "graph.annotate(features, labels), each with its own"

@@ -31,9 +31,9 @@ class EdgeGrades:
     """What `grade_edges` found.
 
     edges: one row an edge: graph (its number), source, target, belief (see BELIEFS), consensus, share (of the target's
-    absolute inputs), direct, predicted and measured (see `Validation`), confirmed (the target moved the right way, half to
-    twice as much as predicted), and the same of two matched edges of the graph, between the same layers: at_random, and
-    of_equal_size, the one of another belief whose direct effect is nearest in size (NaN where there is none).
+    absolute inputs), direct, predicted and measured (see `Validation`), confirmed (the target moved the right way, half
+    to twice as much as predicted), and the same of two matched edges of the graph, between the same layers: at_random,
+    and of_equal_size, the one of another belief whose direct effect is nearest in size (NaN where there is none).
     """
 
     edges: pd.DataFrame

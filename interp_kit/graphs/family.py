@@ -116,12 +116,12 @@ def _listed(texts: Sequence[str]) -> str:
     return " " + " / ".join([text.strip() for text in texts[:SHOWN_FILLERS]] + rest)
 
 
-def _nodes(
-    keys: list[Key], found: pd.DataFrame, n_graphs: int, fillers: list[str], n_layers: int
-) -> pd.DataFrame:
+def _nodes(keys: list[Key], found: pd.DataFrame, n_graphs: int, fillers: list[str], n_layers: int) -> pd.DataFrame:
     """One row a key. found: the nodes of all graphs, with the number of their key."""
     by = found.groupby("number")
-    nodes = by[["kind", "layer", "feature"]].first()  # of what differs, such as the token of a filler, the first graph's
+    nodes = by[
+        ["kind", "layer", "feature"]
+    ].first()  # of what differs, such as the token of a filler, the first graph's
     nodes["position"] = [len(fillers) - 1 if key == ANSWER else key[3] for key in keys]
     nodes["label"] = by["label"].agg(lambda labels: _listed(list(dict.fromkeys(labels))))
     is_answer = nodes["kind"] == "logit"

@@ -150,10 +150,10 @@ class AttributionGraph(GraphTables):
 
     @cached_property
     def by_hops(self) -> pd.DataFrame:
-        """What paths of each length carry of the (likeliest) logit: hops (edges), inputs (the sum of the absolute effects
-        of tokens, errors and what was left out over paths of just this length), net (with their signs), features (the
-        sum of the absolute effects of features at this distance). Where `features` grows from hop to hop, chains amplify
-        and cancel: `Validation.by_hops` tells from which length on the model contradicts them.
+        """What paths of each length carry of the (likeliest) logit: hops (edges), inputs (the sum of the absolute
+        effects of tokens, errors and what was left out over paths of just this length), net (with their signs),
+        features (the sum of the absolute effects of features at this distance). Where `features` grows from hop to hop,
+        chains amplify and cancel: `Validation.by_hops` tells from which length on the model contradicts them.
 
         Empty where a file lacks activations.
         """
@@ -201,7 +201,9 @@ class AttributionGraph(GraphTables):
         kept, edges = scoring.prune(adjacency, kinds[stay], layers[stay], weights[stay], edge_threshold)
         adjacency = adjacency[np.ix_(kept, kept)] if len(kept) < len(stay) else adjacency
         adjacency[~edges] = 0
-        of_edges = {name: None if x is None else x[np.ix_(stay[kept], stay[kept])] * edges for name, x in self._of_edges()}
+        of_edges = {
+            name: None if x is None else x[np.ix_(stay[kept], stay[kept])] * edges for name, x in self._of_edges()
+        }
         nodes = self.nodes.iloc[stay[kept]].reset_index(drop=True)
         left = set(nodes["id"])
         supernodes = {name: kept for name, ids in self.supernodes.items() if (kept := [i for i in ids if i in left])}
@@ -217,10 +219,10 @@ class AttributionGraph(GraphTables):
         belief: of edges like this one, the part that interventions confirmed (the target moved the right way, half to
             twice as much as predicted); see `graphs/belief.py`. The picture draws those of .5 and more solid, others
             faint.
-        stability: the share of settings that keep the edge. These are twelve pairs of pruning thresholds, for this graph
-            and each of `others`: the same question in other words, or by another transcoder. Tokens are aligned by their
-            text, and of what is not in another prompt it says nothing; another transcoder's features are compared by
-            their labels.
+        stability: the share of settings that keep the edge. These are twelve pairs of pruning thresholds, for this
+            graph and each of `others`: the same question in other words, or by another transcoder. Tokens are aligned
+            by their text, and of what is not in another prompt it says nothing; another transcoder's features are
+            compared by their labels.
         consensus: "core" for what all settings keep, "contingent" for what some do, "noise" for what none does.
 
         Raises ValueError for another model or question, prompts that have nothing in common, another transcoder's graph
@@ -259,8 +261,8 @@ class AttributionGraph(GraphTables):
     def group(
         self, supernodes: Mapping[str, Sequence[str | NodeId]] | str, transcoder: "CrossLayerTranscoder | None" = None
     ) -> "AttributionGraph":
-        """The same graph with named groups of nodes: {"Texas": [node ids]}; or "auto", features at one position that are
-        alike by what they feed, what they draw on, their labels and, with a transcoder, what they write. (Average
+        """The same graph with named groups of nodes: {"Texas": [node ids]}; or "auto", features at one position that
+        are alike by what they feed, what they draw on, their labels and, with a transcoder, what they write. (Average
         linkage; each group is named after its most influential member.)
 
         Raises ValueError for another word than "auto", an id that is not in the graph or is in two groups, a transcoder
@@ -390,8 +392,8 @@ class AttributionGraph(GraphTables):
         if ratio < CANCELS:
             return ""
         return (
-            f"<p>The effects of tokens and errors are together {ratio:,.0f} times as large as what they add up to: long "
-            "chains of features amplify and cancel here. Single long paths are no evidence; try ik.validate.</p>"
+            f"<p>The effects of tokens and errors are together {ratio:,.0f} times as large as what they add up to: "
+            "long chains of features amplify and cancel here. Single long paths are no evidence; try ik.validate.</p>"
         )
 
     def _repr_html_(self) -> str:

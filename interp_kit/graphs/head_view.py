@@ -11,8 +11,8 @@ from ..transcoders import CrossLayerTranscoder
 from ..widgets.chart import Chart
 from ..widgets.head_browser import HeadBrowser, Heads
 from .graph import AttributionGraph
-from .influence import LEFT_OUT
 from .heads import STAYS, head_loadings
+from .influence import LEFT_OUT
 from .qk_attribution import qk_attribution
 from .views import drawable
 
@@ -38,14 +38,14 @@ def browse_heads(graph: AttributionGraph, model: LanguageModel, transcoder: Cros
 
     def heads_of(source: str, target: str) -> tuple[Heads, Chart]:
         found = loadings(source, target)
-        rows = found[found["layer"] != STAYS].itertuples()
-        heads = [(f"layer {r.layer}, head {r.head}: {r.share:.0%} of the edge", (r.layer, r.head)) for r in rows]
+        rows = found[found["layer"] != STAYS][["layer", "head", "share"]].itertuples(index=False, name=None)
+        heads = [(f"layer {layer}, head {head}: {share:.0%} of the edge", (layer, head)) for layer, head, share in rows]
         return heads, heads_chart(found, f"{node['label'][source].strip()} → {node['label'][target].strip()}")
 
     def pairs_of(source: str, target: str, layer: int, head: int) -> Chart:
-        places = {"key": int(node["position"][source]), "query": int(node["position"][target])}
+        key, query = int(node["position"][source]), int(node["position"][target])
         prompt = graph.prompt if graph.ids is None else graph.ids.tolist()
-        return qk_attribution(model, transcoder, prompt, layer, head, labels=labels, **places).show()
+        return qk_attribution(model, transcoder, prompt, layer, head, key, query, labels=labels).show()
 
     view = drawable(graph).show()
     view.edge = _opening(graph)

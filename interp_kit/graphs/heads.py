@@ -49,8 +49,9 @@ def head_loadings(
     share (of the edge). The row with layer and head -1 is what passes no head. Where only one attention layer lies
     between the two nodes, an edge's loadings add up to it. What a capped graph left out has none.
 
-    Raises ValueError for a graph of another model or transcoder, a node that the graph does not have, or nodes without an
-    edge between them; NotImplementedError for a family of models whose heads are not known; MemoryError for more edges than fit.
+    Raises ValueError for a graph of another model or transcoder, a node that the graph does not have, or nodes without
+    an edge between them; NotImplementedError for a family of models whose heads are not known; MemoryError for more
+    edges than fit.
 
     >>> ik.graphs.head_loadings(graph.prune(), model, transcoder, target=graph.logits["id"].iloc[0])
     """
@@ -135,14 +136,15 @@ class Walk:
 
     def _own(self, layer: int) -> torch.Tensor:
         """The rows of the targets that start in a layer; n_layers stands for above all of them."""
-        found, logits = self._zeros(len(self.targets)), self.graph.logits["id"].tolist()
-        above = "feature" not in self.graph.asked
-        gradients = asked_again(self.frozen, self.graph.asked, self.graph.logits["feature"].tolist()) if above else None
+        found, logits, asked = self._zeros(len(self.targets)), self.graph.logits, self.graph.asked
+        gradients = asked_again(self.frozen, asked, logits["feature"].tolist())
+        number = {node: i for i, node in enumerate(logits["id"])}
+        feature = asked.get("feature")  # where one is explained, that is where the "logit" starts
         for k, n in enumerate(self.targets):
-            node = NodeId.parse(self.graph.asked["feature"]) if n.kind == "logit" and gradients is None else n
-            if n.kind == "logit" and gradients is not None:
+            node = NodeId.parse(feature) if feature and n.kind == "logit" else n
+            if n.kind == "logit" and not feature:
                 if layer == self.frozen.n_layers:
-                    found[-1, k] = gradients[logits.index(n.id)]
+                    found[-1, k] = gradients[number[n.id]]
             elif node.layer == layer:
                 row = self.transcoder.W_enc[self.transcoder.layers.index(layer), node.feature].to(found)
                 found[n.position, k] = self.maps.read_back(layer, row[None], torch.tensor([n.position]))[0][0]
@@ -169,8 +171,8 @@ class Walk:
 
     @cached_property
     def _errors(self) -> torch.Tensor:
-        """[layer, position, d_model]: what the transcoder does not rebuild. (Position 0 may have features that the graph
-        counts as a bias; then it has no error either.)"""
+        """[layer, position, d_model]: what the transcoder does not rebuild. (Position 0 may have features that the
+        graph counts as a bias; then it has no error either.)"""
         errors = self.frozen.mlp_out.clone()
         errors[self.transcoder.layers] -= self.transcoder.decode(self.activations, self.x)
         return errors

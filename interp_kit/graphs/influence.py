@@ -191,8 +191,8 @@ def prune(
     """Of a graph of nodes that stay (`keep_nodes`), the ones that still do when only the edges that matter are left
     [kept], ascending; and which of the edges between them do [kept target, kept source].
 
-    Edges: the ones that make up `edge_threshold` of all edge scores. Then nodes that lost all their outputs, and features
-    that lost all their inputs, go, until none is left to go.
+    Edges: the ones that make up `edge_threshold` of all edge scores. Then nodes that lost all their outputs, and
+    features that lost all their inputs, go, until none is left to go.
     """
     return keep_edges(edge_scores(adjacency, layers, weights), kinds, edge_threshold)
 

@@ -15,15 +15,13 @@ from .influence import shares
 if TYPE_CHECKING:  # the graph offers these paths as a method
     from .graph import AttributionGraph
 
-# Edges from a token to the output. `benchmarks/chains.py`: what is predicted over one edge from a feature, or two, agrees
-# with interventions (Spearman .5 or better on both models); over three or more, on a real model, it does not.
+# Edges from a token to the output. `benchmarks/chains.py`: what is predicted over one edge from a feature, or two,
+# agrees with interventions (Spearman .5 or better on both models); over three or more, on a real model, it does not.
 LONGEST = 3
 COLUMNS = ["token", "position", "strength", "sign", "steps", "nodes"]
 
 
-def strongest_paths(
-    graph: "AttributionGraph", logit: str, k: int, by_label: bool, longest: int | None
-) -> pd.DataFrame:
+def strongest_paths(graph: "AttributionGraph", logit: str, k: int, by_label: bool, longest: int | None) -> pd.DataFrame:
     """See `AttributionGraph.paths`; `logit` is an id."""
     steps = Steps.of(graph, by_label)
     step_of = {node: step for step, ids in enumerate(steps.members) for node in ids}

@@ -2,8 +2,8 @@
 
 A score is a product of a query and a key. With norms' denominators held, each is a sum over the nodes that write to the
 stream below (through frozen attention, as in the graph), so the score is a sum over pairs of a node on the query's side
-and one on the key's (Kamath et al. 2025, "Tracing Attention Computation Through Feature Interactions"). The softmax does
-not see what all keys have in common: by default the key's side is less its mean over the keys.
+and one on the key's (Kamath et al. 2025, "Tracing Attention Computation Through Feature Interactions"). The softmax
+does not see what all keys have in common: by default the key's side is less its mean over the keys.
 """
 
 from dataclasses import dataclass
@@ -40,8 +40,9 @@ class QKAttribution:
     """What `qk_attribution` found.
 
     score: of the query and the key before the softmax; mean: of the query and all its keys; attention: the pattern's
-    value. nodes: one row a node, with "bias" last: id, kind, layer, position, feature, token, label, on_query and on_key,
-    what it makes up of the score on either side; each column adds up to the score (less the mean, with a contrast).
+    value. nodes: one row a node, with "bias" last: id, kind, layer, position, feature, token, label, on_query and
+    on_key, what it makes up of the score on either side; each column adds up to the score (less the mean, with a
+    contrast).
     pairs: the strongest pairs: query_node and key_node (ids), query_label, key_label, contribution.
     """
 
@@ -61,7 +62,8 @@ class QKAttribution:
         from ..widgets.chart import Chart
 
         top = self.pairs.head(k)[::-1]
-        names = [f"{row.query_label.strip()} × {row.key_label.strip()}" for row in top.itertuples()]
+        labels = zip(top["query_label"].str.strip(), top["key_label"].str.strip())
+        names = [f"{query} × {key}" for query, key in labels]
         colours = ["#0072B2" if value > 0 else "#D55E00" for value in top["contribution"]]
         figure = Chart().add_bar(x=top["contribution"], y=names, orientation="h", marker={"color": colours})
         return figure.update_layout(

@@ -40,9 +40,10 @@ class Validation:
     """Predictions of a graph beside measurements on the model.
 
     effects: one row for each source and each target above it: distance (in layers), hops (the edges of the paths that
-    carry the most of the prediction; 0 where no path leads), share (of the target's absolute inputs), direct (the edge), predicted (over all the graph's paths) and measured (in the model): the change of the
-    target's pre-activation, or of a logit less the mean logit, when the source is switched off. Members of a supernode
-    go off together and their effects are added up.
+    carry the most of the prediction; 0 where no path leads), share (of the target's absolute inputs), direct (the
+    edge), predicted (over all the graph's paths) and measured (in the model): the change of the target's
+    pre-activation, or of a logit less the mean logit, when the source is switched off. Members of a supernode go off
+    together and their effects are added up.
     nodes: one row a source: label, influence (the graph's), ablation (Kullback-Leibler divergence of the next token's
     distribution from what it was, in nats). prompt: the graph's.
     """
@@ -59,8 +60,8 @@ class Validation:
 
     @property
     def by_hops(self) -> pd.DataFrame:
-        """The same for each length of the paths that carry the most of a prediction. Long chains amplify and cancel: from
-        which length on does the model contradict the graph?"""
+        """The same for each length of the paths that carry the most of a prediction. Long chains amplify and cancel:
+        from which length on does the model contradict the graph?"""
         return agreement_by("hops", self.effects[self.effects["hops"] > 0])
 
     @property

@@ -22,9 +22,9 @@ def picture_data(graph: "AttributionGraph", boxes: bool | None) -> "GraphData":
 
 
 def boxes_data(graph: "AttributionGraph") -> "GraphData":
-    """The plain data of a smaller picture: a box for each supernode, feature and error, at most 25, the most influential
-    ones; and tokens and logits. Without supernodes, features are grouped automatically. An edge is the sum of those
-    between the members; a box stands where its most influential member does, and shows that member's card."""
+    """The plain data of a smaller picture: a box for each supernode, feature and error, at most 25, the most
+    influential ones; and tokens and logits. Without supernodes, features are grouped automatically. An edge is the sum
+    of those between the members; a box stands where its most influential member does, and shows that member's card."""
     graph = graph if graph.supernodes else graph.group("auto")
     data, name_of = view_data(graph), {i: name for name, ids in graph.supernodes.items() for i in ids}
     groups: dict[str, list[int]] = {}
@@ -40,7 +40,8 @@ def boxes_data(graph: "AttributionGraph") -> "GraphData":
     weights = members @ graph.adjacency @ members.T
     np.fill_diagonal(weights, 0)
     target, source = weights.nonzero()
-    return data | {
+    return {
+        **data,
         "title": f"{data['title']}: the {len(drawn)} most influential of {len(boxes)} boxes",
         "nodes": [nodes[k] for k in stays], "supernodes": [],
         "edges": list(zip(source.tolist(), target.tolist(), weights[target, source].tolist(), strict=True)),
@@ -52,7 +53,8 @@ def _box(name: str, members: "list[GraphNode]") -> "GraphNode":
     if len(members) == 1:
         return members[0]
     strongest = max(members, key=lambda n: n["influence"])
-    return strongest | {
+    return {
+        **strongest,
         "id": name, "label": f"{name} ×{len(members)}", "feature": None, "activation": None, "bias": None,
         "influence": sum(n["influence"] for n in members), "cumulative": min(n["cumulative"] for n in members),
     }  # fmt: skip

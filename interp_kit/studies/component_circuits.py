@@ -1,9 +1,9 @@
 """Circuits of heads and MLPs, as others find them: the baselines that graphs are compared with.
 
 EAP (Syed et al. 2023) scores an edge between two components by how much the receiver's input changes from a clean to a
-corrupted prompt, times the gradient of the metric there; EAP-IG (Hanna et al. 2024) takes the mean of the gradients on the
-way. A circuit of the k strongest edges is graded as in MIB (2025): all other edges carry what they carry on the corrupted
-prompt, and the faithfulness is f(k) = (m(circuit) - m(no edge)) / (m(model) - m(no edge)).
+corrupted prompt, times the gradient of the metric there; EAP-IG (Hanna et al. 2024) takes the mean of the gradients on
+the way. A circuit of the k strongest edges is graded as in MIB (2025): all other edges carry what they carry on the
+corrupted prompt, and the faithfulness is f(k) = (m(circuit) - m(no edge)) / (m(model) - m(no edge)).
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of al
 class Components:
     """A model as a graph of components, on prompts of one length: the embedding, every head, every MLP, the logits.
 
-    Senders: the embedding, then for each layer its heads and its MLP. Receivers: for each layer its heads and its MLP, then
-    the logits; each reads the sum of what the senders below wrote (heads read query, key and value alike).
+    Senders: the embedding, then for each layer its heads and its MLP. Receivers: for each layer its heads and its MLP,
+    then the logits; each reads the sum of what the senders below wrote (heads read query, key and value alike).
 
     Raises NotImplementedError for families with a norm after attention, or whose heads are not known.
     """
@@ -103,7 +103,12 @@ def _mlp(block: Block, x: torch.Tensor) -> torch.Tensor:
 
 
 def edge_scores(
-    components: Components, clean: torch.Tensor, corrupt: torch.Tensor, metric: torch.Tensor, method: Method, seed: int = 0
+    components: Components,
+    clean: torch.Tensor,
+    corrupt: torch.Tensor,
+    metric: torch.Tensor,
+    method: Method,
+    seed: int = 0,
 ) -> torch.Tensor:
     """[receiver, sender]: EAP's or EAP-IG's, larger is more important. clean, corrupt: embeddings [position, d_model];
     metric [vocabulary]: the weights of the logits."""
@@ -140,8 +145,8 @@ def edge_faithfulness(
 
 
 def areas(faithfulness: np.ndarray, fractions: Sequence[float] = FRACTIONS) -> dict[str, float]:
-    """MIB's CPR, the area under the faithfulness over the share that is kept (larger is better), and CMD, that between it
-    and 1 (smaller is better); faithfulness [..., fraction]."""
+    """MIB's CPR, the area under the faithfulness over the share that is kept (larger is better), and CMD, that between
+    it and 1 (smaller is better); faithfulness [..., fraction]."""
     x = np.array([0.0, *fractions])
     y = np.concatenate([np.zeros_like(faithfulness[..., :1]), faithfulness], -1)
     return {"CPR": float(np.trapezoid(y, x).mean()), "CMD": float(np.trapezoid(np.abs(1 - y), x).mean())}

@@ -2,8 +2,8 @@
 
 The circuit of the k highest features of a prompt: all other features are set to what they are on a corrupted prompt (a
 question about another place, as long), in the real model, and everything recomputes. Its faithfulness is that of MIB
-(2025), f(k) = (m(circuit) - m(no feature)) / (m(model) - m(no feature)), m the logit of the answer less that of the other
-question's answer.
+(2025), f(k) = (m(circuit) - m(no feature)) / (m(model) - m(no feature)), m the logit of the answer less that of the
+other question's answer.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ..formats.graph_tables import node_rows
 from ..graphs.attribution import attribute
 from ..graphs.feature_edits import FeatureEdit, FeatureEdits
 from ..models import LanguageModel
@@ -38,8 +39,8 @@ def feature_faithfulness(
 ) -> np.ndarray:
     """[fraction]: the faithfulness of the circuit of the highest features; of a prompt and another one as long.
 
-    "contribution" and "influence" are those of both prompts' graphs, explaining target rather than contrast, in size and
-    times the share of the activation in which the prompts differ;
+    "contribution" and "influence" are those of both prompts' graphs, explaining target rather than contrast, in size
+    and times the share of the activation in which the prompts differ;
     "attribution patching" is the gradient times the change, summed over the layers that a feature writes to; with
     "activation" the strongest come first.
 
@@ -80,11 +81,11 @@ def _scores(
     found = torch.zeros_like(change)
     for graph, edits in zip(graphs, (clean, other), strict=True):  # what fires on the corrupted prompt alone counts too
         weight = float(graph.logits["probability"].iloc[0])  # which influence counts in, and contributions do not
-        for n in graph.features.itertuples():
+        values = graph.features["contribution"] if ranking == "contribution" else graph.features["influence"] / weight
+        for n, value in zip(node_rows(graph.features), values.tolist(), strict=True):
             place = transcoder.layers.index(n.layer), n.position, n.feature
             share = change[place] / edits.activations[place]  # of the activation, that the prompts differ in
-            value = n.influence / weight if ranking == "influence" else n.contribution
-            found[place] = torch.maximum(found[place], abs(value * share))
+            found[place] = torch.maximum(found[place], (value * share).abs())
     return found
 
 

@@ -1,8 +1,8 @@
 """Does a graph keep the middle hop, or does it go straight from the city to the answer?
 
-Cross-layer transcoders may rewrite A -> B -> C as A -> C, since that takes fewer features (Lange et al. 2026). Where the
-concepts are known, it can be counted: of what a city's tokens contribute to the answer, over all paths and with their
-signs, how much passes features of the city's place? Beside it stands what the model itself does.
+Cross-layer transcoders may rewrite A -> B -> C as A -> C, since that takes fewer features (Lange et al. 2026). Where
+the concepts are known, it can be counted: of what a city's tokens contribute to the answer, over all paths and with
+their signs, how much passes features of the city's place? Beside it stands what the model itself does.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,9 @@ def middle_hop(
         target = answer_token(model, question)
         graph = attribute(model, transcoder, question.prompt, target, rivals(model, world, question))
         features = known.get(f"place:{question.place}", set())
-        is_place = np.array([n.kind == "feature" and (n.layer, n.feature) in features for n in graph.nodes.itertuples()])
+        is_place = np.array(
+            [n.kind == "feature" and (n.layer, n.feature) in features for n in graph.nodes.itertuples()]
+        )
         total, around = (_from_city(model, graph, question, without) for without in (None, is_place))
         rows.append((question.prompt, question.place, model.decode([target]), total, total - around, is_place.sum()))
     table = pd.DataFrame(rows, columns=["prompt", "place", "answer", "total", "through", "features"])
@@ -91,8 +93,16 @@ def hop_in_model(model: LanguageModel, world: Geography, questions: Sequence[Que
             continue
         means = [_mean_stream(model, question, rng.permutation(cities)[:N_CITIES]) for cities in others.values()]
         against = rivals(model, world, question)
-        ids, at, target = model.encode(question.prompt), city_positions(model, question)[-1], answer_token(model, question)
-        versions = [[Edit("residual", layer, mean[layer], slice(at, at + 1))] for mean in means for layer in range(model.n_layers)]
+        ids, at, target = (
+            model.encode(question.prompt),
+            city_positions(model, question)[-1],
+            answer_token(model, question),
+        )
+        versions = [
+            [Edit("residual", layer, mean[layer], slice(at, at + 1))]
+            for mean in means
+            for layer in range(model.n_layers)
+        ]
         logits = Edits([[], *versions]).run(model.hf, ids.expand(1 + len(versions), -1))[:, -1]
         values = (logits[:, target] - logits[:, against].mean(-1)).double().tolist()
         for layer in range(model.n_layers):

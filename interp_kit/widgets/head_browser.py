@@ -56,7 +56,8 @@ class HeadBrowser(Live, widgets.VBox):
         if self.head.value is None:
             self._pairs.outputs = ()
             return
-        self._pairs.outputs = _output(self._pairs_of(*self.view.edge, *self.head.value))
+        (source, target), (layer, head) = self.view.edge, self.head.value
+        self._pairs.outputs = _output(self._pairs_of(source, target, layer, head))
 
 
 def _output(chart: Chart) -> tuple[dict, ...]:

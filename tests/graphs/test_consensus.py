@@ -76,7 +76,8 @@ def test_another_prompt_counts_where_it_has_the_tokens(setting):
     inside = ~outside[:, None] & ~outside
     assert (found.stability[inside] != alone.stability[inside]).any()
     kept = {
-        (graph_id(edge.source, place), graph_id(edge.target, place)) for edge in other.prune(0.9, 0.98).edges.itertuples()
+        (graph_id(edge.source, place), graph_id(edge.target, place))
+        for edge in other.prune(0.9, 0.98).edges.itertuples()
     }
     core = found.edges[found.edges["consensus"] == "core"]
     both = core[~core["source"].isin(graph.nodes["id"][outside]) & ~core["target"].isin(graph.nodes["id"][outside])]

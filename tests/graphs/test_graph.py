@@ -149,7 +149,9 @@ def test_what_paths_of_each_length_carry(graph):
     inputs = graph.nodes["kind"].isin(["embedding", "error"])
     assert table["hops"].tolist() == list(range(1, len(table) + 1)) and len(table) == graph.n_layers + 1
     assert table["net"].sum() == pytest.approx(graph.nodes.loc[inputs, "contribution"].sum(), rel=1e-4)
-    assert table["inputs"].iloc[0] == pytest.approx(np.abs(graph.adjacency[graph.logits.index[0], inputs]).sum(), rel=1e-5)
+    assert table["inputs"].iloc[0] == pytest.approx(
+        np.abs(graph.adjacency[graph.logits.index[0], inputs]).sum(), rel=1e-5
+    )
     assert (table["inputs"] >= table["net"].abs() - 1e-9).all() and table["features"].iloc[-1] == 0
 
 
@@ -181,10 +183,10 @@ def test_strongest_paths_are_those_of_a_search_through_all(graph):
                 yield from all_from(target, strength * share[target, node], [*way, target])
 
     wanted = sorted(all_from(start, 1.0, [start]), reverse=True)
-    position = small.nodes["position"][start]
+    place = small.nodes["position"][start]
     for longest in (2, 3, None):
         these = [strength for strength, way in wanted if longest is None or len(way) - 1 <= longest][:5]
-        found = small.paths(5, by_label=False, longest=longest).query("position == @position")["strength"]
+        found = small.paths(5, by_label=False, longest=longest).query(f"position == {place}")["strength"]
         np.testing.assert_allclose(found, these, rtol=1e-6)
 
 

@@ -65,11 +65,13 @@ def test_labels_and_decoders_count(setting):
     features = nodes["kind"] == "feature"
     nodes.loc[features, "label"] = "Dallas / Texas"
     same = replace(graph, nodes=nodes)
-    assert sum(map(len, same.group("auto").supernodes.values())) > sum(map(len, graph.group("auto").supernodes.values()))
+    assert sum(map(len, same.group("auto").supernodes.values())) > sum(
+        map(len, graph.group("auto").supernodes.values())
+    )
     assert graph.group("auto", clt).supernodes != graph.group("auto").supernodes
     with pytest.raises(ValueError, match="do not belong together"):
         graph.group("auto", tiny_transcoder(tiny_model(), seed=8))
-    with pytest.raises(ValueError, match='a dict of ids by name, or "auto", got \'all\''):
+    with pytest.raises(ValueError, match="a dict of ids by name, or \"auto\", got 'all'"):
         graph.group("all")
 
 

@@ -41,7 +41,9 @@ def test_scores_are_the_models_own(family):
     if family == "gemma2":
         cap = model.hf.config.attn_logit_softcapping
         scores = cap * torch.tanh(scores / cap) if cap else scores
-    np.testing.assert_allclose(scores.softmax(0), frozen.patterns[1][0, -1], rtol=1e-6)  # transformers' softmax computes in float32
+    np.testing.assert_allclose(
+        scores.softmax(0), frozen.patterns[1][0, -1], rtol=1e-6
+    )  # transformers' softmax computes in float32
 
 
 def test_a_pair_by_hand():
@@ -53,8 +55,9 @@ def test_a_pair_by_hand():
     read = score_maps(frozen, 0, 0)
     query = read.queries[3] @ frozen.embeddings[3]  # below layer 0 there are embeddings only
     key = read.keys[1] @ frozen.embeddings[1]
-    ids = {n.position: n.id for n in found.nodes[found.nodes["kind"] == "embedding"].itertuples()}
-    pair = found.pairs.query("query_node == @ids[3] and key_node == @ids[1]")["contribution"].item()
+    of_tokens = {n.position: n.id for n in found.nodes[found.nodes["kind"] == "embedding"].itertuples()}
+    ends = found.pairs.set_index(["query_node", "key_node"])["contribution"]
+    pair = ends[of_tokens[3], of_tokens[1]]
     assert pair == pytest.approx(float(query @ key * read.scaling), rel=1e-9)
 
 

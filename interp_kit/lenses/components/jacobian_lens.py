@@ -61,13 +61,15 @@ class JacobianLens:
         return read_streams(model, frozen, asked, [*streams, frozen.residual_final])
 
     def __repr__(self) -> str:
-        return printable(f"JacobianLens({self.about.get('model', '')!r}, {len(self.jacobians)} layers, {self.n_texts} texts)")
+        return printable(
+            f"JacobianLens({self.about.get('model', '')!r}, {len(self.jacobians)} layers, {self.n_texts} texts)"
+        )
 
 
 @checked
 def fit_jacobian_lens(model: LanguageModel, texts: Sequence[str]) -> JacobianLens:
-    """The mean Jacobians over `texts`; 100 to 200 texts are enough. One backward pass for each of d_model directions, of
-    many texts at once.
+    """The mean Jacobians over `texts`; 100 to 200 texts are enough. One backward pass for each of d_model directions,
+    of many texts at once.
 
     Raises ValueError for texts without tokens; MemoryError where the streams of a batch would not fit.
 

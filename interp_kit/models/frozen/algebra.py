@@ -61,8 +61,8 @@ class Algebra:
             self.attentions[layer].pull(gradient, bias)
 
     def read_back(self, layer: int, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the stream, and
-        what the norm's bias adds [..., target]."""
+        """Gradients rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the
+        stream, and what the norm's bias adds [..., target]."""
         norm, scale = self.readers[layer]
         constant = torch.zeros_like(rows[..., 0])
         if self.feature_input_hook == RESIDUAL:
