@@ -14,18 +14,19 @@ PROMPT = "The capital of the state containing Dallas is"
 
 def steps_found(model, transcoder, world, n=100):
     """Of n held-out questions: in how many pruned graphs a feature is named after the right place, and in how many the
-    strongest path of the city's last token runs through it."""
+    strongest path of the city's last token, of at most three edges and of any length, runs through it."""
     features = ik.load_features("pocket")
     labels = ik.load_labels("pocket")
     questions = world.questions(held_out=True)
     random.Random(0).shuffle(questions)
-    named = through = 0
+    named, through = 0, {3: 0, None: 0}
     for question in questions[:n]:
         graph = ik.attribute(model, transcoder, question.prompt).annotate(features, labels).prune()
         named += (graph.nodes["label"] == question.place).any()
-        paths = graph.paths()
-        city = paths[paths["position"] == len(graph.tokens) - 2]  # the prompt ends "... <city> is"
-        through += city["steps"].str.contains(f" → {question.place} → ", regex=False).any()
+        for longest in through:
+            paths = graph.paths(longest=longest)
+            city = paths[paths["position"] == len(graph.tokens) - 2]  # the prompt ends "... <city> is"
+            through[longest] += int(city["steps"].str.contains(f" → {question.place} → ", regex=False).any())
     return named, through
 
 

@@ -37,6 +37,7 @@ def _in_site() -> dict[str, str]:
         | {"README.md": "index.md"}
         | {name: name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")}
         | {"data/pocket/tour.svg": "assets/tour.svg"}
+        | {path.relative_to(ROOT).as_posix(): f"pictures/{path.name}" for path in ROOT.glob("docs/pictures/*.svg")}
         | {path.relative_to(ROOT).as_posix(): f"lessons/{path.stem}.md" for path in LESSONS}
         | {path.relative_to(ROOT).as_posix(): f"cards/{path.parent.name}.md" for path in CARDS}
     )

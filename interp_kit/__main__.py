@@ -63,6 +63,7 @@ def demo(model: str) -> None:
     transcoder, features, labels = reading_aids(loaded, model)
     graph = ik.attribute(loaded, transcoder, prompt, contrast=rival_of(loaded)).annotate(features, labels)
     describe(graph)
+    graph = graph.believe()
     path = OUT / f"{model}.html"
     graph.to_html(path)
     say(f"\nThe graph to click through: {path} (one file, opens in any browser; {time.time() - started:.0f} s in all)")

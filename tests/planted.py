@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import interp_kit as ik
+from interp_kit.graphs.edge_grades import EdgeGrades
 from interp_kit.graphs.validation import Validation
 from interp_kit.lenses.components.ablation import Ablation
 from interp_kit.lenses.components.patching import ActivationPatching
@@ -159,10 +160,19 @@ RESULTS = {
     "browser": lambda: store().browse(labels(), graph()),
     "graph": graph,
     "graph view": lambda: graph().show(1.0),
+    "graph of boxes": lambda: graph().show(1.0, boxes=True),
+    "graph that is sure": lambda: graph().believe(),
+    "family": lambda: ik.graphs.family([graph(), graph()]),
+    "head browser": lambda: ik.graphs.browse_heads(graph().prune(), model(), transcoder()),
+    "score": lambda: ik.graphs.qk_attribution(model(), transcoder(), PROMPT, 1, 0, key=1, labels=labels()),
+    "edges": lambda: EdgeGrades(
+        frame(graph=[0, 1, 1], belief="0 to 25 %", consensus="core", confirmed=1.0, at_random=1.0, of_equal_size=0.0)
+    ),
+    "Jacobian lens": lambda: ik.lenses.fit_jacobian_lens(model(), texts()[:3]),
     "paths": lambda: graph().prune().paths(),
     "intervention": intervention,
     "validation": lambda: Validation(
-        frame(source=EVIL, target=EVIL, predicted=None, measured=None, distance=[1, 2, 3]),
+        frame(source=EVIL, target=EVIL, predicted=None, measured=None, distance=[1, 2, 3], hops=[1, 2, 3]),
         frame(id=EVIL, influence=None, ablation=None), PROMPT,
     ),
     "decomposition": lambda: ik.lenses.decompose(model(), PROMPT, contrast=WORDS[1]),

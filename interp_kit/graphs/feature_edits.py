@@ -56,12 +56,13 @@ class Run:
 
     logits [version, position, vocabulary]; uncapped, the same as the unembedding writes them, which is what a graph
     explains (Gemma 2 caps them, Granite scales them); preactivations, one [version, position, feature] a transcoded
-    layer.
+    layer; final, the stream after the last layer [version, position, d_model].
     """
 
     logits: torch.Tensor
     uncapped: torch.Tensor
     preactivations: list[torch.Tensor]
+    final: torch.Tensor
 
 
 class FeatureEdits:
@@ -88,8 +89,9 @@ class FeatureEdits:
 
         Raises ValueError for constrained layers that are none, and for a feature changed twice at one position.
         """
-        hf, ids, uncapped = self.frozen.hf, self.frozen.ids.expand(len(versions), -1), []
-        unembedding: Hook = (self.frozen.parts.unembedding, "out", uncapped.append)
+        hf, ids, uncapped, final = self.frozen.hf, self.frozen.ids.expand(len(versions), -1), [], []
+        parts = self.frozen.parts
+        ends: list[Hook] = [(parts.unembedding, "out", uncapped.append), (parts.final_norm, "in", final.append)]
         for changes in versions:
             self._check_once(changes)
         constrained = self._constrained(constrained_layers)
@@ -98,8 +100,8 @@ class FeatureEdits:
                 stack.enter_context(frozen_attention(hf, self.frozen.patterns))
             if len(constrained) == self.frozen.n_layers:
                 stack.enter_context(frozen_norms(self.frozen))
-            logits, preactivations = self._forward(ids, versions, constrained, cache, hooks=[unembedding])
-        return Run(logits, uncapped[0], preactivations)
+            logits, preactivations = self._forward(ids, versions, constrained, cache, hooks=ends)
+        return Run(logits, uncapped[0], preactivations, final[0])
 
     def _check_once(self, changes: Sequence[FeatureEdit]) -> None:
         """Each change goes from the current activation to the wanted one: two of them would overshoot."""

@@ -137,9 +137,9 @@ class Walk:
     def _own(self, layer: int) -> torch.Tensor:
         """The rows of the targets that start in a layer; n_layers stands for above all of them."""
         found, logits, asked = self._zeros(len(self.targets)), self.graph.logits, self.graph.asked
-        gradients = asked_again(self.frozen, asked, logits["feature"].tolist())
-        number = {node: i for i, node in enumerate(logits["id"])}
         feature = asked.get("feature")  # where one is explained, that is where the "logit" starts
+        gradients = self._zeros(1)[0] if feature else asked_again(self.frozen, asked, logits["feature"].tolist())
+        number = {node: i for i, node in enumerate(logits["id"])}
         for k, n in enumerate(self.targets):
             node = NodeId.parse(feature) if feature and n.kind == "logit" else n
             if n.kind == "logit" and not feature:

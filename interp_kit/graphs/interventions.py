@@ -256,9 +256,9 @@ def intervene(
         check_belongs(steer, "changes", model, "model", keys=["fingerprint"])
         check_belongs(steer, "changes", transcoder, "transcoder", keys=["transcoder"])
     changes = [change for steer in steers for change in steer.changes(edits)]
-    before = Run(frozen.logits, frozen.uncapped, list(edits.preactivations))
+    before = Run(frozen.logits, frozen.uncapped, list(edits.preactivations), frozen.residual_final)
     after = edits.run([changes], constrained_layers, freeze_attention)
-    after = Run(after.logits[0], after.uncapped[0], [pre[0] for pre in after.preactivations])
+    after = Run(after.logits[0], after.uncapped[0], [pre[0] for pre in after.preactivations], after.final[0])
     result = Intervention(prompt, steers, _likeliest(model, before, after, k), before, after, edits)
     if generate:
         room = int(min(generate, (model.context_length or math.inf) - len(frozen.ids) + 1))

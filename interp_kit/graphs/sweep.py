@@ -114,7 +114,7 @@ class Sweep:
         part that is neither feature nor error, the decoder's bias."""
         frozen, transcoder = self.frozen, self.transcoder
         layers = [layer for layer in transcoder.layers if layer < frozen.n_layers]
-        x = frozen.transcoder_input(transcoder.config.feature_input_hook)[layers]
+        x = frozen.transcoder_input(transcoder.config.feature_input_hook)[torch.tensor(layers, dtype=torch.long)]
         rebuilt, constants = torch.zeros_like(frozen.mlp_out), torch.zeros_like(frozen.mlp_out)
         for index, layer in enumerate(layers):
             nodes, vectors, _ = self.outputs.to_layer(index)

@@ -1,7 +1,7 @@
 """Is the graph true? Switch its nodes off in the real model, one after another, and compare what happens with what the
 graph said would happen (the test of Ameisen et al. 2025, "Evaluating mechanistic faithfulness")."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from ..transcoders import CrossLayerTranscoder
 from ..widgets.plain_text import literal, printable
 from ..widgets.progress import ProgressBar
 from .attribution import in_same_dtype
-from .feature_edits import FeatureEdits
+from .feature_edits import FeatureEdits, Run
 from .graph import AttributionGraph
 from .interventions import Ids, Steer, as_list
 
@@ -168,8 +168,6 @@ def validate(
             f"{len(sources):,} nodes with effects on {len(targets):,} are more than one can look at; validate a pruned "
             "graph, ik.validate(graph.prune(), ...), or name some nodes"
         )
-    if "direction" in graph.asked:
-        raise ValueError("what switching a feature off does to a direction is not measured: give the graph a token")
     frozen = FrozenModel(model, graph.prompt if graph.ids is None else graph.ids)
     edits = FeatureEdits(frozen, in_same_dtype(transcoder, torch.float32))
     _check_transcoder(graph, edits)
@@ -210,14 +208,16 @@ def _measure(
     places = [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
     before = torch.stack([edits.preactivations[place] for place in places])
     log_before = frozen.logits[-1].log_softmax(-1)
-    value_before = _explained(graph, layers, frozen.uncapped[-1], list(edits.preactivations))
+    value_before = _explained(
+        graph, layers, Run(frozen.logits, frozen.uncapped, list(edits.preactivations), frozen.residual_final)
+    )
     n_at_once = _versions(edits)
     changes, divergence, names = [], [], list(steps)
     for start in ProgressBar(range(0, len(names), n_at_once), desc="switching nodes off", delay=1, leave=False):
         part = [Steer(steps[name], factor=0.0).changes(edits) for name in names[start : start + n_at_once]]
         run = edits.run(part, constrained_layers, freeze_attention)
         now = torch.stack([run.preactivations[i][:, p, f] for i, p, f in places], 1)
-        value = _explained(graph, layers, run.uncapped[:, -1], run.preactivations)
+        value = _explained(graph, layers, run)
         changes.append(torch.cat([now - before, value - value_before], 1))
         divergence.append((log_before.exp() * (log_before - run.logits[:, -1].log_softmax(-1))).sum(-1))
     return torch.cat(changes).double().numpy(), torch.cat(divergence).double().numpy()
@@ -230,14 +230,14 @@ def _versions(edits: FeatureEdits) -> int:
     return int(min(MAX_VERSIONS, max(1, MAX_VERSION_BYTES / (4 * numbers))))
 
 
-def _explained(
-    graph: AttributionGraph, layers: list[int], logits: torch.Tensor, preactivations: Sequence[torch.Tensor]
-) -> torch.Tensor:
-    """What the graph explains, by a run's logits [..., vocabulary] and pre-activations [..., position, feature] of each
-    layer: [..., logit]."""
+def _explained(graph: AttributionGraph, layers: list[int], run: Run) -> torch.Tensor:
+    """What the graph explains, at the last position: [..., logit]."""
     if feature := graph.asked.get("feature"):
         node = NodeId.parse(feature)
-        return preactivations[layers.index(node.layer)][..., -1, [node.feature]]
+        return run.preactivations[layers.index(node.layer)][..., -1, [node.feature]]
+    if direction := graph.asked.get("direction"):
+        return (run.final[..., -1, :] @ torch.tensor(direction).to(run.final))[..., None]
+    logits = run.uncapped[..., -1, :]
     centred = logits - logits.mean(-1, keepdim=True)
     if "target" not in graph.asked:
         return centred[..., graph.logits["feature"].tolist()]

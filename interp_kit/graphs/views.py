@@ -40,11 +40,16 @@ def boxes_data(graph: "AttributionGraph") -> "GraphData":
     weights = members @ graph.adjacency @ members.T
     np.fill_diagonal(weights, 0)
     target, source = weights.nonzero()
+    ends = [source.tolist(), target.tolist(), weights[target, source].tolist()]
+    if (sure := surety(graph)) is not None:  # of its members' edges, each counting as much as it weighs
+        size = np.abs(graph.adjacency)
+        mean = (members @ (size * sure) @ members.T) / np.maximum(members @ size @ members.T, 1e-30)
+        ends.append(np.minimum(mean[target, source], 1).astype(float).tolist())
     return {
         **data,
         "title": f"{data['title']}: the {len(drawn)} most influential of {len(boxes)} boxes",
         "nodes": [nodes[k] for k in stays], "supernodes": [],
-        "edges": list(zip(source.tolist(), target.tolist(), weights[target, source].tolist(), strict=True)),
+        "edges": list(zip(*ends, strict=True)),
     }  # fmt: skip
 
 
@@ -60,12 +65,16 @@ def _box(name: str, members: "list[GraphNode]") -> "GraphNode":
     }  # fmt: skip
 
 
+def surety(graph: "AttributionGraph") -> np.ndarray | None:
+    """[target, source]: how sure each edge is, where that is known: the belief in it, else its stability."""
+    return graph.stability if graph.belief is None else graph.belief
+
+
 def view_data(graph: "AttributionGraph") -> "GraphData":
     """See `AttributionGraph.view_data`."""
     target, source = graph.adjacency.nonzero()
     weights = graph.adjacency[target, source].tolist()
-    sure = graph.stability if graph.belief is None else graph.belief
-    known = [] if sure is None else [sure[target, source].tolist()]
+    known = [] if (sure := surety(graph)) is None else [sure[target, source].tolist()]
     edges = list(zip(source.tolist(), target.tolist(), weights, *known, strict=True))
     cards, table = graph.cards, graph.nodes.astype(object).where(graph.nodes.notna(), None)
     return {

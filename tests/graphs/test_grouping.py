@@ -118,6 +118,24 @@ def test_edges_between_boxes_are_sums(setting):
     assert data["nodes"][at["early"]]["label"] == f"early ×{len(early)}"
 
 
+def test_boxes_are_as_sure_as_their_edges(setting):
+    graph = setting[2].prune(1.0, 1.0, max_nodes=24)
+    single = graph.features["id"].iloc[0]
+    assert {len(edge) for edge in graph.show(boxes=True).data["edges"]} == {3}
+    believed = graph.believe().group({"rest": graph.features["id"].iloc[1:].tolist()})
+    data = believed.show(boxes=True).data
+    at = {n["id"]: i for i, n in enumerate(data["nodes"])}
+    assert all(0 <= edge[3] <= 1 for edge in data["edges"])
+    drawn = believed.prune(1.0, 0.98, max_nodes=300)
+    row = {i: k for k, i in enumerate(drawn.nodes["id"])}
+    members = [row[i] for i in graph.features["id"].iloc[1:] if i in row]
+    weights = np.abs(drawn.adjacency[members, row[single]])
+    if weights.any():
+        wanted = (weights * drawn.belief[members, row[single]]).sum() / weights.sum()
+        found = next(edge[3] for edge in data["edges"] if edge[:2] == (at[single], at["rest"]))
+        assert found == pytest.approx(wanted, rel=1e-4)
+
+
 def test_adjusted_rand_by_hand():
     assert adjusted_rand([0, 0, 1, 1], [5, 5, 7, 7]) == 1
     assert adjusted_rand([0, 0, 1, 1], [0, 1, 0, 1]) == pytest.approx(-0.5)

@@ -161,3 +161,13 @@ def test_agreement_by_hops(setting):
     assert table["hops"].tolist()[-1] == "all" and table["pairs"].iloc[:-1].sum() == (found.effects["hops"] > 0).sum()
     one = found.effects[found.effects["hops"] == 1]
     assert table["spearman"].iloc[0] == pytest.approx(agreement(one["predicted"], one["measured"])["spearman"])
+
+
+def test_a_direction_is_measured_too(setting):
+    """With everything frozen, what switching a feature off does to a direction is the graph's edge."""
+    model, clt, _ = setting
+    graph = ik.attribute(model, clt, PROMPT, np.linspace(-1, 1, model.d_model))
+    found = ik.validate(graph, model, clt, constrained_layers=EVERYTHING).effects
+    rows = found[found["target"] == graph.logits["id"].iloc[0]]
+    assert len(rows) > 20
+    np.testing.assert_allclose(rows["measured"], rows["direct"], rtol=2e-3, atol=2e-4)

@@ -9,6 +9,7 @@ import interp_kit as ik
 from interp_kit.storage.shipped import data_folder
 from interp_kit.studies.recovery import recover_concepts
 from interp_kit.studies.two_hop import two_hop_accuracy
+from recipes import build
 from recipes.build import graded_sentences, named_rightly, report
 
 PROMPT = "The capital of the state containing Dallas is"
@@ -29,10 +30,19 @@ def world():
     return ik.load_world()
 
 
-@pytest.fixture(scope="module")
-def measured(model, transcoder, world):
+def measure(model, transcoder, world):
     recovery = recover_concepts(model, {"cross-layer": transcoder}, *graded_sentences(world), kinds=("place",))
     return recovery.table, report(model, transcoder, world, recovery)
+
+
+@pytest.fixture(scope="module")
+def measured(model, transcoder, world):
+    """On fewer sentences than the card's numbers are of."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "N_CHOOSING", 4000)
+        patch.setattr(build, "N_GRADING", 4000)
+        patch.setattr(build, "N_EVALUATION", 2000)
+        return measure(model, transcoder, world)
 
 
 def test_held_out_two_hop_questions(measured):
@@ -59,13 +69,15 @@ def test_the_transcoder_is_as_good_as_promised(measured):
 
 def test_most_places_have_a_feature_of_their_own(measured):
     places, _ = measured
-    assert len(places) == 140
+    assert len(places) >= 130  # some come up too rarely in so few sentences
     assert (places["F1"] >= 0.9).mean() >= 0.8
 
 
-def test_the_report_that_ships_is_the_one_measured(measured):
+@pytest.mark.long
+def test_the_report_that_ships_is_the_one_measured(model, transcoder, world):
     shipped = json.loads((data_folder() / "pocket-transcoder" / "report.json").read_text())
-    places, fresh = measured
+    places, fresh = measure(model, transcoder, world)
+    assert len(places) == 140
     assert shipped["held-out two-hop accuracy"] == fresh["held-out two-hop accuracy"]
     assert shipped["transcoder"] == pytest.approx(fresh["transcoder"], rel=0.02)
     table = pd.read_csv(data_folder() / "pocket-transcoder" / "concepts.csv")
