@@ -7,6 +7,7 @@ import pytest
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit import hardware
 from interp_kit.graphs.alignment import align
 from interp_kit.graphs.consensus import EDGE_THRESHOLDS, NODE_THRESHOLDS, classes
 
@@ -151,3 +152,9 @@ def test_the_picture_draws_solid_what_is_sure(setting):
     assert "faint: sure by less than half" in graph_svg(drawn)
     solid = drawn | {"edges": [(*edge[:3], 1.0) for edge in drawn["edges"]]}
     assert graph_svg(solid) != graph_svg(drawn)
+
+
+def test_memory_that_is_short(setting, monkeypatch):
+    monkeypatch.setattr(hardware, "free_memory", lambda *_: 1e3)
+    with pytest.raises(MemoryError, match="a graph of [0-9]+ nodes needs about"):
+        setting[2].believe()

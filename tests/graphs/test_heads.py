@@ -6,6 +6,7 @@ import torch
 from tiny import tiny_model, tiny_transcoder
 
 import interp_kit as ik
+from interp_kit import hardware
 from interp_kit.graphs.heads import STAYS
 
 PROMPT = "the capital of Texas is"
@@ -116,3 +117,14 @@ def test_the_edges_asked_for_and_no_others():
         loadings(model, clt, graph, source=graph.logits["id"].iloc[0])
     with pytest.raises(ValueError, match="do not belong together"):
         ik.graphs.head_loadings(graph, tiny_model(seed=3), clt)
+
+
+def test_heads_that_are_not_known_and_memory_that_is_short(monkeypatch):
+    granite = tiny_model("granite")
+    clt = tiny_transcoder(granite)
+    with pytest.raises(NotImplementedError, match="where the heads of 'granite' models are is not known"):
+        ik.graphs.head_loadings(ik.attribute(granite, clt, PROMPT), granite, clt)
+    model, clt, graph = setting()
+    monkeypatch.setattr(hardware, "free_memory", lambda *_: 1e3)
+    with pytest.raises(MemoryError, match="the heads of [0-9,]+ edges needs about"):
+        loadings(model, clt, graph)

@@ -88,3 +88,9 @@ def test_labels_and_what_is_not_there():
     ]:
         with pytest.raises(ValueError, match=words):
             attribution(model, clt, **places)
+
+
+def test_a_family_whose_attention_cannot_be_exchanged():
+    model = tiny_model("gpt_neo", attention_types=[[["global"], 4]])
+    with pytest.raises(ValueError, match="cannot be frozen"):
+        attribution(model, tiny_transcoder(model), layer=0, head=0, key=1)

@@ -10,6 +10,7 @@ and reads norm(J[l] h). What early layers hold for later use, in another directi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import torch
 
@@ -23,7 +24,7 @@ from ...models.hooks import hooked
 from ...models.language_model import LanguageModel, Prompt
 from ...models.targets import Target, Tokens
 from ...text.batches import TOKENS_AT_ONCE, of_similar_size, pad
-from ...widgets.plain_text import printable
+from ...widgets.plain_text import literal, printable
 from ...widgets.progress import ProgressBar
 from .logit_lens import LogitLens, read_streams
 
@@ -64,6 +65,9 @@ class JacobianLens:
         return printable(
             f"JacobianLens({self.about.get('model', '')!r}, {len(self.jacobians)} layers, {self.n_texts} texts)"
         )
+
+    def _repr_html_(self) -> str:
+        return literal(f"<p>{escape(repr(self))}</p>")
 
 
 @checked

@@ -5,6 +5,7 @@ import torch
 from tiny import tiny_model
 
 import interp_kit as ik
+from interp_kit import hardware
 
 TEXTS = ["the capital of Texas is Austin", "Dallas is a city"]
 
@@ -64,3 +65,10 @@ def test_what_it_refuses():
         lens.read(tiny_model(seed=4), "the capital of")
     with pytest.raises(ValueError, match="no text to read"):
         ik.lenses.fit_jacobian_lens(model, [])
+
+
+def test_memory_that_is_short(monkeypatch):
+    model = tiny_model()
+    monkeypatch.setattr(hardware, "free_memory", lambda *_: 1e3)
+    with pytest.raises(MemoryError, match="fitting a Jacobian lens needs about"):
+        ik.lenses.fit_jacobian_lens(model, TEXTS)
