@@ -65,7 +65,8 @@ def tune():
             at = {node: i for i, node in enumerate(graph.nodes["id"].to_numpy()[rows])}
             ends = effects["target"].map(at), effects["source"].map(at)
             column = np.digitize(shares(graph.adjacency)[np.ix_(rows, rows)][ends], belief.SHARES)
-            place = belief.disagreement(graph, rows)[ends], column
+            around = belief.disagreement(graph.adjacency[np.ix_(rows, rows)], belief.over_all_paths(graph, rows))
+            place = around[ends], column
             np.add.at(totals, place, 1)
             np.add.at(hits, place, confirmed(effects).to_numpy(float))
         tables.append(hits / np.maximum(totals, 1))

@@ -33,43 +33,48 @@ CONFIRMED = (
     (0.18, 0.21, 0.35, 0.52, 0.94),
     (0.16, 0.15, 0.17, 0.32, 0.32),  # the last one: no such edge came up; as that before it
 )
-BYTES_AN_EDGE = 36  # of a feature or logit on another: two matrices in float64, what is sorted out of them
+BYTES_AN_EDGE = 16  # the result, and of features and logits three matrices
 
 
 def belief(graph: "AttributionGraph") -> np.ndarray:
     """[target, source]: the part of such edges that interventions confirm; 0 without an edge. Edges from tokens, errors
     and what was left out, which are not switched off, are judged by their share and as if nothing led around them."""
-    n = len(graph.nodes)
+    adjacency, n = graph.adjacency, len(graph.nodes)
     check_memory(n * n * BYTES_AN_EDGE, f"the belief in the edges of a graph of {n:,} nodes", "Use graph.prune()")
-    column = np.digitize(scoring.shares(graph.adjacency), SHARES).astype(np.int8)
-    row = np.zeros(graph.adjacency.shape, np.int8)
     among = np.flatnonzero(np.isin(graph.kinds, ("feature", "logit")))
-    row[np.ix_(among, among)] = disagreement(graph, among)
-    found = np.array(CONFIRMED, np.float32)[row, column]
-    found[graph.adjacency == 0] = 0
+    everywhere = over_all_paths(graph, among)
+    table, found = np.array(CONFIRMED, np.float32), np.zeros(adjacency.shape, np.float32)
+    for rows in np.array_split(np.arange(len(among)), 1 + len(among) // scoring.ROWS_AT_ONCE):  # others have no inputs
+        edges = adjacency[among[rows]]
+        around = np.zeros(edges.shape, int)
+        around[:, among] = disagreement(edges[:, among], everywhere[rows])
+        found[among[rows]] = np.where(edges != 0, table[around, np.digitize(scoring.shares(edges), SHARES)], 0)
     return found
 
 
-def disagreement(graph: "AttributionGraph", rows: np.ndarray) -> np.ndarray:
-    """[target, source], of the table CONFIRMED its row. rows: the features and logits."""
-    edges = graph.adjacency[np.ix_(rows, rows)]
-    everywhere = over_all_paths(
-        edges, graph.layers[rows], np.nan_to_num(graph.nodes["activation"].to_numpy(float)[rows])
-    )
+def disagreement(edges: np.ndarray, everywhere: np.ndarray) -> np.ndarray:
+    """[target, source], of the table CONFIRMED its row, by an edge and the effect over all paths."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = edges / everywhere
         octaves = np.abs(np.log2(ratio))
-    found = np.searchsorted(OCTAVES, np.nan_to_num(octaves, nan=np.inf)).astype(np.int8)
+    found = np.searchsorted(OCTAVES, np.nan_to_num(octaves, nan=np.inf))
     return np.where(ratio > 0, np.minimum(found, len(OCTAVES) - 1), len(OCTAVES))
 
 
-def over_all_paths(edges: np.ndarray, layers: np.ndarray, activations: np.ndarray) -> np.ndarray:
-    """[target, source]: what a source's whole activation does to a target over all paths, as `edges` say what it does
-    directly. In the order of layers this is the inverse of a triangular matrix."""
+def over_all_paths(graph: "AttributionGraph", rows: np.ndarray) -> np.ndarray:
+    """[target, source] of features and logits, `rows` of the graph's nodes: what a source's whole activation does to a
+    target over all paths, as edges say what it does directly. In the order of layers this is the inverse of a
+    triangular matrix."""
+    edges, layers = graph.adjacency[np.ix_(rows, rows)], graph.layers[rows]
     order = np.concatenate(list(scoring.from_the_top(edges, layers))[::-1])
-    step = edges[np.ix_(order, order)] / np.where(activations[order] == 0, 1, activations[order])
-    matrix = torch.from_numpy(np.eye(len(step)) - step)
-    spread = torch.linalg.solve_triangular(matrix, torch.eye(len(step), dtype=matrix.dtype), upper=False).numpy()
-    found = np.empty_like(spread)
-    found[np.ix_(order, order)] = (spread - np.eye(len(step))) * activations[order]
-    return found
+    activations = np.nan_to_num(graph.nodes["activation"].to_numpy(float))[rows][order].astype(edges.dtype)
+    matrix = edges[np.ix_(order, order)]
+    matrix /= np.where(activations == 0, 1, activations)
+    np.negative(matrix, out=matrix)
+    matrix[np.diag_indices(len(matrix))] = 1
+    unit = torch.eye(len(matrix), dtype=torch.from_numpy(matrix).dtype)
+    spread = torch.linalg.solve_triangular(torch.from_numpy(matrix), unit, upper=False, unitriangular=True).numpy()
+    spread[np.diag_indices(len(spread))] = 0
+    spread *= activations
+    edges[np.ix_(order, order)] = spread
+    return edges

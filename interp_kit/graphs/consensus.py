@@ -24,15 +24,18 @@ def stability(graph: "AttributionGraph", others: Iterable["AttributionGraph"]) -
     """[target, source]: the share of settings that keep each edge; see `AttributionGraph.believe`."""
     n = len(graph.nodes)
     check_memory(n * n * BYTES_AN_EDGE, f"the stability of a graph of {n:,} nodes", "Use a part: graph.prune(1.0, 1.0)")
-    kept, tried = np.zeros((n, n), np.uint16), np.zeros((n, n), np.uint16)
+    n_settings = len(NODE_THRESHOLDS) * len(EDGE_THRESHOLDS)
+    found, tried = np.zeros((n, n), np.float32), np.zeros((n, n), np.uint16)
     for other in [graph, *others]:
         place = align(graph.tokens, other.tokens)
         by_label = _comparable(graph, other, place)
         counts, mine = _times_kept(graph, other, place, by_label)
-        kept += counts[np.ix_(mine, mine)]
+        found += counts[np.ix_(mine, mine)]
         here = np.isin(graph.nodes["position"], [position for position in place if position is not None])
-        tried[np.ix_(here, here)] += np.uint16(len(NODE_THRESHOLDS) * len(EDGE_THRESHOLDS))
-    return np.where(graph.adjacency != 0, kept / np.maximum(tried, 1, dtype=np.float32), np.float32(0))
+        tried[np.ix_(here, here)] += np.uint16(n_settings)
+    np.divide(found, tried, out=found, where=tried > 0)
+    found[graph.adjacency == 0] = 0
+    return found
 
 
 def _times_kept(

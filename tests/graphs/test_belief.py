@@ -1,5 +1,7 @@
 """Belief in edges: by their share, and by what leads around them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny import tiny_model, tiny_transcoder
@@ -17,13 +19,16 @@ def graph():
     return ik.attribute(model, tiny_transcoder(model), PROMPT)
 
 
-def test_effects_over_all_paths_are_the_inverse():
-    rng = np.random.default_rng(0)
-    edges = np.tril(rng.normal(size=(9, 9)), -1)
-    activations = rng.uniform(0.5, 2, 9)
-    wanted = (np.linalg.inv(np.eye(9) - edges / activations) - np.eye(9)) * activations
-    for layers in (np.arange(9), np.zeros(9, int)):  # also where a file's edges do not lead upwards
-        np.testing.assert_allclose(over_all_paths(edges, layers, activations), wanted, atol=1e-12)
+@pytest.mark.parametrize("layered", [True, False])
+def test_effects_over_all_paths_are_the_inverse(graph, layered):
+    rows = np.flatnonzero(np.isin(graph.kinds, ["feature", "logit"]))
+    edges = graph.adjacency[np.ix_(rows, rows)].astype(float)
+    activations = graph.nodes["activation"].to_numpy()[rows]
+    wanted = (np.linalg.inv(np.eye(len(rows)) - edges / activations) - np.eye(len(rows))) * activations
+    if not layered:  # as in a file whose edges do not lead upwards
+        graph = replace(graph, nodes=graph.nodes.assign(layer=0))
+    np.testing.assert_allclose(over_all_paths(graph, rows), wanted, rtol=1e-3, atol=1e-3)
+    assert (np.abs(wanted - edges) > 0.1).any()
 
 
 def test_rows_and_columns_of_the_table(graph):
@@ -41,7 +46,9 @@ def test_rows_and_columns_of_the_table(graph):
         row = 3 if ratio <= 0 else 0 if octaves <= 0.1 else 1 if octaves <= 1 else 2
         column = sum(share[target, source] >= limit for limit in (0.01, 0.03, 0.1, 0.2))
         wanted = CONFIRMED[row][column]
-        assert found[rows[target], rows[source]] == pytest.approx(wanted) or abs(octaves - 1) < 1e-3
+        assert (
+            found[rows[target], rows[source]] == pytest.approx(wanted) or min(abs(octaves - x) for x in (0.1, 1)) < 1e-2
+        )
     assert (found[graph.adjacency == 0] == 0).all()
 
 
