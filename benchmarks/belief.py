@@ -56,7 +56,7 @@ def tune():
     tables = []
     for name in ("pocket", "smollm2"):
         model, transcoder, graphs = graphs_of(name, tune=True)
-        hits, totals = np.zeros((2, len(belief.OCTAVES) + 1, len(belief.SHARES) + 1))
+        hits, totals = np.zeros((2, len(belief.CONFIRMED), len(belief.SHARES) + 1))
         for graph, *_ in graphs:
             strongest = graph.features.nlargest(N_SOURCES[name], "influence")["id"].tolist()
             effects = ik.validate(graph, model, transcoder, nodes=strongest).effects
@@ -69,9 +69,9 @@ def tune():
             place = around[ends], column
             np.add.at(totals, place, 1)
             np.add.at(hits, place, confirmed(effects).to_numpy(float))
-        tables.append(hits / np.maximum(totals, 1))
+        tables.append(hits / np.where(totals > 0, totals, np.nan))
         print(name, "edges", totals.astype(int).tolist(), "\n", tables[-1].round(2), flush=True)
-    print("mean\n", np.mean(tables, 0).round(2))
+    print("mean of those that have such edges\n", np.nanmean(tables, 0).round(2))
 
 
 def grade():

@@ -1,6 +1,6 @@
 """Circuits that others find, graded beside those of attribution graphs, on pocket's tasks, where the truth is known.
 
-    python benchmarks/circuits.py         ten minutes
+    python benchmarks/circuits.py         five minutes
 
 Each task asks for a relation (capital, currency, ...) of a city's place; the corrupted prompt asks it about a city of
 another place, in as many tokens. Faithfulness by the share that is kept, MIB's CPR (larger is better) and CMD (smaller
@@ -42,9 +42,9 @@ def pairs_of(model, world):
 
 
 def of_components(model, a, b, method):
-    ids, target, contrast = model.encode(a.prompt), answer_token(model, a), answer_token(model, b)
-    components, embed = Components(model, ids), model.hf.get_input_embeddings()
-    clean, corrupt = embed(ids).detach(), embed(model.encode(b.prompt)).detach()
+    target, contrast = answer_token(model, a), answer_token(model, b)
+    components, other = (Components(model, model.encode(question.prompt)) for question in (a, b))
+    clean, corrupt = components.embedded, other.embedded
     metric = torch.zeros(model.hf.config.vocab_size)
     metric[target], metric[contrast] = 1, -1
     return edge_faithfulness(

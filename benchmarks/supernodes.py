@@ -36,7 +36,8 @@ def main():
     random.Random(0).shuffle(questions)
     rng, rows, boxes = np.random.default_rng(0), [], []
     for question in questions[:N_QUESTIONS]:
-        graph = ik.attribute(model, transcoder, question.prompt).annotate(features, labels).prune(0.9)
+        whole = ik.attribute(model, transcoder, question.prompt).annotate(features, labels)
+        graph = whole.prune(0.9)
         nodes = graph.features
         truth = [
             (concept.get(place[:2]), place[2]) for place in zip(nodes["layer"], nodes["feature"], nodes["position"])
@@ -54,7 +55,12 @@ def main():
         if len(set(wanted)) > 1:
             rows.append({name: adjusted_rand(wanted, group[known]) for name, group in by.items()})
         boxes.append(
-            (len(nodes), len(set(by["auto"])), grouped.scores["replacement"], grouped.grouped_scores["replacement"])
+            (
+                len(nodes),
+                len(set(by["auto"])),
+                grouped.scores["replacement"],
+                whole.group(grouped.supernodes).grouped_scores["replacement"],
+            )
         )
     table = pd.DataFrame(rows)
     print(f"{len(table)} questions with features of more than one concept")

@@ -41,10 +41,10 @@ def bootstrap_share(
     """The share of all cases that are hits, and its bootstrap interval: hits and totals [problem] are counted in each
     problem, and whole problems are drawn again and again, since cases of one problem are alike. NaN without a case."""
     hits, totals = np.asarray(hits, float), np.asarray(totals, float)
-    draws = np.random.default_rng(seed).integers(len(hits), size=(RESAMPLES, len(hits)))
-    drawn = totals[draws].sum(1)
     if not totals.sum():
         return np.nan, np.nan, np.nan
+    draws = np.random.default_rng(seed).integers(len(hits), size=(RESAMPLES, len(hits)))
+    drawn = totals[draws].sum(1)
     low, high = np.quantile(hits[draws].sum(1)[drawn > 0] / drawn[drawn > 0], [(1 - level) / 2, (1 + level) / 2])
     return float(hits.sum() / totals.sum()), float(low), float(high)
 

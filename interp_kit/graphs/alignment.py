@@ -12,11 +12,12 @@ if TYPE_CHECKING:  # of a room that draws on this
 Key = tuple[str, int | str, int | str, int]  # kind, layer, feature or label, position
 
 
-def align(mine: Sequence[str], others: Sequence[str]) -> list[int | None]:
+def align(mine: Sequence[str], others: Sequence[str], fillers: bool = True) -> list[int | None]:
     """For each token of another prompt the position of mine that it answers to, None where there is none.
 
-    The last tokens answer to each other, and so do equal tokens, counted from the end. What lies between two of them
-    and is not equal, as where a template is filled with another name, is paired from its end, where a name is complete.
+    The last tokens answer to each other, and so do equal tokens, counted from the end. With `fillers`, what lies
+    between two of them and is not equal, as where a template is filled with another name, is paired from its end, where
+    a name is complete.
 
     >>> align(["The", " capital", " of", " Texas", " is"], ["The", " capital", " of", " New", " York", " is"])
     [0, 1, 2, None, 3, 4]
@@ -29,11 +30,12 @@ def align(mine: Sequence[str], others: Sequence[str]) -> list[int | None]:
     for position in reversed(range(len(others) - 1)):
         if at[others[position]]:
             found[position] = at[others[position]].pop()
-    _pair_fillers(len(mine), found)
+    if fillers:
+        _pair_fillers(found)
     return found
 
 
-def _pair_fillers(n_mine: int, found: list[int | None]) -> None:
+def _pair_fillers(found: list[int | None]) -> None:
     """Fills in what lies between two neighbours that are paired in order; in place."""
     taken, after = set(found), found[-1]
     for position in reversed(range(len(found) - 1)):

@@ -22,11 +22,8 @@ if TYPE_CHECKING:  # the graph offers this as a method
     from .graph import AttributionGraph
 
 SHARES = (0.01, 0.03, 0.1, 0.2)  # of the target's absolute inputs: where the columns of the table end
-OCTAVES = (
-    0.1,
-    1.0,
-    3.0,
-)  # |log2 (direct / over all paths)|: where its rows end; the last row: the two disagree in sign
+# |log2 (direct / over all paths)|: where the first two rows end; the third is all beyond, the last of the other sign.
+OCTAVES = (0.1, 1.0)
 CONFIRMED = (
     (0.41, 0.52, 0.67, 0.77, 0.92),
     (0.31, 0.34, 0.43, 0.68, 0.92),
@@ -38,11 +35,13 @@ BYTES_AN_EDGE = 16  # the result, and of features and logits three matrices
 
 def belief(graph: "AttributionGraph") -> np.ndarray:
     """[target, source]: the part of such edges that interventions confirm; 0 without an edge. Edges from tokens, errors
-    and what was left out, which are not switched off, are judged by their share and as if nothing led around them."""
+    and what was left out, which are not switched off, are judged by their share and as if nothing led around them; so
+    is every edge where a file lacks activations."""
     adjacency, n = graph.adjacency, len(graph.nodes)
     check_memory(n * n * BYTES_AN_EDGE, f"the belief in the edges of a graph of {n:,} nodes", "Use graph.prune()")
     among = np.flatnonzero(np.isin(graph.kinds, ("feature", "logit")))
-    everywhere = over_all_paths(graph, among)
+    known = np.isfinite(graph.features["activation"].to_numpy(float)).all()  # a file may lack them
+    everywhere = over_all_paths(graph, among) if known else adjacency[np.ix_(among, among)]
     table, found = np.array(CONFIRMED, np.float32), np.zeros(adjacency.shape, np.float32)
     for rows in np.array_split(np.arange(len(among)), 1 + len(among) // scoring.ROWS_AT_ONCE):  # others have no inputs
         edges = adjacency[among[rows]]
@@ -58,7 +57,7 @@ def disagreement(edges: np.ndarray, everywhere: np.ndarray) -> np.ndarray:
         ratio = edges / everywhere
         octaves = np.abs(np.log2(ratio))
     found = np.searchsorted(OCTAVES, np.nan_to_num(octaves, nan=np.inf))
-    return np.where(ratio > 0, np.minimum(found, len(OCTAVES) - 1), len(OCTAVES))
+    return np.where(ratio > 0, found, len(OCTAVES) + 1)
 
 
 def over_all_paths(graph: "AttributionGraph", rows: np.ndarray) -> np.ndarray:

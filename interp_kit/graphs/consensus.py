@@ -27,8 +27,8 @@ def stability(graph: "AttributionGraph", others: Iterable["AttributionGraph"]) -
     n_settings = len(NODE_THRESHOLDS) * len(EDGE_THRESHOLDS)
     found, tried = np.zeros((n, n), np.float32), np.zeros((n, n), np.uint16)
     for other in [graph, *others]:
-        place = align(graph.tokens, other.tokens)
-        by_label = _comparable(graph, other, place)
+        place = align(graph.tokens, other.tokens, fillers=False)
+        by_label = _comparable(graph, other)
         counts, mine = _times_kept(graph, other, place, by_label)
         found += counts[np.ix_(mine, mine)]
         here = np.isin(graph.nodes["position"], [position for position in place if position is not None])
@@ -49,10 +49,7 @@ def _times_kept(
     for rows, edges in _prunings(other):
         target, source = (theirs[rows[ends]] for ends in edges.nonzero())
         both = (target >= 0) & (source >= 0)
-        if len(number) < len(mine):  # several features of one label: an edge of theirs counts once
-            target, source = np.unique(np.stack([target[both], source[both]]), axis=1)
-            both = slice(None)
-        counts[target[both], source[both]] += 1
+        counts[target[both], source[both]] += 1  # once, also where several features have one label
     return counts, mine
 
 
@@ -73,19 +70,28 @@ def classes(stability: np.ndarray) -> np.ndarray:
     return np.array(CLASSES)[(stability > 0).astype(int) + (stability >= 1)]
 
 
-def _comparable(graph: "AttributionGraph", other: "AttributionGraph", place: list[int | None]) -> bool:
+def _asked(graph: "AttributionGraph") -> dict[str, object]:
+    """What a graph explains, but for its name; of a feature not the position, which differs between prompts."""
+    asked = {name: value for name, value in graph.asked.items() if name != "name"}
+    if feature := graph.asked.get("feature"):
+        asked["feature"] = feature.rpartition("_")[0]
+    return asked
+
+
+def _comparable(graph: "AttributionGraph", other: "AttributionGraph") -> bool:
     """Whether features have to be compared by their labels: those of another transcoder are other features.
 
     Raises ValueError for what cannot be compared: another model, another question, prompts without a token in common,
     another transcoder without labels.
     """
     check_belongs(other, "graph", graph, "graph", keys=["fingerprint"])
-    if sum(position is not None for position in place) < 2:
+    spoken = {token for token in graph.tokens if token.strip() in graph.prompt}  # not a beginning of the model's own
+    if not spoken.intersection(other.tokens):
         raise ValueError(
             f"the prompts have no token in common, and cannot be aligned: {graph.prompt!r}, {other.prompt!r}"
         )
-    asks, theirs = (set(zip(g.logits["layer"], g.logits["feature"])) for g in (graph, other))
-    if not asks & theirs:
+    asks, theirs = (set(g.logits["feature"]) for g in (graph, other))
+    if _asked(graph) != _asked(other) or not asks & theirs:
         raise ValueError(
             f"the graph of {other.prompt!r} explains {other.logits['label'].iloc[0]!r}, and this one "
             f"{graph.logits['label'].iloc[0]!r}: give both the same target, ik.attribute(..., target=...)"

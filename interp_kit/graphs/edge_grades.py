@@ -1,7 +1,7 @@
 """Of the edges that the graph is so sure of, how many does the model confirm? Many graphs, beside matched edges."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,18 +46,18 @@ class EdgeGrades:
 
     @property
     def by_consensus(self) -> pd.DataFrame:
-        """The same by consensus: core, contingent, noise."""
-        return self._table("consensus", list(reversed(CLASSES)))
+        """The same by consensus (core, contingent, noise), beside edges at random alone."""
+        return self._table("consensus", list(reversed(CLASSES)), ["confirmed", "at_random"])
 
-    def _table(self, column: str, values: list[str]) -> pd.DataFrame:
+    def _table(self, column: str, values: list[str], graded: Sequence[str] = tuple(GRADED)) -> pd.DataFrame:
         rows = []
         for value in values:
             mine = self.edges[self.edges[column] == value]
             row: dict[str, object] = {column: value, "edges": len(mine)}
-            for name in GRADED:
+            for name in graded:
                 known = mine.dropna(subset=[name])
                 of = known[name].astype(float).groupby(known["graph"])
-                share, low, high = bootstrap_share(of.sum(), of.size()) if len(known) else (np.nan,) * 3
+                share, low, high = bootstrap_share(of.sum(), of.size())
                 row |= {name: share, f"{name} low": low, f"{name} high": high}
             rows.append(row)
         return pd.DataFrame(rows)
@@ -110,11 +110,11 @@ def grade_edges(
         if graph.belief is None or graph.stability is None:
             raise ValueError(f"graph {number} does not say which of its edges to believe: give graph.believe()")
         strongest = graph.features.nlargest(n_sources, "influence")["id"].tolist()
-        effects = validate(graph, model, transcoder, nodes=strongest).effects
+        effects = validate(replace(graph, supernodes={}), model, transcoder, nodes=strongest).effects
         edges = effects[effects["direct"] != 0].merge(graph.edges[["source", "target", "belief", "consensus"]])
         layer = graph.nodes.set_index("id")["layer"]
         edges = edges.assign(
-            graph=number, confirmed=confirmed(edges), belief=in_words(edges["belief"].to_numpy()),
+            graph=number, confirmed=confirmed(edges), belief=belief_class(edges["belief"].to_numpy()),
             source_layer=edges["source"].map(layer), target_layer=edges["target"].map(layer),
         )  # fmt: skip
         found.append(_matched(edges, rng))
@@ -124,7 +124,7 @@ def grade_edges(
     return EdgeGrades(pd.concat(found, ignore_index=True)[columns])
 
 
-def in_words(belief: np.ndarray) -> np.ndarray:
+def belief_class(belief: np.ndarray) -> np.ndarray:
     """To which of BELIEFS each number belongs."""
     names, least = list(BELIEFS)[::-1], list(BELIEFS.values())[::-1]
     return np.array(names)[np.searchsorted(least, belief, side="right") - 1]

@@ -110,7 +110,7 @@ def choose_logits(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return ids[:n], probabilities[:n]
 
 
-def asked_again(frozen: FrozenModel, asked: Question, ids: list[int]) -> torch.Tensor:
+def target_gradients(frozen: FrozenModel, asked: Question, ids: list[int]) -> torch.Tensor:
     """The gradients [logit, d_model] of what a graph explains, by what it remembers: `graph.asked`, and the tokens
     `ids` where it asks nothing. (A feature's, which starts in its own layer, is its encoder's row.)"""
     if "direction" in asked:

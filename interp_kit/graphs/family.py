@@ -31,6 +31,9 @@ def family(graphs: Sequence[AttributionGraph]) -> AttributionGraph:
     influence and contribution over all. The adjacency is the mean over all graphs; an edge's `stability` is the share
     that has it: `edges` calls what is common to all "core", and the picture draws solid what half of them have.
 
+    What a capped graph left out, other logits and positions that answer to none are not in it, so nothing adds up: no
+    prompt's sums are these means.
+
     Raises ValueError for fewer than two graphs, graphs of different models or transcoders, and prompts that do not
     align.
 
@@ -54,11 +57,12 @@ def family(graphs: Sequence[AttributionGraph]) -> AttributionGraph:
         tables.append(graph.nodes.iloc[rows].assign(number=at))
     fillers = _fillers(graphs, places)
     nodes = _nodes(keys, pd.concat(tables), len(graphs), fillers, graphs[0].n_layers)
-    spoken = fillers[not graphs[0].prompt.startswith(fillers[0]) :]  # without a beginning of the model's own
+    first = graphs[0]
+    begins = first.prompt.startswith(first.tokens[0].strip())  # or with a token of the model's own
+    spoken = fillers if begins else fillers[1:]
     prompt = "".join(f" {{{text.strip()}}}" if " / " in text else text for text in spoken).strip()
     scores = {name: float(np.mean([g.scores[name] for g in graphs])) for name in ("replacement", "completeness")}
     adjacency, stability = ((x / len(graphs)).astype(np.float32) for x in (total, count))
-    first = graphs[0]
     return AttributionGraph(
         prompt, fillers, first.n_layers, nodes, adjacency, first.about, scores=scores, stability=stability
     )

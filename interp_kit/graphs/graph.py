@@ -155,9 +155,11 @@ class AttributionGraph(GraphTables):
         features (the sum of the absolute effects of features at this distance). Where `features` grows from hop to hop,
         chains amplify and cancel: `Validation.by_hops` tells from which length on the model contradicts them.
 
-        Empty where a file lacks activations.
+        Empty where a file lacks activations, and for a family of prompts.
         """
         activations, columns = self.nodes["activation"].to_numpy(float), ["hops", "inputs", "net", "features"]
+        if "prompts" in self.nodes:
+            return pd.DataFrame(columns=columns)
         is_input, is_feature = np.isin(self.kinds, scoring.INPUTS), self.kinds == "feature"
         if not np.isfinite(activations[is_feature]).all():
             return pd.DataFrame(columns=columns)
@@ -225,11 +227,14 @@ class AttributionGraph(GraphTables):
             compared by their labels.
         consensus: "core" for what all settings keep, "contingent" for what some do, "noise" for what none does.
 
+        Edges from tokens, errors and what was left out are judged by their share alone: they were not switched off.
+
         Raises ValueError for another model or question, prompts that have nothing in common, another transcoder's graph
-        without labels; MemoryError where it would not fit.
+        without labels, a family of prompts; MemoryError where it would not fit.
 
         >>> graph.believe(ik.attribute(model, transcoder, "Dallas is in a state whose capital is")).prune().show()
         """
+        check_single(self)
         return replace(self, stability=stability(self, others), belief=belief(self))
 
     # ------------------------------------------------------------------ meaning
@@ -287,7 +292,8 @@ class AttributionGraph(GraphTables):
 
     @property
     def grouped_scores(self) -> dict[str, float]:
-        """As `scores`, if only the features in supernodes were explained: the others count as left out."""
+        """As `scores`, if only the features in supernodes were explained: the others count as left out. Of a pruned
+        graph, what was pruned away does not count: `graph.group(pruned.supernodes).grouped_scores` is of the whole."""
         return grouped_scores(self)
 
     def find(self, text: str) -> pd.DataFrame:
@@ -401,6 +407,12 @@ class AttributionGraph(GraphTables):
         top = self.nodes.sort_values("influence", ascending=False).head(8)[FIRST_COLUMNS]
         scores = f"<table>{rows}</table><p>{ABOUT_SCORES}</p>{self._warning()}"
         return literal(f"<p>{escape(repr(self))}</p>{scores}{top.to_html(index=False)}")
+
+
+def check_single(graph: AttributionGraph) -> None:
+    """Raises ValueError for a family of prompts, whose means are no model's sums."""
+    if "prompts" in graph.nodes:
+        raise ValueError("this is the graph of a family of prompts, whose edges are means: ask the graph of one prompt")
 
 
 def check_store(features: object) -> None:

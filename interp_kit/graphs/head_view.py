@@ -8,6 +8,7 @@ import pandas as pd
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
+from ..widgets import GraphView
 from ..widgets.chart import Chart
 from ..widgets.head_browser import HeadBrowser, Heads
 from .graph import AttributionGraph
@@ -17,6 +18,7 @@ from .qk_attribution import qk_attribution
 from .views import drawable
 
 SHOWN_HEADS = 10
+NO_HEADS = pd.DataFrame({"layer": [], "head": [], "loading": [], "share": []})
 
 
 @checked
@@ -37,6 +39,8 @@ def browse_heads(graph: AttributionGraph, model: LanguageModel, transcoder: Cros
         return head_loadings(graph, model, transcoder, source, target).head(SHOWN_HEADS)
 
     def heads_of(source: str, target: str) -> tuple[Heads, Chart]:
+        if node["kind"][source] == LEFT_OUT:
+            return [], heads_chart(NO_HEADS, "what was left out has no heads")
         found = loadings(source, target)
         rows = found[found["layer"] != STAYS][["layer", "head", "share"]].itertuples(index=False, name=None)
         heads = [(f"layer {layer}, head {head}: {share:.0%} of the edge", (layer, head)) for layer, head, share in rows]
@@ -47,17 +51,19 @@ def browse_heads(graph: AttributionGraph, model: LanguageModel, transcoder: Cros
         prompt = graph.prompt if graph.ids is None else graph.ids.tolist()
         return qk_attribution(model, transcoder, prompt, layer, head, key, query, labels=labels).show()
 
-    view = drawable(graph).show()
-    view.edge = _opening(graph)
+    drawn = drawable(graph)
+    view = GraphView(drawn.view_data())
+    view.edge = _opening(drawn)
     return HeadBrowser(view, heads_of, pairs_of)
 
 
 def _opening(graph: AttributionGraph) -> list[str]:
-    """The strongest edge between two positions, which runs through heads; of one position where there is none."""
+    """The strongest edge between two positions, which runs through heads; of one position, or none, where there is
+    none."""
     node, edges = graph.nodes.set_index("id"), graph.edges
     edges = edges[edges["source"].map(node["kind"]) != LEFT_OUT]
     far = edges[edges["source"].map(node["position"]) != edges["target"].map(node["position"])]
-    return (far if len(far) else edges)[["source", "target"]].iloc[0].tolist()
+    return (far if len(far) else edges)[["source", "target"]].head(1).to_numpy().ravel().tolist()
 
 
 def heads_chart(table: pd.DataFrame, edge: str) -> Chart:

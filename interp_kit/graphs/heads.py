@@ -23,12 +23,13 @@ from ..models.frozen import FrozenModel
 from ..models.frozen.algebra import Algebra
 from ..transcoders import CrossLayerTranscoder
 from .attribution import in_same_dtype
-from .explained import asked_again
-from .graph import AttributionGraph
+from .explained import target_gradients
+from .graph import AttributionGraph, check_single
 from .influence import LEFT_OUT
 
 Ids = Sequence[str | NodeId] | str | NodeId | None
 COPIES = 3  # of all sources' vectors, alive at once
+BYTES_A_PAIR, BYTES_A_ROW = 16, 80  # of each head: two copies of its matrix; the table and its sorted copy
 STAYS = -1  # in the columns layer and head: what passes no head
 
 
@@ -49,13 +50,14 @@ def head_loadings(
     share (of the edge). The row with layer and head -1 is what passes no head. Where only one attention layer lies
     between the two nodes, an edge's loadings add up to it. What a capped graph left out has none.
 
-    Raises ValueError for a graph of another model or transcoder, a node that the graph does not have, or nodes without
-    an edge between them; NotImplementedError for a family of models whose heads are not known; MemoryError for more
-    edges than fit.
+    Raises ValueError for a graph of another model or transcoder or of a family of prompts, a node that the graph does
+    not have, or nodes without an edge between them; NotImplementedError for a family of models whose heads are not
+    known; MemoryError for more edges than fit.
 
     >>> ik.graphs.head_loadings(graph.prune(), model, transcoder, target=graph.logits["id"].iloc[0])
     """
     transcoder.check_model(model)
+    check_single(graph)
     check_belongs(graph, "graph", model, "model", keys=["fingerprint"])
     check_belongs(graph, "graph", transcoder, "transcoder", keys=["transcoder"])
     targets, sources = _rows(graph, target, "target"), _rows(graph, source, "source")
@@ -67,9 +69,10 @@ def head_loadings(
     frozen = FrozenModel(model, graph.prompt if graph.ids is None else graph.ids, dtype)
     if frozen.parts.layout is None:
         raise NotImplementedError(f"where the heads of {frozen.hf.config.model_type!r} models are is not known")
-    n_vectors = frozen.n_layers * len(targets) + COPIES * len(sources)
-    remedy = "Use fewer: graph.prune(0.5), or source=, target="
-    check_memory(n_vectors * frozen.embeddings.nbytes, f"the heads of {np.count_nonzero(weights):,} edges", remedy)
+    n_vectors, n_edges = 2 * frozen.n_layers * len(targets) + COPIES * len(sources), np.count_nonzero(weights)
+    per_head = len(targets) * len(sources) * BYTES_A_PAIR + n_edges * BYTES_A_ROW
+    needed = n_vectors * frozen.embeddings.nbytes + frozen.n_layers * len(frozen.patterns[0]) * per_head
+    check_memory(needed, f"the heads of {n_edges:,} edges", "Use fewer: graph.prune(0.5), or source=, target=")
     walk = Walk(frozen, in_same_dtype(transcoder, dtype), graph, targets, sources)
     return _table(graph, targets, sources, *walk.loadings())
 
@@ -138,7 +141,7 @@ class Walk:
         """The rows of the targets that start in a layer; n_layers stands for above all of them."""
         found, logits, asked = self._zeros(len(self.targets)), self.graph.logits, self.graph.asked
         feature = asked.get("feature")  # where one is explained, that is where the "logit" starts
-        gradients = self._zeros(1)[0] if feature else asked_again(self.frozen, asked, logits["feature"].tolist())
+        gradients = self._zeros(1)[0] if feature else target_gradients(self.frozen, asked, logits["feature"].tolist())
         number = {node: i for i, node in enumerate(logits["id"])}
         for k, n in enumerate(self.targets):
             node = NodeId.parse(feature) if feature and n.kind == "logit" else n
@@ -173,8 +176,11 @@ class Walk:
     def _errors(self) -> torch.Tensor:
         """[layer, position, d_model]: what the transcoder does not rebuild. (Position 0 may have features that the
         graph counts as a bias; then it has no error either.)"""
+        rebuilt = self.transcoder.decode(self.activations, self.x)
+        if self.transcoder.config.excludes_first_position:
+            rebuilt[:, 0] = 0
         errors = self.frozen.mlp_out.clone()
-        errors[self.transcoder.layers] -= self.transcoder.decode(self.activations, self.x)
+        errors[self.transcoder.layers] -= rebuilt
         return errors
 
     def _skip(self, layer: int, x: torch.Tensor) -> torch.Tensor | float:

@@ -41,8 +41,8 @@ class QKAttribution:
 
     score: of the query and the key before the softmax; mean: of the query and all its keys; attention: the pattern's
     value. nodes: one row a node, with "bias" last: id, kind, layer, position, feature, token, label, on_query and
-    on_key, what it makes up of the score on either side; each column adds up to the score (less the mean, with a
-    contrast).
+    on_key, what it makes up of the score on either side; each column adds up to the score (less the mean, by
+    default).
     pairs: the strongest pairs: query_node and key_node (ids), query_label, key_label, contribution.
     """
 
@@ -93,13 +93,13 @@ def qk_attribution(
     head: int,
     key: int,
     query: int = -1,
-    contrast: bool = True,
+    less_mean: bool = True,
     labels: pd.DataFrame | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> QKAttribution:
     """Which features make head `head` of layer `layer` look from position `query` at position `key`.
 
-    contrast: take the key less the mean over all keys that the query sees, which is what the softmax sees. labels: of
+    less_mean: take the key less the mean over all keys that the query sees, which is what the softmax sees. labels: of
     `ik.label_features`, to name features. Gemma 2's cap on scores comes after these.
 
     Raises ValueError for a layer, head or position that there is not, a key after the query, a transcoder of another
@@ -115,10 +115,11 @@ def qk_attribution(
     read = score_maps(frozen, layer, head)
     keys = torch.zeros(query + 1).to(read.keys)
     keys[key] = 1
-    mean = float((read.key_values.mean(0) @ read.query_values[-1]) * read.scaling)
+    seen = frozen.patterns[layer][head, query] > 0  # the mask of a sliding window lets it see the last ones only
+    mean = float((read.key_values[seen].mean(0) @ read.query_values[-1]) * read.scaling)
     score = float((read.key_values[key] @ read.query_values[-1]) * read.scaling)
-    if contrast:
-        keys -= 1 / (query + 1)
+    if less_mean:
+        keys -= seen.to(keys) / seen.sum()
     activations = activations_of(frozen, transcoder)
     zero_first = int(ids[0]) in model.special_ids
     sides = [
@@ -139,7 +140,10 @@ def qk_attribution(
 
 def _places(model: LanguageModel, n: int, layer: int, head: int, query: int, key: int) -> tuple[int, int]:
     """Query and key counted from the start. Raises ValueError for what there is not."""
-    for name, value, most in (("layer", layer, model.n_layers), ("head", head, model.hf.config.num_attention_heads)):
+    for name, value, most in (
+        ("layer", layer, model.n_layers),
+        ("head", head, model.hf.config.get_text_config().num_attention_heads),
+    ):
         if not 0 <= value < most:
             raise ValueError(f"{name} {value} is not there: the model has {most} {name}s, from 0")
     for name, value in (("query", query), ("key", key)):

@@ -172,7 +172,7 @@ def validate(
     edits = FeatureEdits(frozen, in_same_dtype(transcoder, torch.float32))
     _check_transcoder(graph, edits)
     measured, divergence = _measure(graph, edits, sources, constrained_layers, freeze_attention)
-    effects = _effects(graph, sources, targets, measured)
+    effects = _effects(graph, sources, targets, measured, _activations(graph, edits))
     return Validation(effects, _node_table(graph, sources, divergence), graph.prompt)
 
 
@@ -246,14 +246,24 @@ def _explained(graph: AttributionGraph, layers: list[int], run: Run) -> torch.Te
     return value - centred[..., contrast].mean(-1, keepdim=True) if contrast else value
 
 
-def _effects(graph: AttributionGraph, sources: Steps, targets: Steps, measured: np.ndarray) -> pd.DataFrame:
-    """The table of effects of sources on targets and logits; members' effects are added up."""
-    table = graph.nodes[graph.nodes["kind"].isin(["feature", "logit"])]
+def _activations(graph: AttributionGraph, edits: FeatureEdits) -> np.ndarray:
+    """Of the graph's features, then 0 for its logits: as they are here, since a file may lack them."""
+    layers = edits.transcoder.layers
+    places = [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
+    return np.array([float(edits.activations[place]) for place in places] + [0.0] * len(graph.logits))
+
+
+def _effects(
+    graph: AttributionGraph, sources: Steps, targets: Steps, measured: np.ndarray, activation: np.ndarray
+) -> pd.DataFrame:
+    """The table of effects of sources on targets and logits; members' effects are added up. measured [source, row] and
+    activation [row]: of the features, then the logits."""
+    table = pd.concat([graph.features, graph.logits])
     place = {node: i for i, node in enumerate(table["id"])}
     rows = table.index.to_numpy()
     edges = graph.adjacency[np.ix_(rows, rows)].astype(float)
     inputs = np.maximum(np.abs(graph.adjacency[rows]).sum(1), 1e-30)
-    layer, activation = table["layer"].to_numpy(float), np.nan_to_num(table["activation"].to_numpy(float))
+    layer = table["layer"].to_numpy(float)
     targets = targets | {i: [i] for i in graph.logits["id"]}
     off, at = _members_matrix(sources.values(), place), _members_matrix(targets.values(), place)
     predicted, hops = _spread(edges / np.where(activation == 0, 1, activation), activation, off, at)

@@ -29,7 +29,10 @@ class Components:
     Senders: the embedding, then for each layer its heads and its MLP. Receivers: for each layer its heads and its MLP,
     then the logits; each reads the sum of what the senders below wrote (heads read query, key and value alike).
 
-    Raises NotImplementedError for families with a norm after attention, or whose heads are not known.
+    embedded [position, d_model]: of the prompt, as the first layer reads it.
+
+    Raises NotImplementedError for families with a norm after attention, or with MLPs beside it, or whose heads are not
+    known.
     """
 
     def __init__(self, model: LanguageModel, ids: torch.Tensor) -> None:
@@ -37,6 +40,7 @@ class Components:
         self.blocks, layout = self.frozen.parts.blocks, self.frozen.parts.layout
         if layout is None or any(block.after_attention is not None or block.parallel for block in self.blocks):
             raise NotImplementedError(f"circuits of {self.frozen.hf.config.model_type!r} models are not implemented")
+        self.embedded = self.frozen.residual_pre[0]
         self.projections = [layout.out(block.attention) for block in self.blocks]
         self.n_heads, self.n_layers = len(self.frozen.patterns[0]), self.frozen.n_layers
         per_layer = self.n_heads + 1
@@ -54,8 +58,8 @@ class Components:
     ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """The last position's logits, what the senders write [sender, position, d_model], and the receivers' inputs.
 
-        embeddings [position, d_model]. kept [receiver, sender]: edges that carry what this run computes; the rest carry
-        `others` [sender, position, d_model], of another run.
+        embeddings [position, d_model]: what the first layer reads, such as `embedded`. kept [receiver, sender]: edges
+        that carry what this run computes; the rest carry `others` [sender, position, d_model], of another run.
         """
         written, read = [embeddings], []
         for layer, block in enumerate(self.blocks):

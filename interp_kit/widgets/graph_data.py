@@ -213,12 +213,9 @@ def _check_edge(edge: Sequence, what: str, n_nodes: int) -> None:
     for end in edge[:2]:
         _expect(_is_index(end, 0, n_nodes - 1), what, f"node indices from 0 to {n_nodes - 1}", edge)
     _expect_number(edge[2], what)
-    _expect(
-        0 <= _expect_number(edge[-1], what) <= 1 if len(edge) == 4 else True,
-        what,
-        "a fourth number from 0 to 1, how sure the edge is",
-        edge,
-    )
+    if len(edge) == 4:
+        sure = 0 <= _expect_number(edge[3], what) <= 1
+        _expect(sure, what, "a fourth number from 0 to 1, how sure the edge is", edge)
 
 
 def _is_index(value: object, low: float, high: float) -> bool:

@@ -21,7 +21,7 @@ class HeadBrowser(Live, widgets.VBox):
     heads_of: called with the source and target of an edge, returns its heads, strongest first, and their chart.
     pairs_of: called with source, target, layer and head, returns the chart of what made that head look there.
 
-    >>> HeadBrowser(graph.view_data(), heads_of, pairs_of)
+    >>> HeadBrowser(graph.show(), heads_of, pairs_of)
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class HeadBrowser(Live, widgets.VBox):
         heads, chart = self._heads_of(*self.view.edge)
         self._charts, self._hint.value = [chart], ""
         self._heads.outputs = _output(chart)
-        self.head.options = heads  # then none is chosen
+        self.head.value = None  # or the same head of another edge would be no change
+        self.head.options = heads
         self.head.value = heads[0][1] if heads else None
 
     def _show_pairs(self, _: traitlets.Bunch | None = None) -> None:

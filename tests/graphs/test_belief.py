@@ -74,3 +74,10 @@ def test_in_the_table_of_edges_and_in_files(graph, tmp_path):
     np.testing.assert_array_equal(ik.load_graph(tmp_path / "graph.json").belief, found.prune().belief)
     drawn = found.prune().view_data()["edges"]
     assert {edge[3] for edge in drawn} == {float(x) for x in np.unique(found.prune().edges["belief"])}
+
+
+def test_without_activations_the_share_alone_tells(graph):
+    bare = replace(graph, nodes=graph.nodes.assign(activation=np.nan))
+    found, share = belief(bare), shares(graph.adjacency)
+    strong = share >= 0.2
+    assert strong.any() and (found[strong] == np.float32(CONFIRMED[0][-1])).all()

@@ -36,6 +36,9 @@ def setting():
 )
 def test_alignment(mine, others, wanted):
     assert align(mine.split(), others.split()) == wanted
+    equal = [mine.split()[a] == b if a is not None else False for a, b in zip(wanted[:-1], others.split())]
+    plain = align(mine.split(), others.split(), fillers=False)
+    assert plain[:-1] == [a if same else None for a, same in zip(wanted[:-1], equal)]
 
 
 def test_stability_is_the_share_of_settings(setting):
@@ -70,7 +73,7 @@ def test_another_prompt_counts_where_it_has_the_tokens(setting):
     graph = ik.attribute(model, clt, PROMPT, target)
     other = ik.attribute(model, clt, "the capital of the state is", target)
     found, alone = graph.believe(other), graph.believe()
-    place = align(graph.tokens, other.tokens)
+    place = align(graph.tokens, other.tokens, fillers=False)
     missing = set(range(len(graph.tokens))) - set(place)
     outside = graph.nodes["position"].isin(missing).to_numpy()
     np.testing.assert_array_equal(found.stability[outside], alone.stability[outside])  # nothing is said of them
@@ -158,3 +161,13 @@ def test_memory_that_is_short(setting, monkeypatch):
     monkeypatch.setattr(hardware, "free_memory", lambda *_: 1e3)
     with pytest.raises(MemoryError, match="a graph of [0-9]+ nodes needs about"):
         setting[2].believe()
+
+
+def test_other_questions_about_the_same_token_are_other_questions(setting):
+    model, clt, graph = setting
+    target, other = graph.logits["feature"].iloc[:2].tolist()
+    plain, against = ik.attribute(model, clt, PROMPT, target), ik.attribute(model, clt, PROMPT, target, other)
+    with pytest.raises(ValueError, match="give both the same target"):
+        plain.believe(against)
+    with pytest.raises(ValueError, match="no token in common"):
+        plain.believe(ik.attribute(model, clt, "Dallas city Austin", target))

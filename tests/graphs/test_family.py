@@ -63,3 +63,20 @@ def test_what_is_no_family(setting):
         ik.graphs.family([graphs[0], ik.attribute(model, clt, "Dallas is a city")])
     with pytest.raises(ValueError, match="do not belong together"):
         ik.graphs.family([graphs[0], ik.attribute(tiny_model(seed=9), tiny_transcoder(tiny_model(seed=9)), PROMPTS[1])])
+
+
+def test_what_a_family_is_not_asked(setting):
+    model, clt, graphs = setting
+    found = ik.graphs.family(graphs)
+    with pytest.raises(ValueError, match="the graph of a family of prompts"):
+        found.believe()
+    with pytest.raises(ValueError, match="the graph of a family of prompts"):
+        ik.graphs.head_loadings(found, model, clt)
+    assert found.by_hops.empty
+
+
+def test_a_filler_at_the_beginning_stays_in_the_prompt(setting):
+    model, clt, _ = setting
+    places = ("Texas", "Dallas")
+    found = ik.graphs.family([ik.attribute(model, clt, f"{place} is the capital of the state") for place in places])
+    assert found.prompt.replace(" ", "").startswith("{Texas/Dallas}is")

@@ -128,3 +128,16 @@ def test_heads_that_are_not_known_and_memory_that_is_short(monkeypatch):
     monkeypatch.setattr(hardware, "free_memory", lambda *_: 1e3)
     with pytest.raises(MemoryError, match="the heads of [0-9,]+ edges needs about"):
         loadings(model, clt, graph)
+
+
+def test_errors_at_a_first_position_that_the_transcoder_leaves_out():
+    model = tiny_model()
+    clt = tiny_transcoder(model, excludes_first_position=True)
+    graph = ik.attribute(model, clt, PROMPT, dtype=torch.float64, zero_first_position=False)
+    first = graph.errors.query("position == 0 and layer < 3")
+    table = loadings(model, clt, graph, source=first["id"].tolist())
+    layer = graph.nodes.set_index("id")["layer"]
+    near = table[table["target"].map(layer) - table["source"].map(layer) == 1]
+    sums = near.groupby(["source", "target"]).agg(loading=("loading", "sum"), edge=("edge", "first"))
+    assert len(sums) > 10
+    np.testing.assert_allclose(sums["loading"], sums["edge"], rtol=1e-8, atol=1e-10)

@@ -23,7 +23,7 @@ def test_pairs_and_sides_add_up_to_the_score(family, layer):
     model = tiny_model(family)
     clt = tiny_transcoder(model)
     for contrast in (False, True):
-        found = attribution(model, clt, layer=layer, head=1, key=2, query=4, contrast=contrast)
+        found = attribution(model, clt, layer=layer, head=1, key=2, query=4, less_mean=contrast)
         wanted = found.score - found.mean * contrast
         assert found.nodes["on_query"].sum() == pytest.approx(wanted, rel=1e-9, abs=1e-10)
         assert found.nodes["on_key"].sum() == pytest.approx(wanted, rel=1e-9, abs=1e-10)
@@ -50,7 +50,7 @@ def test_a_pair_by_hand():
     """One feature on either side: its query part times its key part, through the maps."""
     model = tiny_model()
     clt = tiny_transcoder(model, span=1)
-    found = attribution(model, clt, layer=0, head=0, key=1, query=3, contrast=False)
+    found = attribution(model, clt, layer=0, head=0, key=1, query=3, less_mean=False)
     frozen = FrozenModel(model, PROMPT, torch.float64)
     read = score_maps(frozen, 0, 0)
     query = read.queries[3] @ frozen.embeddings[3]  # below layer 0 there are embeddings only
@@ -64,7 +64,7 @@ def test_a_pair_by_hand():
 def test_the_contrast_takes_away_what_all_keys_have():
     model = tiny_model()
     clt = tiny_transcoder(model)
-    plain, against = (attribution(model, clt, layer=1, head=0, key=2, contrast=c) for c in (False, True))
+    plain, against = (attribution(model, clt, layer=1, head=0, key=2, less_mean=c) for c in (False, True))
     assert plain.score == against.score and plain.mean == against.mean
     everywhere = [attribution(model, clt, layer=1, head=0, key=k) for k in range(len(model.tokens(PROMPT)))]
     assert sum(one.nodes["on_query"].sum() for one in everywhere) == pytest.approx(0, abs=1e-9)

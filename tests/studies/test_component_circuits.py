@@ -13,11 +13,10 @@ CLEAN, CORRUPT = "the capital of Texas is", "the capital of Dallas is"
 def setting(family="llama"):
     model = tiny_model(family)
     ids = [model.encode(text) for text in (CLEAN, CORRUPT)]
-    components, embed = Components(model, ids[0]), model.hf.get_input_embeddings()
-    positions = components.frozen.position_embeddings
+    components, other = (Components(model, i) for i in ids)
     metric = torch.zeros(model.hf.config.vocab_size)
     metric[5], metric[9] = 1, -1
-    return model, ids, components, *(embed(i).detach() + positions for i in ids), metric
+    return model, ids, components, components.embedded, other.embedded, metric
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"])
