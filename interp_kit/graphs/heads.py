@@ -69,7 +69,7 @@ def head_loadings(
     frozen = FrozenModel(model, graph.prompt if graph.ids is None else graph.ids, dtype)
     if frozen.parts.layout is None:
         raise NotImplementedError(f"where the heads of {frozen.hf.config.model_type!r} models are is not known")
-    n_vectors, n_edges = 2 * frozen.n_layers * len(targets) + COPIES * len(sources), np.count_nonzero(weights)
+    n_vectors, n_edges = 2 * frozen.n_layers * len(targets) + COPIES * len(sources), int(np.count_nonzero(weights))
     per_head = len(targets) * len(sources) * BYTES_A_PAIR + n_edges * BYTES_A_ROW
     needed = n_vectors * frozen.embeddings.nbytes + frozen.n_layers * len(frozen.patterns[0]) * per_head
     check_memory(needed, f"the heads of {n_edges:,} edges", "Use fewer: graph.prune(0.5), or source=, target=")
