@@ -222,10 +222,8 @@ def _tables(content: GraphFile) -> GraphTables:
     nodes = _table(content, typed_in)
     nodes.loc[nodes["kind"] == "logit", "layer"] = n_layers = _n_layers(content, own)
     index = {node: i for i, node in enumerate(nodes["id"])}
-    adjacency, of_edges = (
-        _adjacency(content["links"], index),
-        {n: _of_edges(content["links"], index, n) for n in OF_EDGES},
-    )
+    adjacency = _adjacency(content["links"], index)
+    of_edges = {name: _of_edges(content["links"], index, name) for name in OF_EDGES}
     return GraphTables(
         metadata["prompt"], list(metadata["prompt_tokens"]), n_layers, nodes, adjacency,
         about=own.get("about") or {"model": metadata["scan"]}, supernodes=schema.supernodes_of(state),

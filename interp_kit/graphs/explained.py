@@ -4,6 +4,7 @@ Each is a linear function of the residual stream, at the end or where a feature'
 at its gradient, and all else is the same: circuit-tracer's convention for logits, and targets in its sense.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -117,21 +118,28 @@ def target_gradients(frozen: FrozenModel, asked: Question, ids: list[int]) -> to
         return torch.tensor([asked["direction"]]).to(frozen.embeddings)
     if "target" not in asked:
         return frozen.readout(torch.tensor(ids))[1]
-    contrast = asked.get("contrast") or []
-    weights = torch.cat([_mean(len(asked["target"])), -_mean(len(contrast))]).to(frozen.embeddings)
-    return (weights @ frozen.readout(torch.tensor([*asked["target"], *contrast]))[1])[None]
+    return _mean_readout(frozen, asked["target"], asked.get("contrast") or [])[1][None]
 
 
 def _of_tokens(frozen: FrozenModel, asked: Target) -> tuple[Logits, Question]:
     """The mean of the tokens' logits, less that of the contrast's."""
-    ids = torch.tensor([*asked.ids, *asked.contrast_ids])
-    weights = torch.cat([_mean(len(asked.ids)), -_mean(len(asked.contrast_ids))]).to(frozen.logits.dtype)
-    values, gradients, biases = (weights @ part for part in frozen.readout(ids))
-    name = asked.name if len(ids) > 1 else ""
+    values, gradients, biases = _mean_readout(frozen, asked.ids, asked.contrast_ids)
+    name = asked.name if len(asked.ids) + len(asked.contrast_ids) > 1 else ""
     probability = asked.probability(frozen.logits[-1:]).to(values)
-    logits = Logits(ids[:1], probability, values[None], gradients[None], biases[None], frozen.n_layers, name)
+    logits = Logits(
+        torch.tensor(asked.ids[:1]), probability, values[None], gradients[None], biases[None], frozen.n_layers, name
+    )
     question = Question(target=list(asked.ids), contrast=list(asked.contrast_ids))
     return logits, question | Question(name=name) if name else question
+
+
+def _mean_readout(
+    frozen: FrozenModel, ids: Sequence[int], contrast_ids: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`FrozenModel.readout` of the mean over tokens, less that over others: value, gradient [d_model], bias."""
+    weights = torch.cat([_mean(len(ids)), -_mean(len(contrast_ids))]).to(frozen.logits.dtype)
+    values, gradients, biases = frozen.readout(torch.tensor([*ids, *contrast_ids]))
+    return weights @ values, weights @ gradients, weights @ biases
 
 
 def _mean(n: int) -> torch.Tensor:

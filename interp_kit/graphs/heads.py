@@ -126,32 +126,35 @@ class Walk:
         rows = [self._own(layer) for layer in range(self.frozen.n_layers + 1)]
         gradient, at_attention, unused = rows[-1].clone(), [], torch.zeros(len(self.targets)).to(rows[-1])
         for layer in reversed(range(self.frozen.n_layers)):
-            read = rows[layer] + self._skip_back(layer, gradient)
-            if self.frozen.parts.blocks[layer].parallel:  # the MLP reads what attention reads
-                at_attention.append(gradient.clone())
-                self.maps.attentions[layer].pull(gradient, unused)
+            read, parallel = rows[layer] + self._skip_back(layer, gradient), self.frozen.parts.blocks[layer].parallel
+            if not parallel:
                 gradient += read
-            else:
+            at_attention.append(gradient.clone())
+            self.maps.attentions[layer].pull(gradient, unused)
+            if parallel:  # the MLP reads what attention reads
                 gradient += read
-                at_attention.append(gradient.clone())
-                self.maps.attentions[layer].pull(gradient, unused)
         return rows, at_attention[::-1]
 
     def _own(self, layer: int) -> torch.Tensor:
         """The rows of the targets that start in a layer; n_layers stands for above all of them."""
-        found, logits, asked = self._zeros(len(self.targets)), self.graph.logits, self.graph.asked
-        feature = asked.get("feature")  # where one is explained, that is where the "logit" starts
-        gradients = self._zeros(1)[0] if feature else target_gradients(self.frozen, asked, logits["feature"].tolist())
-        number = {node: i for i, node in enumerate(logits["id"])}
+        found, feature = self._zeros(len(self.targets)), self.graph.asked.get("feature")
         for k, n in enumerate(self.targets):
+            # where a feature is explained, that is where the "logit" starts
             node = NodeId.parse(feature) if feature and n.kind == "logit" else n
             if n.kind == "logit" and not feature:
                 if layer == self.frozen.n_layers:
-                    found[-1, k] = gradients[number[n.id]]
+                    found[-1, k] = self._gradients[n.id]
             elif node.layer == layer:
                 row = self.transcoder.W_enc[self.transcoder.layers.index(layer), node.feature].to(found)
                 found[n.position, k] = self.maps.read_back(layer, row[None], torch.tensor([n.position]))[0][0]
         return found
+
+    @cached_property
+    def _gradients(self) -> dict[str, torch.Tensor]:
+        """[d_model] of each logit, by its id."""
+        logits = self.graph.logits
+        found = target_gradients(self.frozen, self.graph.asked, logits["feature"].tolist())
+        return dict(zip(logits["id"], found, strict=True))
 
     def _written(self, layer: int) -> torch.Tensor:
         """What the sources write in a layer."""
