@@ -2,13 +2,13 @@
 
 from functools import cache
 
-import numpy as np
 import pandas as pd
 
 from ..models import LanguageModel
 from ..models.arguments import checked
 from ..transcoders import CrossLayerTranscoder
 from ..widgets import GraphView
+from ..widgets.bars import signed_bars
 from ..widgets.chart import Chart
 from ..widgets.head_browser import HeadBrowser, Heads
 from .graph import AttributionGraph
@@ -68,11 +68,5 @@ def _opening(graph: AttributionGraph) -> list[str]:
 
 def heads_chart(table: pd.DataFrame, edge: str) -> Chart:
     """A plotly bar chart of an edge's loadings."""
-    top = table[::-1]
-    names = ["no head" if row.layer == STAYS else f"L{row.layer} head {row.head}" for row in top.itertuples()]
-    colours = np.where(top["loading"] > 0, "#0072B2", "#D55E00").tolist()
-    figure = Chart().add_bar(x=top["loading"], y=names, orientation="h", marker={"color": colours})
-    return figure.update_layout(
-        title=f"Through which heads “{edge}” runs", template="plotly_white", height=120 + 26 * len(top),
-        xaxis_title="part of the edge",
-    )  # fmt: skip
+    names = ["no head" if row.layer == STAYS else f"L{row.layer} head {row.head}" for row in table.itertuples()]
+    return signed_bars(table["loading"].tolist(), names, f"Through which heads “{edge}” runs", "part of the edge")

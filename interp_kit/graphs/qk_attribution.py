@@ -59,17 +59,13 @@ class QKAttribution:
 
     def show(self, k: int = 10) -> "Chart":
         """A plotly bar chart of the k strongest pairs."""
-        from ..widgets.chart import Chart
+        from ..widgets.bars import signed_bars
 
-        top = self.pairs.head(k)[::-1]
+        top = self.pairs.head(k)
         labels = zip(top["query_label"].str.strip(), top["key_label"].str.strip())
         names = [f"{query} × {key}" for query, key in labels]
-        colours = ["#0072B2" if value > 0 else "#D55E00" for value in top["contribution"]]
-        figure = Chart().add_bar(x=top["contribution"], y=names, orientation="h", marker={"color": colours})
-        return figure.update_layout(
-            title=f"Why head {self.head} of layer {self.layer} looks there (query × key)", template="plotly_white",
-            height=120 + 26 * len(top), xaxis_title="part of the score",
-        )  # fmt: skip
+        title = f"Why head {self.head} of layer {self.layer} looks there (query × key)"
+        return signed_bars(top["contribution"].tolist(), names, title, "part of the score")
 
     def __repr__(self) -> str:
         return printable(

@@ -205,7 +205,7 @@ def _measure(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Changes [step, target] of the graph's features and logits, and the divergence of the next token [step]."""
     layers, frozen = edits.transcoder.layers, edits.frozen
-    places = [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
+    places = _places(graph, layers)
     before = torch.stack([edits.preactivations[place] for place in places])
     log_before = frozen.logits[-1].log_softmax(-1)
     value_before = _explained(
@@ -246,11 +246,15 @@ def _explained(graph: AttributionGraph, layers: list[int], run: Run) -> torch.Te
     return value - centred[..., contrast].mean(-1, keepdim=True) if contrast else value
 
 
+def _places(graph: AttributionGraph, layers: list[int]) -> list[tuple[int, int, int]]:
+    """Of each feature of the graph: which transcoded layer, position, feature."""
+    return [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
+
+
 def _activations(graph: AttributionGraph, edits: FeatureEdits) -> np.ndarray:
     """Of the graph's features, then 0 for its logits: as they are here, since a file may lack them."""
-    layers = edits.transcoder.layers
-    places = [(layers.index(n.layer), n.position, n.feature) for n in node_rows(graph.features)]
-    return np.array([float(edits.activations[place]) for place in places] + [0.0] * len(graph.logits))
+    here = [float(edits.activations[place]) for place in _places(graph, edits.transcoder.layers)]
+    return np.array(here + [0.0] * len(graph.logits))
 
 
 def _effects(

@@ -14,13 +14,6 @@ from interp_kit.graphs.consensus import EDGE_THRESHOLDS, NODE_THRESHOLDS, classe
 PROMPT = "the capital of Texas is"
 
 
-@pytest.fixture(scope="module")
-def setting():
-    model = tiny_model()
-    clt = tiny_transcoder(model)
-    return model, clt, ik.attribute(model, clt, PROMPT)
-
-
 @pytest.mark.parametrize(
     "mine, others, wanted",
     [

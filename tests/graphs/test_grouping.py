@@ -14,13 +14,6 @@ from interp_kit.statistics import adjusted_rand
 PROMPT = "the capital of Texas is"
 
 
-@pytest.fixture(scope="module")
-def setting():
-    model = tiny_model()
-    clt = tiny_transcoder(model)
-    return model, clt, ik.attribute(model, clt, PROMPT)
-
-
 def test_merge_by_hand():
     """0 and 1 are most alike; to both of them 2 is alike by .6 and .2, in the mean .4; 3 is like nothing."""
     alike = np.array([[1, 0.9, 0.6, 0], [0.9, 1, 0.2, 0], [0.6, 0.2, 1, 0.1], [0, 0, 0.1, 1]])

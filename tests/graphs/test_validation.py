@@ -9,13 +9,6 @@ PROMPT = "the capital of Texas is"
 EVERYTHING = range(4)
 
 
-@pytest.fixture(scope="module")
-def setting():
-    model = tiny_model()
-    clt = tiny_transcoder(model)
-    return model, clt, ik.attribute(model, clt, PROMPT)
-
-
 def test_with_everything_frozen_measured_is_the_edge(setting):
     model, clt, graph = setting
     found = ik.validate(graph, model, clt, constrained_layers=EVERYTHING)
