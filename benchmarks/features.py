@@ -39,7 +39,7 @@ def write_inputs():
     (BUILD / "texts.json").write_text(json.dumps(texts))
     model.hf.save_pretrained(BUILD / "model")
     ids = torch.cat([model.encode(text) for text in texts])
-    encoders = {"W_enc": clt.W_enc, "b_enc": clt.b_enc, "threshold": clt.threshold}
+    encoders = {"W_enc": clt.W_enc[:], "b_enc": clt.b_enc, "threshold": clt.threshold}
     encoders["tokens"] = ids[: len(ids) // ROW * ROW].view(-1, ROW)
     save_file({name: t.detach().contiguous() for name, t in encoders.items()}, BUILD / "encoders.safetensors")
     return len(ids)

@@ -148,7 +148,7 @@ class TranscoderFeatures:
         """For each layer [row, position, feature], of ids [row, position]; position 0 too."""
         x, _ = mlp_activations(self.model.hf, ids, self.transcoder.config.feature_input_hook, self.layers)
         for i, count in enumerate(self.n_features_per_layer):
-            yield self.transcoder.encode_layer(i, x[i].to(self.transcoder.W_enc))[..., :count]
+            yield self.transcoder.encode_layer(i, x[i].to(self.transcoder.b_enc))[..., :count]
 
     def encoder_directions(self, i: int) -> torch.Tensor:
         """The encoder rows of the i-th layer: [feature, d_model]."""
@@ -156,7 +156,7 @@ class TranscoderFeatures:
 
     def decoder_directions(self, i: int) -> torch.Tensor:
         """The decoder rows of the i-th layer, summed over the layers that the features write to: [feature, d_model]."""
-        return self.transcoder.W_dec[i][: self.n_features_per_layer[i]].sum(1).to(self.transcoder.W_enc.dtype)
+        return self.transcoder.W_dec[i][: self.n_features_per_layer[i]].sum(1).to(self.transcoder.b_enc.dtype)
 
 
 AnyDictionary = Dictionary | CrossLayerTranscoder  # what is looked up in texts

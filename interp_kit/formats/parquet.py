@@ -83,6 +83,7 @@ def read(path: Path, how: Callable[..., pa.Table], *arguments: object) -> pa.Tab
     with in_words(path):
         table = how(*arguments).replace_schema_metadata(None)  # what pandas would do with it is not asked for
         table.validate(full=True)
+        pa.default_memory_pool().release_unused()  # what unpacking took: arrow would keep it
         return table
 
 

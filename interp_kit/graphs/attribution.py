@@ -10,7 +10,8 @@ stay in a capped graph, and the graph that comes out.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from numbers import Integral
 from typing import Literal
 
@@ -30,14 +31,13 @@ from ..widgets.progress import ProgressBar
 from .deprecation import renamed_keyword
 from .explained import Explains, explained, feature_of, prompt_up_to
 from .graph import AttributionGraph
-from .influence import LEFT_OUT, influence_so_far
+from .influence import LEFT_OUT, influence_so_far, shares
 from .nodes import activations_of, find_nodes
 from .sweep import Rows, Sweep
 
 MAX_FEATURES = 4000  # that "auto" keeps
 FEATURES_PER_RANKING = 512  # with fewer features than there are: rows computed before they are ranked again, at least
 COPIES = 1.2  # of the adjacency, with the rows of it that are copied together
-ROWS_AT_ONCE = 64  # copied from kept rows into the adjacency
 
 
 @checked
@@ -137,9 +137,9 @@ def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
     n_others, held = nodes.n_sources - n_features + len(nodes.logits), sweep.max_bytes
 
     def needed(n: int) -> float:
-        """The adjacency, and what scores and influence copy of it; with fewer features than there are, also all their
-        rows."""
-        rows = (n + len(nodes.logits)) * nodes.n_sources if n < n_features else 0
+        """The adjacency, and what scores and influence copy of it; with fewer features than there are, also the rows
+        that wait for the last ranking."""
+        rows = (sum(rounds(n)[:-1]) + len(nodes.logits)) * nodes.n_sources if n < n_features else 0
         return number_bytes * (rows + COPIES * (n + n_others) ** 2) + held
 
     fits = max((n for n in range(0, n_kept, 100) if needed(n) <= budget), default=0)
@@ -155,30 +155,45 @@ def check_room(sweep: Sweep, n_kept: int, budget: float) -> None:
 def most_influential(sweep: Sweep, n: int, bar: ProgressBar | None = None) -> tuple[torch.Tensor, Iterable[Rows]]:
     """The n features with the most influence on the logits [n], ascending; and the rows of logits and these features.
 
-    The features are ranked again and again, by the rows known so far, and each time the best get their rows: as many as
-    are known, since blocks of many targets take fewer passes.
+    The features are ranked again and again, by the rows known so far, and each time the best get their rows.
     """
-    nodes, columns = sweep.nodes, sweep.order.features
-    n_logits, n_features = len(nodes.logits), len(nodes.features)
-    targets = torch.empty(n_logits + n, dtype=torch.long)
-    edges = sweep.frozen.embeddings.new_empty(len(targets), nodes.n_sources)
-    bias = edges.new_empty(len(targets))
-    done, following = 0, torch.arange(n_features, nodes.n_targets)  # first the logits
-    while True:
-        for block in sweep.rows(following, bar):
-            place = slice(done, done + len(block.targets))
-            targets[place], edges[place], bias[place] = block
-            done = place.stop
-        chosen = targets[n_logits:done]
-        if done == len(targets):
-            return chosen.sort().values, map(Rows, *(x.split(ROWS_AT_ONCE) for x in (targets, edges, bias)))
-        weights = nodes.logits.probabilities[targets[:n_logits] - n_features]
-        influence = influence_so_far(
-            edges[:done].numpy(), columns[chosen].numpy(), nodes.features.layer[chosen].numpy(), weights.numpy()
-        )
-        ranking = torch.from_numpy(influence)[columns].argsort(descending=True, stable=True)
-        most = min(max(FEATURES_PER_RANKING, len(chosen)), n - len(chosen))
-        following = ranking[~torch.isin(ranking, chosen)][:most]
+    nodes, columns, layer = sweep.nodes, sweep.order.features, sweep.nodes.features.layer
+    of_logits = list(sweep.rows(torch.arange(len(layer), nodes.n_targets), bar))
+    start, of_features = straight_to_logits(sweep, of_logits), []
+    chosen, rows = torch.zeros(0, dtype=torch.long), iter(())
+    for size in rounds(n):
+        of_features += rows
+        known = [(b.edges.numpy(), columns[b.targets].numpy(), layer[b.targets].numpy()) for b in of_features]
+        influence = torch.from_numpy(influence_so_far(start, known))[columns]
+        ranking = influence.argsort(descending=True, stable=True)
+        following = ranking[~torch.isin(ranking, chosen)][:size]
+        chosen, rows = torch.cat([chosen, following]), sweep.rows(following, bar)
+    # The rows of the last round are computed when the graph asks for them, and go straight into it.
+    return chosen.sort().values, chain(handed_over(of_logits + of_features), rows)
+
+
+def rounds(n: int) -> list[int]:
+    """How many of n features get their rows each time: as many as have them, since blocks of many targets take fewer
+    passes."""
+    sizes = []
+    while (done := sum(sizes)) < n:
+        sizes.append(min(max(FEATURES_PER_RANKING, done), n - done))
+    return sizes
+
+
+def straight_to_logits(sweep: Sweep, of_logits: Iterable[Rows]) -> np.ndarray:
+    """The influence of each source [source] by its own edges to the logits."""
+    total = np.zeros(sweep.nodes.n_sources, sweep.frozen.embeddings.numpy().dtype)
+    for targets, edges, _ in of_logits:
+        weights = sweep.nodes.logits.probabilities[targets - len(sweep.nodes.features)].to(edges.dtype)
+        total[: edges.shape[1]] += weights.numpy() @ shares(edges.numpy())
+    return total
+
+
+def handed_over(blocks: list[Rows]) -> Iterator[Rows]:
+    """The blocks, each forgotten when the next one is asked for: the graph takes the memory that they leave."""
+    while blocks:
+        yield blocks.pop()
 
 
 # ---------------------------------------------------------------------- the graph that comes out
@@ -210,12 +225,12 @@ def in_graph_order(sweep: Sweep, kept: torch.Tensor, rows: Iterable[Rows]) -> tu
 
     adjacency = np.zeros((n_nodes, n_nodes), dtype=is_left_out.numpy().dtype)  # numpy's zeros take memory when written
     to_sources, biases = torch.from_numpy(adjacency)[:, : len(columns)], np.zeros(n_nodes)
-    for targets, edges, bias in rows:
-        here = row_of[targets]
-        to_sources.index_copy_(0, here, edges.index_select(1, columns))
-        biases[here] = bias
+    for block in rows:
+        here = row_of[block.targets]
+        to_sources.index_copy_(0, here, block.edges_from(columns))
+        biases[here] = block.bias
         if n_left_out:
-            adjacency[here, len(columns)] = edges @ is_left_out
+            adjacency[here, len(columns)] = block.edges @ is_left_out[: block.edges.shape[1]]
     return adjacency, biases
 
 

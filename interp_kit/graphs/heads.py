@@ -90,7 +90,7 @@ def _rows(graph: AttributionGraph, ids: Ids, what: str) -> np.ndarray:
 
 class Walk:
     """Carries what sources write up through the frozen layers, and what targets read down; targets, sources: rows of
-    the graph's nodes. Vectors are [position, target or source, d_model]."""
+    the graph's nodes. Vectors are [target or source, position, d_model]."""
 
     def __init__(
         self, frozen: FrozenModel, transcoder: CrossLayerTranscoder, graph: AttributionGraph, targets: np.ndarray,
@@ -108,16 +108,16 @@ class Walk:
         x = self._zeros(len(self.sources))
         for k, n in enumerate(self.sources):
             if n.kind == "embedding":
-                x[n.position, k] = self.frozen.embeddings[n.position]
+                x[k, n.position] = self.frozen.embeddings[n.position]
         alone, passing_none, by_head = x.clone(), [], []
         for layer, attention in enumerate(self.maps.attentions):
             by_head.append(attention.by_head(at_attention[layer], x))
             after = x + attention.push(x)
-            passing_none.append(torch.einsum("qtd,qsd->ts", rows[layer], alone))
+            passing_none.append(torch.einsum("tqd,sqd->ts", rows[layer], alone))
             written, parallel = self._written(layer), self.frozen.parts.blocks[layer].parallel
             alone = alone + written + self._skip(layer, alone)
             x = after + written + self._skip(layer, x if parallel else after)
-        passing_none.append(torch.einsum("qtd,qsd->ts", rows[-1], alone))
+        passing_none.append(torch.einsum("tqd,sqd->ts", rows[-1], alone))
         return torch.stack(by_head).numpy(), torch.stack(passing_none).sum(0).numpy()
 
     def _down(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -143,10 +143,10 @@ class Walk:
             node = NodeId.parse(feature) if feature and n.kind == "logit" else n
             if n.kind == "logit" and not feature:
                 if layer == self.frozen.n_layers:
-                    found[-1, k] = self._gradients[n.id]
+                    found[k, -1] = self._gradients[n.id]
             elif node.layer == layer:
                 row = self.transcoder.W_enc[self.transcoder.layers.index(layer), node.feature].to(found)
-                found[n.position, k] = self.maps.read_back(layer, row[None], torch.tensor([n.position]))[0][0]
+                found[k, n.position] = self.maps.read_back(layer, row[None], torch.tensor([n.position]))[0][0]
         return found
 
     @cached_property
@@ -161,13 +161,13 @@ class Walk:
         found, layers = self._zeros(len(self.sources)), self.transcoder.layers
         for k, n in enumerate(self.sources):
             if n.kind == "error" and n.layer == layer:
-                found[n.position, k] = self._errors[layer, n.position]
+                found[k, n.position] = self._errors[layer, n.position]
             elif n.kind == "feature" and layer in layers:
                 index, to = layers.index(n.layer), layers.index(layer)
                 if 0 <= to - index < self.transcoder.config.span:
                     activation = self.activations[index, n.position, n.feature]
                     row = self.transcoder.decoder_rows(index, torch.tensor([n.feature]), to)[0]
-                    found[n.position, k] = activation * row
+                    found[k, n.position] = activation * row
         return found
 
     @cached_property
@@ -196,8 +196,7 @@ class Walk:
         matrix = self._skip_matrix(layer)
         if matrix is None:
             return 0.0
-        rows = self._but_first(gradient @ matrix).transpose(0, 1)
-        return self.maps.read_back(layer, rows, torch.arange(len(gradient)))[0].transpose(0, 1)
+        return self.maps.read_back(layer, self._but_first(gradient @ matrix), torch.arange(gradient.shape[1]))[0]
 
     def _skip_matrix(self, layer: int) -> torch.Tensor | None:
         if self.transcoder.W_skip is None or layer not in self.transcoder.layers:
@@ -205,13 +204,13 @@ class Walk:
         return self.transcoder.W_skip[self.transcoder.layers.index(layer)]
 
     def _but_first(self, x: torch.Tensor) -> torch.Tensor:
-        """x [position, ...], without position 0 where the transcoder leaves it out."""
+        """x [node, position, ...], without position 0 where the transcoder leaves it out."""
         if not self.transcoder.config.excludes_first_position:
             return x
-        return torch.cat([torch.zeros_like(x[:1]), x[1:]])
+        return torch.cat([torch.zeros_like(x[:, :1]), x[:, 1:]], 1)
 
     def _zeros(self, n: int) -> torch.Tensor:
-        return self.frozen.embeddings.new_zeros(self.frozen.n_positions, n, self.frozen.embeddings.shape[1])
+        return self.frozen.embeddings.new_zeros(n, *self.frozen.embeddings.shape)
 
 
 def _table(

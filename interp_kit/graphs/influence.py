@@ -4,7 +4,7 @@ All take numpy arrays: `adjacency` [target, source]; `layers` [node], where each
 logits' probabilities at the logit nodes and 0 elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
@@ -111,18 +111,18 @@ def _levels(adjacency: np.ndarray) -> np.ndarray:
     return levels
 
 
-def influence_so_far(edges: np.ndarray, features: np.ndarray, layers: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def influence_so_far(start: np.ndarray, blocks: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
     """The influence of all sources [source] while only some rows are known. An unknown row passes nothing on.
 
-    edges [row, source]: the logits' rows, then those of features. features [feature] says which source each of them is,
-    and layers [feature] where it lies. weights [logit]: their probabilities. The sum over all paths takes one pass from
-    the last layer down, with one layer's rows in memory at a time.
+    start [source]: what of it goes straight to the logits. blocks: the rows of features in several parts, each of edges
+    [row, source], which may end where only zeros follow; features [row], which source each is; and layers [row], where
+    it lies. The sum over all paths takes one pass from the last layer down.
     """
-    total, k = np.zeros(edges.shape[1], edges.dtype), len(weights)
-    total += weights.astype(edges.dtype) @ shares(edges[:k])
-    for layer in np.unique(layers)[::-1]:
-        here = np.flatnonzero(layers == layer)
-        total += total[features[here]] @ shares(edges[k + here])
+    total = start.copy()
+    for layer in np.unique(np.concatenate([np.zeros(0), *(layers for *_, layers in blocks)]))[::-1]:
+        for edges, features, layers in blocks:
+            here = np.flatnonzero(layers == layer)
+            total[: edges.shape[1]] += total[features[here]] @ shares(edges[here])
     return total
 
 

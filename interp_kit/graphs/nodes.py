@@ -97,7 +97,8 @@ class NodeOrder:
     to a layer goes to columns side by side.
 
     by_position [feature node]: the features in this order. Columns: `features` [feature node], `errors` [layer,
-    position], `embeddings` [position]; `sources` [source], all of them in the graph's order.
+    position], `embeddings` [position]; `sources` [source], all of them in the graph's order. `ends` [position]: where
+    the columns of each position end.
     """
 
     def __init__(self, nodes: Nodes) -> None:
@@ -110,4 +111,5 @@ class NodeOrder:
         features_end = torch.bincount(position, minlength=nodes.n_positions).cumsum(0) + positions * others
         self.errors = features_end + torch.arange(nodes.n_layers)[:, None]
         self.embeddings = features_end + nodes.n_layers
+        self.ends = (self.embeddings + 1).tolist()
         self.sources = torch.cat([self.features, self.errors.flatten(), self.embeddings])

@@ -204,7 +204,7 @@ def _side(
     found = rows.new_zeros(width, nodes.n_sources + 1)
     for part in sweep.rows(torch.arange(len(nodes.features), nodes.n_targets)):
         at = part.targets - len(nodes.features)
-        found[at, :-1], found[at, -1] = part.edges[:, sweep.order.sources], part.bias
+        found[at, :-1], found[at, -1] = part.edges_from(sweep.order.sources), part.bias
     return nodes, found
 
 

@@ -1,7 +1,7 @@
 """The backward sweep: rows of the adjacency for any targets, block by block, in bounded memory.
 
 A target is a feature (its encoder row) or a logit. The sweep carries the gradient of a block of targets
-[position, target, d_model] from the last layer down. At layer l it reads off the edges from what MLP l writes, then
+[target, position, d_model] from the last layer down. At layer l it reads off the edges from what MLP l writes, then
 starts the layer's own targets at their encoder rows, then goes through the layer (`models.frozen.algebra`).
 
 Three things make it fast. A target at position p has no gradient at later positions: targets are grouped by position,
@@ -22,9 +22,9 @@ from ..transcoders import CrossLayerTranscoder
 from ..widgets.progress import ProgressBar
 from .nodes import NodeOrder, Nodes
 
-MAX_GRADIENT_BYTES = 32e6  # of one block: large enough for efficient products, small enough for the caches
+MAX_GRADIENT_BYTES = 8e6  # of one block: large enough for efficient products; larger ones only take memory
 GRADIENT_SHARE = 1 / 64  # of the budget, at most, for all blocks at work
-GRADIENT_COPIES = 4  # alive while a gradient passes through attention
+GRADIENT_COPIES = 3  # alive while a gradient passes through attention
 MIN_BLOCK_TARGETS = 128  # a block with fewer goes on into the next position: products of a few rows are slow
 DECODER_CACHE_SHARE = 0.25  # of the budget, at most, for the outputs of features
 
@@ -33,8 +33,14 @@ class Rows(NamedTuple):
     """Some rows of the adjacency, as the sweep computes them."""
 
     targets: torch.Tensor  # [target]
-    edges: torch.Tensor  # [target, source], sources in the columns of `NodeOrder`
+    edges: torch.Tensor  # [target, source], sources in the columns of `NodeOrder`, up to those that only zeros follow
     bias: torch.Tensor  # [target]
+
+    def edges_from(self, columns: torch.Tensor) -> torch.Tensor:
+        """The edges from these columns [target, column]."""
+        found, held = self.edges.new_zeros(len(self.targets), len(columns)), columns < self.edges.shape[1]
+        found[:, held] = self.edges[:, columns[held]]
+        return found
 
 
 class LayerOutputs(NamedTuple):
@@ -172,27 +178,28 @@ class Sweep:
         frozen = self.frozen
         layer_of, position_of = self.nodes.target_layer[targets], self.nodes.target_position[targets]
         embeddings, position_embeddings = frozen.embeddings[:n_positions], frozen.position_embeddings[:n_positions]
-        gradient = embeddings.new_zeros(n_positions, len(targets), embeddings.shape[1])
-        edges = embeddings.new_zeros(len(targets), self.nodes.n_sources)
+        gradient = embeddings.new_zeros(len(targets), n_positions, embeddings.shape[1])
+        edges = embeddings.new_zeros(len(targets), self.order.ends[n_positions - 1])
         bias = embeddings.new_zeros(len(targets))
         n = int((layer_of == frozen.n_layers).sum())  # targets that have started: first the logits
-        gradient[-1, :n], bias[:n] = self._own(targets[:n])
+        gradient[:n, -1], bias[:n] = self._own(targets[:n])
         if n and self.nodes.logits.elsewhere is not None:
-            gradient[:-1, :n] = self.nodes.logits.elsewhere[:, targets[:n] - len(self.nodes.features)]
+            elsewhere = self.nodes.logits.elsewhere[:, targets[:n] - len(self.nodes.features)]
+            gradient[:n, :-1] = elsewhere.transpose(0, 1)
         for layer in reversed(range(frozen.n_layers)):
             skip = None
             if n:
-                at_mlp = self.maps.mlp_gradient(layer, gradient[:, :n])
+                at_mlp = self.maps.mlp_gradient(layer, gradient[:n])
                 self._read_off(layer, at_mlp, beside_features[layer], edges[:n], bias[:n])
                 skip = self._through_skip(layer, at_mlp)
             started = n + int((layer_of == layer).sum())
             at = position_of[n:started]
             encoder_rows, bias[n:started] = self._own(targets[n:started])
             if started:
-                self.maps.pull(layer, gradient[:, :started], n, encoder_rows, at, skip, bias[:started])
+                self.maps.pull(layer, gradient[:started], n, encoder_rows, at, skip, bias[:started])
             n = started
-        edges[:, self.order.embeddings[:n_positions]] = torch.einsum("qnd,qd->nq", gradient, embeddings)
-        bias += torch.einsum("qnd,qd->n", gradient, position_embeddings)
+        edges[:, self.order.embeddings[:n_positions]] = torch.einsum("nqd,qd->nq", gradient, embeddings)
+        bias += torch.einsum("nqd,qd->n", gradient, position_embeddings)
         return Rows(targets, edges, bias)
 
     def _own(self, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,11 +217,11 @@ class Sweep:
     def _read_off(
         self, layer: int, gradient: torch.Tensor, beside_features: torch.Tensor, edges: torch.Tensor, bias: torch.Tensor
     ) -> None:
-        """The edges of targets with `gradient` [position, target, d_model] at what MLP `layer` writes: its features,
+        """The edges of targets with `gradient` [target, position, d_model] at what MLP `layer` writes: its features,
         those of the layers below that write there, its error; its constant part goes to the bias."""
         nodes, vectors, ends = self._writers(layer)
         start = 0
-        for position, here in enumerate(gradient):
+        for position, here in enumerate(gradient.unbind(1)):
             end = ends[position]
             found = here @ torch.cat([vectors[start:end], beside_features[position]]).T
             if end > start:
@@ -232,10 +239,10 @@ class Sweep:
         return LayerOutputs(none, self.frozen.embeddings[:0], [0] * self.nodes.n_positions)
 
     def _through_skip(self, layer: int, gradient: torch.Tensor) -> torch.Tensor | None:
-        """The gradient [position, target, d_model] at the encoder's input, by the layer's skip connection."""
+        """The gradient [target, position, d_model] at the encoder's input, by the layer's skip connection."""
         if self.transcoder.W_skip is None or layer not in self.transcoder.layers:
             return None
         back = gradient @ self.transcoder.W_skip[self.transcoder.layers.index(layer)]
         if self.transcoder.config.excludes_first_position:
-            back[0] = 0
+            back[:, 0] = 0
         return back

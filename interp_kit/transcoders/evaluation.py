@@ -70,7 +70,7 @@ def evaluate_transcoder(
         ik.evaluate_transcoder(model, clt, texts).summary["NMSE"]
     """
     clt.check_model(model)
-    clt = clt.in_dtype(_widest(model.dtype, clt.W_enc.dtype), model.device)
+    clt = clt.in_dtype(_widest(model.dtype, clt.b_enc.dtype), model.device)
     most = tokens_at_once(model, clt)
     check_room(model, clt, most, baselines)
     rows = sorted(encode_texts(model, texts), key=len)
@@ -84,7 +84,7 @@ def evaluate_transcoder(
             stand_ins |= {AFFINE_MAP: featureless(clt, a, b), MEAN_OUTPUT: featureless(clt, None, mean)}
         for ids, real, x, y in activations(model.hf, half, clt.config, "evaluating", most):
             own, following = _next_tokens(model, ids, real)
-            x, y = x.to(clt.W_enc), y.to(clt.W_enc)  # of the transcoder's precision, and where it lies
+            x, y = x.to(clt.b_enc), y.to(clt.b_enc)  # of the transcoder's precision, and where it lies
             sums.add(clt.encode_tokens(x), y, own, following)
             for name, stand_in in stand_ins.items():
                 rebuilt = stand_in.decode(stand_in.encode_tokens(x), x)
@@ -104,7 +104,7 @@ def bytes_a_token(model: LanguageModel, clt: CrossLayerTranscoder) -> int:
     """What a token takes while it is compared: log-probabilities, features, inputs and outputs."""
     features, vectors = len(clt.layers) * clt.n_features, len(clt.layers) * clt.config.d_model
     numbers = LOGIT_TENSORS * model.vocab_size + FEATURE_TENSORS * features + VECTOR_TENSORS * vectors
-    return numbers * clt.W_enc.element_size()
+    return numbers * clt.b_enc.element_size()
 
 
 def check_room(model: LanguageModel, clt: CrossLayerTranscoder, most: int, baselines: bool) -> None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .int8_rows import Int8Rows
+
 if TYPE_CHECKING:  # which imports this file
     from .module import TranscoderConfig
 
@@ -23,22 +25,22 @@ N_DECODER_ROWS = 8  # of every layer
 FIELDS = ("d_model", "n_features", "layers", "span", "activation", "skip", "n_features_per_layer")
 
 
-def layer_digest(tensors: Mapping[str, torch.Tensor]) -> bytes:
+def layer_digest(tensors: Mapping[str, torch.Tensor | Int8Rows]) -> bytes:
     """Of one layer: W_enc [F, d], b_enc [F], b_dec [d], W_dec [F, targets, d] and, where it has them, threshold [F] and
     W_skip [d, d]."""
     digest = hashlib.sha256()
     for name in ("W_enc", "b_enc", "threshold", "b_dec", "W_dec", "W_skip"):
         if name in tensors:
-            part = _part(name, tensors[name].detach())
-            numbers = part.to("cpu", torch.float16).contiguous().numpy()
+            part = _part(name, tensors[name])
+            numbers = part.detach().to("cpu", torch.float16).contiguous().numpy()
             digest.update(f"{name}{numbers.shape}".encode() + numbers.tobytes())
     return digest.digest()
 
 
-def _part(name: str, tensor: torch.Tensor) -> torch.Tensor:
+def _part(name: str, tensor: torch.Tensor | Int8Rows) -> torch.Tensor:
     if name == "W_enc":
-        return tensor[:, :: max(1, tensor.shape[1] // N_ENCODER_WEIGHTS)][:, :N_ENCODER_WEIGHTS]
-    return tensor if tensor.ndim == 1 else tensor[:N_DECODER_ROWS]
+        return tensor[:][:, :: max(1, tensor.shape[1] // N_ENCODER_WEIGHTS)][:, :N_ENCODER_WEIGHTS]
+    return tensor[:] if len(tensor.shape) == 1 else tensor[:N_DECODER_ROWS]
 
 
 def fingerprint(config: "TranscoderConfig", layers: Iterable[bytes]) -> str:

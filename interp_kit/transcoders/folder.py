@@ -18,6 +18,7 @@ The formats of other projects are in `foreign.py`.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -56,6 +57,7 @@ from .foreign import (
     weight_files,
     weights_of,
 )
+from .int8_rows import Int8Rows
 from .module import CrossLayerTranscoder, TranscoderConfig
 
 OLD_FIELDS = {  # of interp_kit.json before 0.2
@@ -64,10 +66,14 @@ OLD_FIELDS = {  # of interp_kit.json before 0.2
     "skips_first": "excludes_first_position",
     "counts": "n_features_per_layer",
 }
-NAMES = {"W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip"}  # of a layer's tensors
+SCALED = ("W_enc", "W_dec")  # what may be int8, with a scale beside it
+SCALES = tuple(f"{name}_scale" for name in SCALED)
+NAMES = {*SCALED, *SCALES, "b_enc", "b_dec", "threshold", "W_skip"}  # of a layer's tensors
 LARGEST = 1e15  # of a weight: what a feature writes is a product of two, and finite in float32
 STAY_ON_DISK_BYTES = 256 * 2**20  # of all decoders: larger ones keep the file's dtype, and are not searched for NaN
+STAY_INT8_BYTES = 128 * 2**20  # that all encoders and decoders would have as floats: larger ones stay int8
 
+Weights = torch.Tensor | Int8Rows
 HUB_NAME = re.compile(r"(\w[\w.-]*/[\w.-]+)((?:/[\w.=-]+)*)(?:@([\w./-]+))?")  # owner/repository/folder@revision
 # What is fetched of a repository: no pickles, which can run code; no example texts, which can outweigh the weights.
 HUB_FILES = [
@@ -106,7 +112,7 @@ def save_transcoder(clt: CrossLayerTranscoder, folder: str | Path, dtype: torch.
     if config.activation == "topk":
         about |= {"activation": "topk", "k": config.k}
     with saved_folder(folder) as stage:
-        for name, tensors in _files(clt, dtype or clt.W_enc.dtype):
+        for name, tensors in _files(clt, dtype or clt.b_enc.dtype):
             save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, stage / name)
         (stage / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
         (stage / "interp_kit.json").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
@@ -125,7 +131,7 @@ def _files(clt: CrossLayerTranscoder, dtype: torch.dtype) -> Iterator[tuple[str,
         if per_layer:
             yield f"layer_{layer}.safetensors", tensors | _rows("W_dec", clt.W_dec[i][:, 0], dtype)
         else:
-            decoder = _rows("W_dec", clt.W_dec[i], dtype)
+            decoder = _rows("W_dec", clt.W_dec[i][:], dtype)
             yield f"W_enc_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in tensors.items()}
             yield f"W_dec_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in decoder.items()}
 
@@ -138,22 +144,19 @@ def _rows(name: str, rows: torch.Tensor, dtype: torch.dtype) -> dict[str, torch.
     return {name: (rows / scale[..., None]).round().to(torch.int8), f"{name}_scale": scale}
 
 
-def _unscaled(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """int8 rows in float32 again, where their scales lie beside them. Raises ValueError for other integers."""
-    for name in ("W_enc", "W_dec"):
-        if (scale := raw.pop(f"{name}_scale", None)) is None:
-            continue
-        rows = raw.get(name)
+def _checked(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """`raw` itself. Raises ValueError for integers, but for int8 rows with their scales beside them."""
+    scaled = [name for name in SCALED if f"{name}_scale" in raw]
+    for name in scaled:
+        scale, rows = raw[f"{name}_scale"], raw.get(name)
         if rows is None or scale.shape != rows.shape[:-1]:
             raise ValueError(f"{path}: {name}_scale should have one number for each row of {name}; copy the file again")
         if rows.dtype != torch.int8:
             raise ValueError(f"{path}: {name} should be int8 beside its {name}_scale, found {rows.dtype}")
         check_floats({f"{name}_scale": scale}, path)
-        if not (scale >= 0).all() or not (scale <= LARGEST).all():
+        if not (scale >= 0).all() or not (scale <= LARGEST / 128).all():
             raise ValueError(f"{path}: {name}_scale holds NaN, infinite or negative numbers; copy the file again")
-        check_memory(rows.numel() * 4, f"reading {path}")
-        raw[name] = rows.float() * scale[..., None]
-    check_floats(raw, path)
+    check_floats({name: tensor for name, tensor in raw.items() if name not in scaled}, path)
     return raw
 
 
@@ -245,7 +248,7 @@ def _read_layer(folder: Path, number: int, per_layer: bool, path: Path | None = 
     path = path or folder / f"{'layer' if per_layer else 'W_enc'}_{number}.safetensors"
     raw = weights_of(path)
     if per_layer:
-        raw = _unscaled(_renamed(raw, path, lambda name: name.removeprefix("activation_function.")), path)
+        raw = _checked(_renamed(raw, path, lambda name: name.removeprefix("activation_function.")), path)
         if {"W_dec", "b_enc", "b_dec"} <= set(raw):  # else the missing one is reported with its shape, later
             d_model, n_features = raw["b_dec"].numel(), raw["b_enc"].numel()
             if raw["W_dec"].shape == (d_model, n_features) and d_model != n_features:
@@ -255,7 +258,7 @@ def _read_layer(folder: Path, number: int, per_layer: bool, path: Path | None = 
         decoder = weights_of(folder / f"W_dec_{number}.safetensors")
         if twice := sorted(raw.keys() & decoder.keys()):
             raise ValueError(f"{path} and W_dec_{number}.safetensors both have {twice[0]!r}: copy them again")
-        raw = _unscaled(_renamed(raw | decoder, path, lambda name: name.removesuffix(f"_{number}")), path)
+        raw = _checked(_renamed(raw | decoder, path, lambda name: name.removesuffix(f"_{number}")), path)
         if "W_skip" in raw and raw["W_skip"].ndim == 2:
             raw["W_skip"] = raw["W_skip"].T
     if unknown := set(raw) - NAMES:
@@ -344,27 +347,52 @@ def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig 
     config = config or _describe(layers)
     more = ["threshold"] * (config.activation == "jumprelu") + ["W_skip"] * config.skip
     for i, layer in enumerate(layers):  # before any memory is taken
-        n_targets = min(config.span, len(layers) - i)
-        fit(layer, layer_shapes(config.d_model, config.n_features, n_targets, more))
-    large = sum(layer.tensors["W_dec"].nbytes for layer in layers) >= STAY_ON_DISK_BYTES
-    taken = [t for layer in layers for name, t in layer.tensors.items() if not (large and name == "W_dec")]
-    check_memory(sum(tensor.numel() for tensor in taken) * dtype.itemsize, f"loading {layers[0].path.parent}")
+        scales, n_targets = [name for name in SCALES if name in layer.tensors], min(config.span, len(layers) - i)
+        fit(layer, layer_shapes(config.d_model, config.n_features, n_targets, more + scales))
+    weights = [_with_scales(layer.tensors) for layer in layers]
+    int8 = _stay_int8(weights, dtype)
+    large = sum(of_layer["W_dec"].nbytes for of_layer in weights) >= STAY_ON_DISK_BYTES
+    kept = ("W_enc", "W_dec") if int8 else ("W_dec",) if large else ("nothing",)
+    taken = [math.prod(t.shape) for of_layer in weights for name, t in of_layer.items() if name not in kept]
+    check_memory(sum(taken) * dtype.itemsize, f"loading {layers[0].path.parent}")
     with torch.device("meta"):  # shapes without memory: random weights, drawn to be overwritten, would fill it
         clt = CrossLayerTranscoder(config).requires_grad_(False)
-    shapes = {name: tensor.shape for name, tensor in clt.state_dict().items() if not name.startswith("W_dec")}
+    shapes = {name: t.shape for name, t in clt.state_dict().items() if not name.startswith(("W_dec", *kept))}
     stacked = {name: torch.zeros(shape, dtype=dtype, device="cpu") for name, shape in shapes.items()}
     decoders, digests = {}, []
-    for i, layer in enumerate(layers):
-        as_stored = dict(layer.tensors)
-        for name, whole in stacked.items():
-            if name in layer.tensors:
-                whole[i] = _taken(layer, name, dtype)
-        decoders[f"W_dec.{i}"] = layer.tensors.pop("W_dec") if large else _taken(layer, "W_dec", dtype)
-        digests.append(layer_digest({name: as_stored[name] for name in clt.layer_tensors}))
-    clt.load_state_dict(stacked | decoders, assign=True)
-    clt.on_disk = str(layers[0].path.parent) if large else None
+    for i, (layer, of_layer) in enumerate(zip(layers, weights, strict=True)):
+        digests.append(layer_digest({name: of_layer[name] for name in clt.layer_tensors}))
+        for name in [name for name in stacked if name in of_layer]:
+            stacked[name][i] = _taken(of_layer, name, layer, dtype)
+        if not int8:
+            decoders[f"W_dec.{i}"] = of_layer["W_dec"][:] if large else _taken(of_layer, "W_dec", layer, dtype)
+    clt.load_state_dict(stacked | decoders, strict=not int8, assign=True)
+    if int8:
+        clt.hold_int8(*int8)
+    clt.on_disk = str(layers[0].path.parent) if large and not int8 else None
     clt.fingerprint = fingerprint(config, digests)  # of what is stored, whatever `dtype` is
     return clt.eval()
+
+
+def _with_scales(tensors: dict[str, torch.Tensor]) -> dict[str, Weights]:
+    """The tensors, which are taken out of the dict: int8 ones with their scales."""
+    found: dict[str, Weights] = {}
+    for name in [name for name in tensors if name not in SCALES]:
+        tensor, scale = tensors.pop(name), tensors.pop(f"{name}_scale", None)
+        found[name] = tensor if scale is None else Int8Rows(tensor, scale, torch.float32)
+    return found
+
+
+def _stay_int8(weights: list[dict[str, Weights]], dtype: torch.dtype) -> list[Int8Rows]:
+    """Where all encoders and decoders are int8, and large: the encoders of all layers, and the decoders of each, which
+    stay mapped into memory. Else none."""
+    rows = [rows for of_layer in weights for name in SCALED if isinstance(rows := of_layer[name], Int8Rows)]
+    as_floats = sum(math.prod(each.shape) for each in rows) * torch.float32.itemsize
+    if len(rows) < len(SCALED) * len(weights) or as_floats < STAY_INT8_BYTES:
+        return []
+    encoders, decoders = rows[::2], rows[1::2]
+    numbers, scale = torch.stack([each.numbers for each in encoders]), torch.stack([each.scale for each in encoders])
+    return [Int8Rows(numbers, scale, dtype), *(each.in_dtype(dtype, torch.device("cpu")) for each in decoders)]
 
 
 def _describe(layers: list[Layer]) -> TranscoderConfig:
@@ -395,12 +423,12 @@ def _describe(layers: list[Layer]) -> TranscoderConfig:
         raise ValueError(f"{path.parent} holds no transcoder: {error}") from error
 
 
-def _taken(layer: Layer, name: str, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor of the layer, which gives it away, in `dtype`.
+def _taken(weights: dict[str, Weights], name: str, layer: Layer, dtype: torch.dtype) -> torch.Tensor:
+    """One of the layer's weights, taken out of the dict, in `dtype`.
 
     Raises ValueError where it is not finite, or a weight so large that no sum would be.
     """
-    value = layer.tensors.pop(name).to(dtype)
+    value = weights.pop(name)[:].to(dtype)
     bounds = torch.stack(value.aminmax()).abs().double()  # NaN where there is one
     if not bounds.isfinite().all() or (name != "threshold" and (bounds > LARGEST).any()):
         raise ValueError(

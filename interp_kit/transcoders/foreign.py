@@ -395,10 +395,13 @@ def _of_dimensions(name: str, tensor: torch.Tensor, path: Path) -> torch.Tensor:
 
 
 def layer_shapes(d_model: int, n_features: int, n_targets: int, more: Collection[str]) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor that a layer has; `more`: "threshold", "W_skip", both or none."""
+    """The shape of each tensor that a layer has; `more`: those of "threshold", "W_skip" and the scales of int8 weights
+    that it has too."""
     shapes = {"W_enc": (n_features, d_model), "b_enc": (n_features,), "b_dec": (d_model,)}
     shapes |= {"W_dec": (n_features, n_targets, d_model)}
-    return shapes | {name: {"threshold": (n_features,), "W_skip": (d_model, d_model)}[name] for name in more}
+    others = {"threshold": (n_features,), "W_skip": (d_model, d_model)}
+    others |= {f"{name}_scale": shapes[name][:-1] for name in ("W_enc", "W_dec")}
+    return shapes | {name: others[name] for name in more}
 
 
 def fit(layer: Layer, shapes: dict[str, tuple[int, ...]]) -> None:

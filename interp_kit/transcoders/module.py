@@ -18,7 +18,7 @@ from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Annotated, Literal, get_args, get_type_hints
+from typing import Annotated, Literal, cast, get_args, get_type_hints
 
 import torch
 from pydantic import Field
@@ -31,6 +31,7 @@ from ..models import LanguageModel
 from ..models.families import anatomy
 from ..widgets.plain_text import literal, printable
 from .fingerprint import fingerprint, layer_digest
+from .int8_rows import Int8Rows
 
 Activation = Literal["topk", "jumprelu", "relu"]
 FeatureInputHook = Literal["hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in"]  # circuit-tracer's names, explained
@@ -113,9 +114,10 @@ class CrossLayerTranscoder(nn.Module):
     `W_enc` [layer, feature, d_model], `b_enc` and `threshold` [layer, feature], `b_dec` [layer, d_model],
     `W_dec[i]` [feature, target, d_model] where target j of source i is `config.layers[i + j]`;
     `W_skip` [layer, d_model out, d_model in], or None without skip connections. The decoders of a large transcoder
-    stay on disk (mapped into memory, in the file's dtype) and only the rows that a prompt needs are read.
+    stay on disk (mapped into memory, in the file's dtype) and only the rows that a prompt needs are read. Where it is
+    int8, its encoders stay so too: `W_enc` and each `W_dec[i]` are then `Int8Rows`, of which `[...]` gives floats.
 
-    It computes in the type and on the device of its encoders, whatever those of what it is given.
+    It computes in the type and on the device of its biases, whatever those of what it is given.
     """
 
     threshold: torch.Tensor
@@ -153,7 +155,8 @@ class CrossLayerTranscoder(nn.Module):
 
         Here and below x may be of any precision and on any device: what comes out is of the transcoder's own.
         """
-        return torch.baddbmm(self.b_enc[:, None], x.to(self.W_enc), self.W_enc.mT)
+        x = x.to(self.b_enc)
+        return torch.stack([torch.addmm(bias, x[i], self.W_enc[i].T) for i, bias in enumerate(self.b_enc)])
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Feature activations [layer, position, feature] of x [layer, position, d_model] (whole prompts, from 0).
@@ -174,7 +177,7 @@ class CrossLayerTranscoder(nn.Module):
 
     def encode_layer(self, index: int, x: torch.Tensor) -> torch.Tensor:
         """Features [..., feature] of the index-th transcoded layer alone, x [..., d_model]; position 0 too."""
-        pre = x.to(self.W_enc) @ self.W_enc[index].T + self.b_enc[index]
+        pre = x.to(self.b_enc) @ self.W_enc[index].T + self.b_enc[index]
         return self.activate(pre, self.threshold[index])
 
     def activate(self, pre: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
@@ -206,8 +209,8 @@ class CrossLayerTranscoder(nn.Module):
 
         Raises ValueError for decoders on the disk that are not finite.
         """
-        rows = self.W_dec[source]
-        wide = features.to(self.W_enc) @ rows.flatten(1).to(self.W_enc)  # every target at once
+        rows = self.W_dec[source][:].to(self.b_enc)
+        wide = features.to(self.b_enc) @ rows.flatten(1)  # every target at once
         return self._searched(source, wide).unflatten(-1, rows.shape[1:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -220,7 +223,7 @@ class CrossLayerTranscoder(nn.Module):
         Raises ValueError for rows on the disk that are not finite.
         """
         rows = self.W_dec[source]
-        return self._searched(source, rows[features.to(rows.device), target - source].to(self.W_enc))
+        return self._searched(source, rows[features.to(rows.device), target - source].to(self.b_enc))
 
     def _searched(self, source: int, numbers: torch.Tensor) -> torch.Tensor:
         """What was read of the source-th layer's decoders, or ValueError."""
@@ -232,18 +235,27 @@ class CrossLayerTranscoder(nn.Module):
 
     def in_dtype(self, dtype: torch.dtype, device: torch.device | None = None) -> "CrossLayerTranscoder":
         """The transcoder itself, or a copy of another type or on another device. Decoders on the disk stay there."""
-        device = device or self.W_enc.device
-        if (self.W_enc.dtype, self.W_enc.device) == (dtype, device):
+        device = device or self.b_enc.device
+        if (self.b_enc.dtype, self.b_enc.device) == (dtype, device):
             return self
         with torch.device("meta"):
             other = type(self)(replace(self.config))
-        kept = "W_dec" if self.on_disk else "nothing"
-        moved = {n: t if n.startswith(kept) else t.to(device, dtype) for n, t in self.state_dict().items()}
-        other.load_state_dict(moved, assign=True)
+        int8 = [rows.in_dtype(dtype, device) for rows in (self.W_enc, *self.W_dec) if isinstance(rows, Int8Rows)]
+        kept, replaced = "W_dec" if self.on_disk else "nothing", ("W_enc", "W_dec") if int8 else ("nothing",)
+        weights = {name: t for name, t in self.state_dict().items() if not name.startswith(replaced)}
+        moved = {name: t if name.startswith(kept) else t.to(device, dtype) for name, t in weights.items()}
+        other.load_state_dict(moved, strict=not int8, assign=True)
+        if int8:
+            other.hold_int8(*int8)
         other.on_disk = self.on_disk
         if "fingerprint" in vars(self):  # what was loaded has that of its folder, whatever its type
             other.fingerprint = self.fingerprint
         return other.train(self.training).requires_grad_(False)
+
+    def hold_int8(self, W_enc: Int8Rows, *W_dec: Int8Rows) -> None:
+        """Takes these in place of float weights: what reads some of those, reads some of these."""
+        del self.W_enc
+        self.W_enc, self.W_dec = cast(nn.Parameter, W_enc), cast(nn.ParameterList, nn.ModuleList(W_dec))
 
     @property
     def n_features_per_layer(self) -> list[int]:
@@ -259,7 +271,7 @@ class CrossLayerTranscoder(nn.Module):
         for i, kept in enumerate(features):
             used = slice(len(kept))
             smaller.W_enc[i, used], smaller.b_enc[i, used] = self.W_enc[i, kept], self.b_enc[i, kept]
-            smaller.W_dec[i][used] = self._searched(i, self.W_dec[i][kept].to(self.W_enc))
+            smaller.W_dec[i][used] = self._searched(i, self.W_dec[i][kept].to(self.b_enc))
             smaller.threshold[i, used] = self.threshold[i, kept]
         smaller.b_dec[:] = self.b_dec
         if self.W_skip is not None:

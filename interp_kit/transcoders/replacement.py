@@ -23,7 +23,7 @@ def replaced_mlps(hf: PreTrainedModel, clt: CrossLayerTranscoder) -> Iterator[No
     written: dict[int, torch.Tensor] = {}  # what features of the layers so far write to the index-th
 
     def write(index: int, original: torch.Tensor) -> torch.Tensor:
-        x = inputs.pop(index).to(clt.W_enc)  # its type and device; what it writes has the model's
+        x = inputs.pop(index).to(clt.b_enc)  # its type and device; what it writes has the model's
         rebuilt = clt.b_dec[index] if clt.W_skip is None else clt.b_dec[index] + x @ clt.W_skip[index].T
         for j, part in enumerate(clt.written(index, clt.encode_layer(index, x)).unbind(-2)):
             written[index + j] = written.get(index + j, 0) + part

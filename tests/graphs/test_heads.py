@@ -70,13 +70,13 @@ def edges_without_head(model, clt, layer, head):
     nodes = find_nodes(frozen, clt, int(frozen.ids[0]) in model.special_ids, activations_of(frozen, clt))
     sweep = Sweep(frozen, clt, nodes, 1e9)
     pattern = sweep.maps.attentions[layer].pattern
-    group, within = divmod(head, pattern.shape[2])
-    pattern[group, :, within] = 0
+    group, within = divmod(head, pattern.shape[3])
+    pattern[group, :, :, within] = 0
     n = len(nodes.features)
     adjacency = np.zeros((nodes.n_sources + len(nodes.logits),) * 2)
     for rows in sweep.rows(torch.arange(nodes.n_targets)):
         at = np.where(rows.targets < n, rows.targets, rows.targets + nodes.n_sources - n)
-        adjacency[at, : nodes.n_sources] = rows.edges[:, sweep.order.sources].numpy()
+        adjacency[at, : nodes.n_sources] = rows.edges_from(sweep.order.sources).numpy()
     return adjacency
 
 

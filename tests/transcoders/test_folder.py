@@ -7,6 +7,7 @@ from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tiny import tiny_model, tiny_transcoder
 import interp_kit as ik
 from interp_kit.transcoders import TranscoderConfig
 from interp_kit.transcoders.folder import in_todays_words, save_transcoder
+from interp_kit.transcoders.int8_rows import Int8Rows
 
 D, F, L = 6, 10, 3
 KINDS = {
@@ -353,6 +355,44 @@ def test_int8_files_take_a_byte_a_weight_and_stay_close(kind, tmp_path):
     file = load_file(tmp_path / "t" / ("layer_3.safetensors" if clt.config.span == 1 else "W_dec_3.safetensors"))
     decoder = next(tensor for name, tensor in file.items() if name in ("W_dec", "W_dec_3"))
     assert decoder.dtype == torch.int8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_int8_transcoder_stays_int8_and_computes_the_same(kind, tmp_path, monkeypatch):
+    model = tiny_model()
+    clt = tiny_transcoder(model, **KINDS[kind])
+    save_transcoder(clt, tmp_path / "t", torch.int8)
+    floats = ik.load_transcoder(tmp_path / "t")
+    monkeypatch.setattr("interp_kit.transcoders.folder.STAY_INT8_BYTES", 0)
+    held = ik.load_transcoder(tmp_path / "t")
+    assert isinstance(floats.W_enc, torch.nn.Parameter) and isinstance(held.W_enc, Int8Rows)
+    assert held.W_enc.numbers.dtype == torch.int8 and {rows.numbers.dtype for rows in held.W_dec} == {torch.int8}
+    assert held.fingerprint == floats.fingerprint and held.config == floats.config
+    held.save(tmp_path / "saved")
+    copies = [held, ik.load_transcoder(tmp_path / "saved")]  # the second in floats again
+    copies.append(held.keep_features([torch.arange(n) for n in held.n_features_per_layer]))
+    x = torch.randn(len(clt.layers), 5, model.d_model)
+    for copy in copies:
+        assert torch.equal(copy.encode(x), floats.encode(x)) and torch.equal(copy(x), floats(x))
+        assert all(torch.equal(ours[:], theirs) for ours, theirs in zip(copy.W_dec, floats.W_dec, strict=True))
+    double = held.in_dtype(torch.float64)
+    assert double(x).dtype == torch.float64 and double.W_enc.numbers.data_ptr() == held.W_enc.numbers.data_ptr()
+    torch.testing.assert_close(double(x).float(), floats(x))
+    ours, theirs = (ik.attribute(model, each, "Dallas is in Texas") for each in (held, floats))
+    assert np.array_equal(ours.adjacency, theirs.adjacency)
+    assert ik.evaluate_transcoder(model, held, ["Dallas is in Texas"]).summary.equals(
+        ik.evaluate_transcoder(model, floats, ["Dallas is in Texas"]).summary
+    )
+
+
+def test_a_large_int8_transcoder_takes_a_quarter_of_the_memory(tmp_path, monkeypatch):
+    clt = tiny_transcoder(tiny_model(), n_features=60_000)
+    save_transcoder(clt, tmp_path / "t", torch.int8)
+    before = psutil.Process().memory_info().rss
+    monkeypatch.setattr("interp_kit.transcoders.folder.STAY_INT8_BYTES", 0)
+    clt = ik.load_transcoder(tmp_path / "t")
+    assert sum(t.nbytes for t in clt.state_dict().values() if t.dtype != torch.int8) < 8e6  # biases, thresholds, scales
+    assert psutil.Process().memory_info().rss - before < 25e6  # of 60 as floats
 
 
 def test_scales_that_do_not_fit_are_refused(tmp_path):

@@ -6,7 +6,8 @@ With its pattern and its norms' denominators fixed, what attention writes is
 
 so a gradient goes back through W_O, the pattern and W_V. Norm gains are folded into the two weights,
 denominators into the pattern; heads that share a value head (grouped queries) are summed by the product
-with the pattern. A gradient is [position, target, d_model], so that each step is one batched product.
+with the pattern. A gradient is [target, position, d_model], so that the targets that have started are side by side in
+memory, and heads are kept in an order in which no product needs a copy.
 """
 
 from dataclasses import dataclass
@@ -49,20 +50,19 @@ class Algebra:
         stream_rows, constant = self.read_back(layer, rows, positions)
         bias[n:] += constant
         if skip is not None:
-            skip, constant = self.read_back(layer, skip.transpose(0, 1), torch.arange(len(gradient)))
+            skip, constant = self.read_back(layer, skip, torch.arange(gradient.shape[1]))
             bias[:n] += constant.sum(1)
-            skip = skip.transpose(0, 1)
         if self.frozen.parts.blocks[layer].parallel:  # the MLP reads what attention reads
-            self.attentions[layer].pull(gradient[:, :n], bias[:n])
+            self.attentions[layer].pull(gradient[:n], bias[:n])
         if skip is not None:
-            gradient[:, :n] += skip
-        gradient[positions, torch.arange(n, gradient.shape[1])] = stream_rows
+            gradient[:n] += skip
+        gradient[torch.arange(n, len(gradient)), positions] = stream_rows
         if not self.frozen.parts.blocks[layer].parallel:
             self.attentions[layer].pull(gradient, bias)
 
     def read_back(self, layer: int, rows: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients rows [..., target, d_model] at the encoder's input, there or [target] positions -> rows at the
-        stream, and what the norm's bias adds [..., target]."""
+        """Gradients rows [..., row, d_model] at the encoder's input of positions [row] -> rows at the stream, and what
+        the norm's bias adds [..., row]."""
         norm, scale = self.readers[layer]
         constant = torch.zeros_like(rows[..., 0])
         if self.feature_input_hook == RESIDUAL:
@@ -74,20 +74,20 @@ class Algebra:
         return norm.centre(rows) * scale[positions][:, None], constant
 
     def read(self, layer: int, x: Tensor) -> Tensor:
-        """What a stream vector x [position, source, d_model] becomes at the encoder's input, but for biases: the
+        """What a stream vector x [source, position, d_model] becomes at the encoder's input, but for biases: the
         transpose of `read_back`."""
         norm, scale = self.readers[layer]
         if self.feature_input_hook == RESIDUAL:
             return x
-        return (norm.push(x) if self.feature_input_hook == MLP_INPUT else norm.centre(x)) * scale[:, None, None]
+        return (norm.push(x) if self.feature_input_hook == MLP_INPUT else norm.centre(x)) * scale[:, None]
 
 
 @dataclass
 class FrozenAttention:
     """One layer's attention on one prompt, all that is linear about it.
 
-    value [groups * width, d_model]; out [d_model, heads * width]; pattern [group, key, head in group, query];
-    constant [position, d_model], what its biases write, or None.
+    value [groups * width, d_model]; out [d_model, heads * width];
+    pattern [group, key, query, head in group]; constant [position, d_model], what its biases write, or None.
     """
 
     value: Tensor
@@ -115,46 +115,56 @@ class FrozenAttention:
             out = after.push(out.T).T
             written = _sum(None if written is None else after.push(written) * after_scale[:, None], after.bias)
             scale = scale * after_scale[None, :, None]
-        pattern = (pattern * scale).view(len(value) // width, -1, t, t).permute(0, 3, 1, 2).contiguous()
+        pattern = (pattern * scale).view(len(value) // width, -1, t, t).permute(0, 3, 2, 1).contiguous()
         constant = None if written is None else written.expand(t, -1)
         return cls(before.pull(value), out, pattern, constant)
 
     def pull(self, gradient: Tensor, bias: Tensor) -> None:
-        """Adds to gradient [position, target, d_model] what comes back through the attention, in place."""
+        """Adds to gradient [target, position, d_model] what comes back through the attention, in place."""
         if self.constant is not None:
-            bias += torch.einsum("qnd,qd->n", gradient, self.constant[: len(gradient)])
-        q, n, _ = gradient.shape
-        groups, _, per_group, _ = self.pattern.shape
-        width = len(self.value) // groups
-        z = torch.matmul(gradient, self.out).view(q, n, groups, per_group, width)
-        z = z.permute(2, 3, 0, 1, 4).reshape(groups, per_group * q, n * width)
-        pattern = self.pattern[:, :q, :, :q].reshape(groups, q, per_group * q)
-        z = torch.bmm(pattern, z).view(groups, q, n, width).permute(1, 2, 0, 3).reshape(q * n, groups * width)
-        gradient += (z @ self.value).view_as(gradient)
+            bias += torch.einsum("nqd,qd->n", gradient, self.constant[: gradient.shape[1]])
+        (n, q, d_model), (groups, *_, per_group) = gradient.shape, self.pattern.shape
+        gradient = gradient.view(n * q, d_model)
+        at_heads = (gradient @ self._out_by_place()).view(n, q * per_group, groups, self.width)
+        at_values = gradient.new_empty(n, q, groups, self.width)
+        for group, pattern in enumerate(self.pattern[:, :q, :q].flatten(2)):
+            at_values[:, :, group] = torch.bmm(pattern.expand(n, -1, -1), at_heads[:, :, group])
+        gradient.addmm_(at_values.view(n * q, len(self.value)), self.value)
 
     def push(self, x: Tensor) -> Tensor:
-        """What attention writes of stream vectors x [position, source, d_model], but for its biases: the same shape."""
-        groups, _, per_group, _ = self.pattern.shape
-        q, n, _ = x.shape
-        values = (x @ self.value.T).view(q, n, groups, -1).permute(2, 0, 1, 3).flatten(2)  # [group, key, source width]
-        pattern = self.pattern.permute(0, 2, 3, 1).reshape(groups, per_group * q, q)  # by head and query, over keys
-        arriving = torch.bmm(pattern, values).view(groups, per_group, q, n, -1)
-        return arriving.permute(2, 3, 0, 1, 4).reshape(q, n, -1) @ self.out.T
+        """What attention writes of stream vectors x [source, position, d_model], but for its biases: the same shape."""
+        n, q, _ = x.shape
+        values = (x @ self.value.T).view(n, q, len(self.pattern), self.width)
+        arriving = [
+            torch.bmm(pattern.T.expand(n, -1, -1), values[:, :, group])  # [source, query and head in group, width]
+            for group, pattern in enumerate(self.pattern[:, :q, :q].flatten(2))
+        ]
+        return torch.stack(arriving, 2).view(n, q, self.out.shape[1]) @ self._out_by_place().T
 
     def by_head(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """What each head carries from stream vectors x [position, source, d_model] to gradients [position, target,
+        """What each head carries from stream vectors x [source, position, d_model] to gradients [target, position,
         d_model] at what attention writes: [head, target, source]; summed over heads, `gradient` times `push(x)`."""
-        groups, _, per_group, _ = self.pattern.shape
-        (q, n, _), m = x.shape, gradient.shape[1]
-        values = (x @ self.value.T).view(q, n, groups, -1)
-        wanted = (gradient @ self.out).view(q, m, groups, per_group, -1)
+        (n, q, _), (groups, *_, per_group) = x.shape, self.pattern.shape
+        values = (x @ self.value.T).view(n, q, groups, self.width)
+        wanted = (gradient @ self.out).view(len(gradient), q, groups, per_group, self.width)
         heads = []
         for group in range(groups):
-            of_sources = values[:, :, group].permute(1, 0, 2).flatten(1)  # [source, key width]
+            of_sources = values[:, :, group].flatten(1)  # [source, key width]
             for head in range(per_group):
-                at_keys = torch.einsum("kq,qmw->mkw", self.pattern[group, :, head], wanted[:, :, group, head])
+                at_keys = torch.einsum("kq,mqw->mkw", self.pattern[group, :, :, head], wanted[:, :, group, head])
                 heads.append(at_keys.flatten(1) @ of_sources.T)
         return torch.stack(heads)
+
+    @property
+    def width(self) -> int:
+        """Of a head's values."""
+        return len(self.value) // len(self.pattern)
+
+    def _out_by_place(self) -> Tensor:
+        """`out` with the first heads of all groups first, then their second heads, and so on: what it makes of a
+        gradient is [query and head in group, group, width] of each target, whose groups are matrices without a copy."""
+        by_place = self.out.view(len(self.out), len(self.pattern), -1, self.width).transpose(1, 2)
+        return by_place.reshape(self.out.shape)
 
 
 def _arriving(pattern: Tensor, value_bias: Tensor, width: int) -> Tensor:

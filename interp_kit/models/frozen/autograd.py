@@ -23,16 +23,16 @@ class Autograd:
 
     def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
         """See `LinearMaps.mlp_gradient`."""
-        written = self._zeros(gradient.shape[1]).requires_grad_()
-        out, _ = self._run(layer, self._zeros(gradient.shape[1]), written)
+        written = self._zeros(len(gradient)).requires_grad_()
+        out, _ = self._run(layer, self._zeros(len(gradient)), written)
         (found,) = torch.autograd.grad(out, written, self._padded(gradient))
-        return found[:, : len(gradient)].transpose(0, 1)
+        return found[:, : gradient.shape[1]]
 
     def pull(
         self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
         """See `LinearMaps.pull`."""
-        own, total = torch.arange(n, gradient.shape[1]), gradient.shape[1]
+        own, total = torch.arange(n, len(gradient)), len(gradient)
         at_out, at_reader = self._padded(gradient), self._zeros(total)
         at_out[n:] = 0
         at_reader[own, positions] = rows
@@ -42,15 +42,15 @@ class Autograd:
         outputs = self._run(layer, stream, self._zeros(total))
         bias += (outputs[0].detach() * at_out).sum((1, 2)) + (outputs[1].detach() * at_reader).sum((1, 2))
         (found,) = torch.autograd.grad(outputs, stream, (at_out, at_reader), materialize_grads=True)
-        gradient[:] = found[:, : len(gradient)].transpose(0, 1)
+        gradient[:] = found[:, : gradient.shape[1]]
 
     def _zeros(self, n: int) -> Tensor:
         return self.frozen.embeddings.new_zeros(n, *self.frozen.embeddings.shape)
 
     def _padded(self, gradient: Tensor) -> Tensor:
-        """[position, target, d_model], maybe of the first positions only -> [target, every position, d_model]."""
-        full = self._zeros(gradient.shape[1])
-        full[:, : len(gradient)] = gradient.transpose(0, 1)
+        """[target, position, d_model], maybe of the first positions only -> [target, every position, d_model]."""
+        full = self._zeros(len(gradient))
+        full[:, : gradient.shape[1]] = gradient
         return full
 
     @torch.enable_grad()

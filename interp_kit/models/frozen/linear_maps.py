@@ -10,7 +10,7 @@ from .model import FrozenModel
 
 
 class LinearMaps(Protocol):
-    """One prompt's frozen layers, as linear maps of a gradient [position, target, d_model].
+    """One prompt's frozen layers, as linear maps of a gradient [target, position, d_model].
 
     The positions of a gradient may be only the first ones of the prompt: a target needs none after its own.
     """
@@ -19,16 +19,16 @@ class LinearMaps(Protocol):
 
     def mlp_gradient(self, layer: int, gradient: Tensor) -> Tensor:
         """The gradient at what MLP `layer` writes, given the one at the stream after the layer; both
-        [position, target, d_model]."""
+        [target, position, d_model]."""
         ...
 
     def pull(
         self, layer: int, gradient: Tensor, n: int, rows: Tensor, positions: Tensor, skip: Tensor | None, bias: Tensor
     ) -> None:
-        """Takes gradient [position, target, d_model] from the stream after `layer` to the stream before it, in place.
+        """Takes gradient [target, position, d_model] from the stream after `layer` to the stream before it, in place.
 
         The first n targets come from above. The others start here: they are `rows` [target, d_model], gradients at
-        the encoder's input at `positions` [target]. `skip` [position, n, d_model] or None is a further gradient at the
+        the encoder's input at `positions` [target]. `skip` [n, position, d_model] or None is a further gradient at the
         encoder's input for the first n. What the layer's biases contribute is added to bias [target].
         """
         ...
