@@ -89,8 +89,8 @@ def attention_patterns(model: LanguageModel, prompt: Prompt) -> AttentionPattern
 
 def _moved(attention: FrozenAttention, stream: torch.Tensor) -> torch.Tensor:
     """[head, query, key], from the stream [position, d_model] that the layer reads."""
-    groups, keys, per_group, _ = attention.pattern.shape
+    groups, keys, _, per_group = attention.pattern.shape
     values = (stream @ attention.value.T).view(keys, groups, -1)
     out = attention.out.view(len(attention.out), groups, per_group, -1)
     sizes = torch.einsum("kgw,dgjw->gjkd", values, out).norm(dim=-1)  # [group, head in group, key]
-    return (attention.pattern.permute(0, 2, 3, 1) * sizes[:, :, None]).flatten(0, 1)
+    return (attention.pattern.permute(0, 3, 2, 1) * sizes[:, :, None]).flatten(0, 1)

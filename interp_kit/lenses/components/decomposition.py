@@ -221,8 +221,8 @@ def _heads(
     attention: FrozenAttention, stream: torch.Tensor, places: list[int], gradients: torch.Tensor
 ) -> torch.Tensor:
     """What each head brought, by the position it came from: [head, place, source position]."""
-    groups, keys, per_group, _ = attention.pattern.shape
+    groups, keys, _, per_group = attention.pattern.shape
     wanted = (gradients @ attention.out).view(len(places), groups, per_group, -1)  # of each head's values
     values = (stream @ attention.value.T).view(keys, groups, -1)
-    brought = torch.einsum("ngjw,kgw,gkjn->gjnk", wanted, values, attention.pattern[..., places])
+    brought = torch.einsum("ngjw,kgw,gknj->gjnk", wanted, values, attention.pattern[:, :, places])
     return brought.reshape(groups * per_group, len(places), keys)
