@@ -1,5 +1,6 @@
 """What an editor sees of `ik.`; `__init__.py` reads the same lines to know where each name lives."""
 
+from . import course as course
 from . import features as features
 from . import formats as formats
 from . import graphs as graphs

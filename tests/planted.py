@@ -5,6 +5,7 @@ files, of dictionaries and of columns. `RESULTS` makes one of each class that sh
 """
 
 import random
+import tempfile
 from functools import cache
 from types import SimpleNamespace
 
@@ -34,6 +35,7 @@ from interp_kit.transcoders.evaluation import Evaluation
 from interp_kit.transcoders.training.planning import Plan
 from interp_kit.transcoders.training.train import TrainingRun
 from interp_kit.widgets import FeatureCard
+from interp_kit.widgets.answer_card import AnswerCard
 from interp_kit.widgets.text_table import text_table
 from interp_kit.widgets.token_strip import TokenStrip
 
@@ -150,7 +152,23 @@ def evaluation():
 HISTORY = pd.DataFrame({"step": [1, 2], "NMSE": [1.0, 0.5], "L0": [3.0, 3.0], "dead": [0.0, 0.1]})
 PAIR = pd.DataFrame(np.eye(2), index=[EVIL, "b"], columns=[EVIL, "b"])
 
+
+def prediction():
+    with tempfile.TemporaryDirectory() as folder:
+        box = ik.course.predict(EVIL, EVIL, file=f"{folder}/predictions.json")
+        box.answer = EVIL
+        return box
+
+
+def stopped(*_):
+    raise ValueError(EVIL)
+
+
 RESULTS = {
+    "answer": lambda: AnswerCard(EVIL, False, [EVIL], {EVIL: [[EVIL, 1.0]], f"{EVIL}2": [[1.0, EVIL]]}),
+    "check": lambda: ik.course.check("label_rule", lambda tokens, fires: EVIL),
+    "check that stopped": lambda: ik.course.check("topk", stopped),
+    "prediction": prediction,
     "model": model,
     "transcoder": transcoder,
     "next tokens": lambda: model().next_tokens(PROMPT),

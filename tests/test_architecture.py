@@ -25,6 +25,7 @@ FLOORS = [
     {"worlds"},
     {"lenses"},
     {"studies"},
+    {"course"},
     {"lit"},
     {"__init__"},
     {"__main__"},

@@ -176,7 +176,7 @@ def test_every_chart_leaves_a_picture():
 
 def test_live_views_leave_a_picture():
     views = [view for view in (make() for make in RESULTS.values()) if isinstance(view, Live)]
-    assert len(views) == 5
+    assert len(views) == 6
     for view in views:
         data, _ = view._repr_mimebundle_()
         assert {"image/png", "text/html", "application/vnd.jupyter.widget-view+json"} <= set(data)

@@ -10,8 +10,6 @@ from typing import Annotated, TypeVar, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ..widgets.plain_text import printable
-
 LARGEST = 1e30  # of a number in a file: sums of such numbers stay finite in float32
 SHOWN = r"^[^\x00-\x1f\x7f-\x9f]*$"  # characters that a terminal does not obey
 WORDS = {
@@ -62,5 +60,5 @@ def need(good: bool, place: str, expected: str, got: object) -> None:
 
 def _spelled(place: Sequence[str | int]) -> str:
     """("nodes", 0, "layer") as "nodes[0].layer"."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{printable(part[:40])}" for part in place]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{repr(part[:40])[1:-1]}" for part in place]
     return "".join(parts).removeprefix(".") or "the file"
