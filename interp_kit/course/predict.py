@@ -97,11 +97,14 @@ class Prediction(Live, widgets.VBox):
             self._note.value = _when(kept)
 
 
-def predict(name: str, question: str, options: Sequence[str] | None = None, file: str | Path = FILE) -> Prediction:
+def predict(
+    name: str, question: str = "Your prediction", options: Sequence[str] | None = None, file: str | Path = FILE
+) -> Prediction:
     """A box for a prediction. What is typed into it is kept in `file`, in the folder of the notebook, and is there
     again after the kernel's restart.
 
-    name: of the question in the file. options: answers to choose from, instead of a text.
+    name: of the question in the file. question: what is asked, where the text above does not say it. options: answers
+        to choose from, instead of a text.
 
     Raises ValueError for a name or a question that is empty, options that are not different texts, and a file that
     holds something else.
@@ -111,7 +114,8 @@ def predict(name: str, question: str, options: Sequence[str] | None = None, file
     for what, text in (("name", name), ("question", question)):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{what}: expected some words, got {text!r}")
-    if options is not None and (len(set(options)) < 2 or not all(isinstance(each, str) and each for each in options)):
+    texts = [each for each in options or () if isinstance(each, str) and each]
+    if options is not None and not 2 <= len(set(texts)) == len(options):
         raise ValueError(f"options: expected different texts to choose from, got {options!r:.100}")
     return Prediction(name, question, options, resolved(file))
 
