@@ -76,7 +76,10 @@ class Prediction(Live, widgets.VBox):
 
     @answer.setter
     def answer(self, text: str) -> None:
-        self._box.value = text
+        if isinstance(self._box, widgets.ToggleButtons):
+            self._box.value = text or None
+        else:
+            self._box.value = text
 
     def picture(self) -> Picture:
         """The question and the answer."""
@@ -114,7 +117,7 @@ def predict(
     for what, text in (("name", name), ("question", question)):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{what}: expected some words, got {text!r}")
-    texts = [each for each in options or () if isinstance(each, str) and each]
+    texts = [] if isinstance(options, str) else [each for each in options or () if isinstance(each, str) and each]
     if options is not None and not 2 <= len(set(texts)) == len(options):
         raise ValueError(f"options: expected different texts to choose from, got {options!r:.100}")
     return Prediction(name, question, options, resolved(file))

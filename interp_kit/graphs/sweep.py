@@ -22,7 +22,7 @@ from ..transcoders import CrossLayerTranscoder
 from ..widgets.progress import ProgressBar
 from .nodes import NodeOrder, Nodes
 
-MAX_GRADIENT_BYTES = 8e6  # of one block: large enough for efficient products; larger ones only take memory
+GRADIENT_BYTES = 8e6  # of one block, or as many as MIN_BLOCK_TARGETS take: larger ones only take memory
 GRADIENT_SHARE = 1 / 64  # of the budget, at most, for all blocks at work
 GRADIENT_COPIES = 3  # alive while a gradient passes through attention
 MIN_BLOCK_TARGETS = 128  # a block with fewer goes on into the next position: products of a few rows are slow
@@ -103,7 +103,8 @@ class Sweep:
         self.frozen, self.transcoder, self.nodes = frozen, transcoder, nodes
         self.maps = linear_maps(frozen, transcoder.config.feature_input_hook)
         self.workers = torch.get_num_threads() if self.maps.thread_safe else 1
-        self.gradient_bytes = min(MAX_GRADIENT_BYTES, budget * GRADIENT_SHARE / self.workers)
+        enough = max(GRADIENT_BYTES, MIN_BLOCK_TARGETS * frozen.embeddings.nbytes)
+        self.gradient_bytes = min(enough, budget * GRADIENT_SHARE / self.workers)
         self.order = NodeOrder(nodes)
         self.outputs = FeatureOutputs(transcoder, nodes, self.order, DECODER_CACHE_SHARE * budget)
 

@@ -155,7 +155,7 @@ def _checked(raw: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor
             raise ValueError(f"{path}: {name} should be int8 beside its {name}_scale, found {rows.dtype}")
         check_floats({f"{name}_scale": scale}, path)
         if not (scale >= 0).all() or not (scale <= LARGEST / 128).all():
-            raise ValueError(f"{path}: {name}_scale holds NaN, infinite or negative numbers; copy the file again")
+            raise ValueError(f"{path}: {name}_scale holds NaN, negative or too large numbers; copy the file again")
     check_floats({name: tensor for name, tensor in raw.items() if name not in scaled}, path)
     return raw
 
@@ -251,7 +251,7 @@ def _read_layer(folder: Path, number: int, per_layer: bool, path: Path | None = 
         raw = _checked(_renamed(raw, path, lambda name: name.removeprefix("activation_function.")), path)
         if {"W_dec", "b_enc", "b_dec"} <= set(raw):  # else the missing one is reported with its shape, later
             d_model, n_features = raw["b_dec"].numel(), raw["b_enc"].numel()
-            if raw["W_dec"].shape == (d_model, n_features) and d_model != n_features:
+            if raw["W_dec"].shape == (d_model, n_features) and d_model != n_features and "W_dec_scale" not in raw:
                 raw["W_dec"] = raw["W_dec"].T  # so the sets of June 2025 have it
             raw["W_dec"] = raw["W_dec"].unsqueeze(min(1, raw["W_dec"].ndim))
     else:
@@ -350,11 +350,12 @@ def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig 
         scales, n_targets = [name for name in SCALES if name in layer.tensors], min(config.span, len(layers) - i)
         fit(layer, layer_shapes(config.d_model, config.n_features, n_targets, more + scales))
     weights = [_with_scales(layer.tensors) for layer in layers]
-    int8 = _stay_int8(weights, dtype)
-    large = sum(of_layer["W_dec"].nbytes for of_layer in weights) >= STAY_ON_DISK_BYTES
+    int8 = _stays_int8(weights)
+    large = not int8 and _stays_on_disk(weights)
     kept = ("W_enc", "W_dec") if int8 else ("W_dec",) if large else ("nothing",)
     taken = [math.prod(t.shape) for of_layer in weights for name, t in of_layer.items() if name not in kept]
-    check_memory(sum(taken) * dtype.itemsize, f"loading {layers[0].path.parent}")
+    held = sum(of_layer["W_enc"].nbytes for of_layer in weights) if int8 else 0
+    check_memory(sum(taken) * dtype.itemsize + held, f"loading {layers[0].path.parent}")
     with torch.device("meta"):  # shapes without memory: random weights, drawn to be overwritten, would fill it
         clt = CrossLayerTranscoder(config).requires_grad_(False)
     shapes = {name: t.shape for name, t in clt.state_dict().items() if not name.startswith(("W_dec", *kept))}
@@ -365,11 +366,11 @@ def _assemble(layers: list[Layer], dtype: torch.dtype, config: TranscoderConfig 
         for name in [name for name in stacked if name in of_layer]:
             stacked[name][i] = _taken(of_layer, name, layer, dtype)
         if not int8:
-            decoders[f"W_dec.{i}"] = of_layer["W_dec"][:] if large else _taken(of_layer, "W_dec", layer, dtype)
+            decoders[f"W_dec.{i}"] = of_layer["W_dec"] if large else _taken(of_layer, "W_dec", layer, dtype)
     clt.load_state_dict(stacked | decoders, strict=not int8, assign=True)
     if int8:
-        clt.hold_int8(*int8)
-    clt.on_disk = str(layers[0].path.parent) if large and not int8 else None
+        clt.hold_int8(*_held_int8(weights, dtype))
+    clt.on_disk = str(layers[0].path.parent) if large else None
     clt.fingerprint = fingerprint(config, digests)  # of what is stored, whatever `dtype` is
     return clt.eval()
 
@@ -383,16 +384,29 @@ def _with_scales(tensors: dict[str, torch.Tensor]) -> dict[str, Weights]:
     return found
 
 
-def _stay_int8(weights: list[dict[str, Weights]], dtype: torch.dtype) -> list[Int8Rows]:
-    """Where all encoders and decoders are int8, and large: the encoders of all layers, and the decoders of each, which
-    stay mapped into memory. Else none."""
-    rows = [rows for of_layer in weights for name in SCALED if isinstance(rows := of_layer[name], Int8Rows)]
+def _stays_int8(weights: list[dict[str, Weights]]) -> bool:
+    """Whether all encoders and decoders are int8, and too large to become floats."""
+    rows = [of_layer[name] for of_layer in weights for name in SCALED]
     as_floats = sum(math.prod(each.shape) for each in rows) * torch.float32.itemsize
-    if len(rows) < len(SCALED) * len(weights) or as_floats < STAY_INT8_BYTES:
-        return []
-    encoders, decoders = rows[::2], rows[1::2]
+    return all(isinstance(each, Int8Rows) for each in rows) and as_floats >= STAY_INT8_BYTES
+
+
+def _stays_on_disk(weights: list[dict[str, Weights]]) -> bool:
+    """Whether the decoders, which are floats in their files, are too large to be read."""
+    decoders = [of_layer["W_dec"] for of_layer in weights]
+    floats = all(isinstance(each, torch.Tensor) for each in decoders)
+    return floats and sum(each.nbytes for each in decoders) >= STAY_ON_DISK_BYTES
+
+
+def _held_int8(weights: list[dict[str, Weights]], dtype: torch.dtype) -> Iterator[Int8Rows]:
+    """The encoders of all layers together, then the decoders of each, which stay mapped into memory."""
+    encoders, decoders = (
+        [rows for of_layer in weights if isinstance(rows := of_layer[name], Int8Rows)] for name in SCALED
+    )
     numbers, scale = torch.stack([each.numbers for each in encoders]), torch.stack([each.scale for each in encoders])
-    return [Int8Rows(numbers, scale, dtype), *(each.in_dtype(dtype, torch.device("cpu")) for each in decoders)]
+    yield Int8Rows(numbers, scale, dtype)
+    for rows in decoders:
+        yield rows.in_dtype(dtype, torch.device("cpu"))
 
 
 def _describe(layers: list[Layer]) -> TranscoderConfig:

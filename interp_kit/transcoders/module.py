@@ -156,7 +156,9 @@ class CrossLayerTranscoder(nn.Module):
         Here and below x may be of any precision and on any device: what comes out is of the transcoder's own.
         """
         x = x.to(self.b_enc)
-        return torch.stack([torch.addmm(bias, x[i], self.W_enc[i].T) for i, bias in enumerate(self.b_enc)])
+        if isinstance(self.W_enc, Int8Rows):  # one layer's floats at a time
+            return torch.stack([torch.addmm(bias, x[i], self.W_enc[i].T) for i, bias in enumerate(self.b_enc)])
+        return torch.baddbmm(self.b_enc[:, None], x, self.W_enc.mT)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Feature activations [layer, position, feature] of x [layer, position, d_model] (whole prompts, from 0).
@@ -234,7 +236,8 @@ class CrossLayerTranscoder(nn.Module):
         return numbers
 
     def in_dtype(self, dtype: torch.dtype, device: torch.device | None = None) -> "CrossLayerTranscoder":
-        """The transcoder itself, or a copy of another type or on another device. Decoders on the disk stay there."""
+        """The transcoder itself, or a copy of another type or on another device. Decoders on the disk stay there, and
+        int8 stays int8."""
         device = device or self.b_enc.device
         if (self.b_enc.dtype, self.b_enc.device) == (dtype, device):
             return self

@@ -33,7 +33,9 @@ class AnswerCard:
 
     def __init__(self, title: str, good: bool, lines: Sequence[str], tables: Mapping[str, Rows]) -> None:
         self.title, self.good, self.lines = _seen(title), good, [_seen(line) for line in lines]
-        shown = {caption: [row[:MOST_COLUMNS] for row in rows[:MOST_ROWS]] for caption, rows in tables.items()}
+        shown = {
+            _shown(caption, rows): [row[:MOST_COLUMNS] for row in rows[:MOST_ROWS]] for caption, rows in tables.items()
+        }
         values = [value for rows in shown.values() for row in rows for value in row]
         self._largest = max([abs(v) for v in values if isinstance(v, float) and math.isfinite(v)], default=0) or 1.0
         last = list(shown.values())[-1] if shown else []
@@ -73,6 +75,13 @@ class AnswerCard:
 
     def __repr__(self) -> str:
         return f"AnswerCard({self.title})"
+
+
+def _shown(caption: str, rows: Rows) -> str:
+    """The caption, which says so where a table is cut."""
+    n_rows, n_columns = len(rows), max(map(len, rows), default=0)
+    cut = n_rows > MOST_ROWS or n_columns > MOST_COLUMNS
+    return _seen(caption) + (f", the beginning of {n_rows} x {n_columns}" if cut else "")
 
 
 def _seen(text: str) -> str:

@@ -71,11 +71,14 @@ def test_an_error_is_told_with_its_line():
         (lambda pre, k: loop(pre, k) / 0, "not finite"),
         (lambda pre, k: pre.mul_(loop(pre, k) > 0), "changes what it is given"),
         (lambda pre, k: loop(pre, k).tolist(), "Right on all"),
+        (lambda pre, k: list(loop(pre, k)), "Right on all"),
+        (lambda pre, k: [], "The shape is"),
+        (lambda pre, k: (pre > 0) @ (pre > 0).T, "NotImplementedError"),
     ],
 )
 def test_what_else_may_come_out(mine, words):
     found = ik.course.check("topk", mine)
-    assert words in found.message + found.hint
+    assert words in found.message + found.hint and "topk" in found._repr_html_()
     assert bool(found) == ("Right on all" in words)
 
 

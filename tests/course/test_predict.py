@@ -35,6 +35,10 @@ def test_the_answer_can_be_set_and_read():
     box = ik.course.predict("austin", QUESTION)
     box.answer = "5"
     assert box.answer == "5" and "'5'" in repr(box) and "5" in box.picture().svg
+    chosen = ik.course.predict("why", options=["attention", "the MLP"])
+    chosen.answer = "the MLP"
+    chosen.answer = ""
+    assert chosen.answer == "" and ik.course.predictions()["answer"].tolist() == ["5", ""]
 
 
 def test_a_file_that_holds_something_else_is_left_alone():
@@ -73,6 +77,7 @@ def test_nothing_was_predicted_yet():
         (("austin", QUESTION, ["one"]), "options: expected different texts"),
         (("austin", QUESTION, ["a", "a"]), "options: expected different texts"),
         (("austin", QUESTION, ["a", 2]), "options: expected different texts"),
+        (("austin", QUESTION, "abc"), "options: expected different texts"),
     ],
 )
 def test_what_is_no_question(arguments, words):

@@ -224,7 +224,8 @@ def test_blocks_of_targets_change_nothing(monkeypatch):
     model = tiny_model()
     clt = tiny_transcoder(model)
     whole = ik.attribute(model, clt, PROMPT, dtype=torch.float64)
-    monkeypatch.setattr("interp_kit.graphs.sweep.MAX_GRADIENT_BYTES", 7 * 6 * 16 * 8)  # seven targets at a time
+    monkeypatch.setattr("interp_kit.graphs.sweep.GRADIENT_BYTES", 7 * 6 * 16 * 8)  # seven targets at a time
+    monkeypatch.setattr("interp_kit.graphs.sweep.MIN_BLOCK_TARGETS", 7)
     np.testing.assert_allclose(
         ik.attribute(model, clt, PROMPT, dtype=torch.float64).adjacency, whole.adjacency, rtol=1e-12
     )

@@ -4,6 +4,7 @@ Each `<lesson>.py` here is run by docs/lessons.py in the lesson's own kernel, af
 """
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -29,6 +30,12 @@ def test_each_check_says_its_claim(path):
     found = asserts(path.read_text(encoding="utf-8"))
     assert found
     assert not [ast.unparse(node) for node in found if node.msg is None]
+
+
+def test_the_readme_knows_how_long_each_takes():
+    said = re.findall(r"\(notebooks/(\w+)\.ipynb\) \| (\d+) \|", Path("README.md").read_text(encoding="utf-8"))
+    first = {path.stem: nbformat.read(path, as_version=4).cells[0].source for path in LESSONS}
+    assert dict(said) == {name: re.search(r"\*\*Time:\*\* (\d+) minutes", text)[1] for name, text in first.items()}
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

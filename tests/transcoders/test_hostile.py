@@ -112,7 +112,7 @@ def relabelled(folder, file, name, dtype):
         (lambda t: t.pop("W_dec_scale"), "W_dec should be floating-point numbers, found int8"),
         (lambda t: t.update(W_dec_scale=t["W_dec_scale"][:1]), "W_dec_scale should have one number for each row"),
         (lambda t: t.update(W_dec_scale=t["W_dec_scale"] * float("nan")), "W_dec_scale holds NaN"),
-        (lambda t: t.update(W_enc_scale=-t["W_enc_scale"]), "W_enc_scale holds NaN, infinite or negative"),
+        (lambda t: t.update(W_enc_scale=-t["W_enc_scale"]), "W_enc_scale holds NaN, negative or too large"),
         (lambda t: t.update(W_enc_scale=t["W_enc_scale"].int()), "W_enc_scale should be floating-point"),
         (lambda t: t.update(W_enc=t["W_enc"].float()), "W_enc should be int8 beside its W_enc_scale"),
         (lambda t: t.update(b_enc=t["b_enc"].int()), "b_enc should be floating-point numbers, found int32"),

@@ -32,9 +32,9 @@ def _unit(written: Tensor) -> Tensor:
 EDGE = Puzzle(
     "edge",
     "my_edges(activations [source], decoders [source, d_model], encoders [target, d_model], gain [d_model], rms) "
-    "returns the direct effect of each feature on each feature of the next layer at the same position, [target, "
-    "source]. A source writes its activation times its decoder into the stream; the norm, frozen, divides by rms and "
-    "multiplies by gain; a target's encoder reads that",
+    "returns the direct effect of each feature on each feature of the next layer at the same position, with no "
+    "attention in between, [target, source]. A source writes its activation times its decoder into the stream; the "
+    "norm, frozen, divides by rms and multiplies by gain; a target's encoder reads that",
     ("target", "source"),
     _draw,
     solution,

@@ -46,7 +46,7 @@ ERROR_NODE = Puzzle(
         "These are the errors' sizes: an error node writes a vector, [position, d_model].": (
             lambda out, a, decoders, bias: (out - a @ decoders - bias).norm(dim=-1)
         ),
-        "The bias was taken away twice, or added instead of taken away.": (
+        "The bias is added instead of taken away: mind the brackets.": (
             lambda out, a, decoders, bias: out - a @ decoders + bias
         ),
     },

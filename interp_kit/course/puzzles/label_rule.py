@@ -51,8 +51,8 @@ LABEL_RULE = Puzzle(
     _draw,
     solution,
     {
-        "This is the token that fires most often; a frequent token does so by chance. F1 counts its silent occurrences "
-        "too.": lambda tokens, fires: Counter(t for t, on in zip(tokens, fires) if on).most_common(1)[0][0],
+        "On this token the feature fires most often, but on a frequent token it does so by chance. F1 counts where it "
+        "is silent, too.": lambda tokens, fires: Counter(t for t, on in zip(tokens, fires) if on).most_common(1)[0][0],
         "This is the commonest token: whether the feature fires on it was not asked.": (
             lambda tokens, fires: Counter(tokens).most_common(1)[0][0]
         ),
