@@ -81,7 +81,7 @@ def check(name: str, mine: Callable[..., object], seed: int = 0) -> Check:
             if isinstance(error, NotImplementedError) and not error.args:  # torch's own say what is not implemented
                 return Check(puzzle, False, "Nothing is written yet.")
             return Check(puzzle, False, f"It stopped with {type(error).__name__}: {error}{_line(error)}.")
-        if problem := _problem(puzzle, given, expected):
+        if problem := _problem(given, expected):
             return Check(puzzle, False, problem)
         if not _same(given, expected):
             hint = _hint(puzzle, mine, trials, given, expected)
@@ -112,7 +112,7 @@ def _line(error: Exception) -> str:
 # ---------------------------------------------------------------------- comparing
 
 
-def _problem(puzzle: Puzzle, given: object, expected: object) -> str:
+def _problem(given: object, expected: object) -> str:
     """What is wrong with the kind of answer; "" where it can be compared."""
     if given is None:
         return "It returns nothing: end with `return`."

@@ -30,9 +30,9 @@ def _draw(draw: random.Random) -> tuple:
     tokens = [name] * draw.randint(5, 7) + [frequent] * draw.randint(40, 50) + [once] + [commonest] * 60
     tokens += draw.choices([word for word in WORDS if word not in (name, once, frequent)], k=40)
     draw.shuffle(tokens)
-    on = {"missed": draw.choice([i for i, token in enumerate(tokens) if token == name])}
+    missed = draw.choice([i for i, token in enumerate(tokens) if token == name])
     often = draw.sample([i for i, token in enumerate(tokens) if token == frequent], 8)
-    fires = [token in (name, once) and i != on["missed"] or i in often for i, token in enumerate(tokens)]
+    fires = [token in (name, once) and i != missed or i in often for i, token in enumerate(tokens)]
     return tokens, fires
 
 

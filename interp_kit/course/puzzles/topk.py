@@ -23,8 +23,8 @@ def _draw(draw: random.Random) -> tuple:
     return normal(draw, draw.randint(4, 6), draw.randint(7, 9)) - 0.6, draw.randint(2, 3)
 
 
-def _kept(pre: Tensor, k: int, dim: int = -1, largest: bool = True) -> Tensor:
-    top = pre.topk(k, dim=dim, largest=largest)
+def _kept(pre: Tensor, k: int, dim: int = -1) -> Tensor:
+    top = pre.topk(k, dim=dim)
     return torch.zeros_like(pre).scatter(dim, top.indices, top.values)
 
 

@@ -7,7 +7,7 @@ With its pattern and its norms' denominators fixed, what attention writes is
 so a gradient goes back through W_O, the pattern and W_V. Norm gains are folded into the two weights,
 denominators into the pattern; heads that share a value head (grouped queries) are summed by the product
 with the pattern. A gradient is [target, position, d_model], so that the targets that have started are side by side in
-memory, and heads are kept in an order in which no product needs a copy.
+memory; what W_O makes of them has its heads in an order in which the product with the pattern needs no copy.
 """
 
 from dataclasses import dataclass
@@ -86,8 +86,8 @@ class Algebra:
 class FrozenAttention:
     """One layer's attention on one prompt, all that is linear about it.
 
-    value [groups * width, d_model]; out [d_model, heads * width];
-    pattern [group, key, query, head in group]; constant [position, d_model], what its biases write, or None.
+    value [groups * width, d_model]; out [d_model, heads * width]; pattern [group, key, query, head in group];
+    constant [position, d_model], what its biases write, or None.
     """
 
     value: Tensor
