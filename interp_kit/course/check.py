@@ -6,15 +6,13 @@ import random
 import traceback
 from collections.abc import Callable, Sequence
 
-import torch
-
 from ..widgets.answer_card import AnswerCard
 from ..widgets.picture import Picture
 from ..widgets.plain_text import printable
+from .compare import CLOSE, numbers, problem, same
 from .puzzles import PUZZLES, Puzzle
 
 N_TRIALS = 6
-CLOSE = 1e-4  # of the largest number: answers in float32 may add in another order
 
 
 class Check:
@@ -81,12 +79,12 @@ def check(name: str, mine: Callable[..., object], seed: int = 0) -> Check:
             if isinstance(error, NotImplementedError) and not error.args:  # torch's own say what is not implemented
                 return Check(puzzle, False, "Nothing is written yet.")
             return Check(puzzle, False, f"It stopped with {type(error).__name__}: {error}{_line(error)}.")
-        if problem := _problem(given, expected):
-            return Check(puzzle, False, problem)
-        if not _same(given, expected):
+        if wrong := problem(given, expected):
+            return Check(puzzle, False, wrong)
+        if not same(given, expected):
             hint = _hint(puzzle, mine, trials, given, expected)
             return Check(puzzle, False, f"Trial {number} of {N_TRIALS} came out otherwise.", hint, given, expected)
-        if not all(_same(now, before) for now, before in zip(arguments, inputs) if not callable(before)):
+        if not all(same(now, before) for now, before in zip(arguments, inputs) if not callable(before)):
             return Check(puzzle, False, "Right, but the function changes what it is given: let it work on a copy.")
     return Check(puzzle, True, f"Right on all {N_TRIALS} trials.", given=given, expected=puzzle.solution(*trials[-1]))
 
@@ -109,38 +107,6 @@ def _line(error: Exception) -> str:
     return f", in line {frames[0].lineno} of its cell: {frames[0].line}" if frames and frames[0].line else ""
 
 
-# ---------------------------------------------------------------------- comparing
-
-
-def _problem(given: object, expected: object) -> str:
-    """What is wrong with the kind of answer; "" where it can be compared."""
-    if given is None:
-        return "It returns nothing: end with `return`."
-    if isinstance(expected, str):
-        return "" if isinstance(given, str | int | float) else f"Expected a token, a text; got {type(given).__name__}."
-    if _tensor(given) is None:
-        return f"Expected numbers, a tensor; got {type(given).__name__}."
-    return ""
-
-
-def _tensor(value: object) -> torch.Tensor | None:
-    """As numbers of double precision, also a list of tensors; None for what are none."""
-    try:
-        if isinstance(value, list | tuple) and value and all(isinstance(each, torch.Tensor) for each in value):
-            value = torch.stack(list(value))
-        return torch.as_tensor(value).detach().double()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
-def _same(a: object, b: object) -> bool:
-    x, y = _tensor(a), _tensor(b)
-    if x is None or y is None:
-        return a == b
-    scale = float(y.abs().max()) if y.numel() else 0.0
-    return x.shape == y.shape and bool(((x - y).abs() <= CLOSE * max(scale, 1e-30)).all())
-
-
 # ---------------------------------------------------------------------- hints
 
 
@@ -148,13 +114,13 @@ def _hint(puzzle: Puzzle, mine: Callable, trials: Sequence[tuple], given: object
     """The first that fits of: a known mistake, a transposed answer, another shape, a constant, a factor."""
     answers = [_quietly(mine, inputs) for inputs in trials]
     for hint, mistake in puzzle.mistakes.items():
-        if all(_same(_quietly(mistake, inputs), answer) for inputs, answer in zip(trials, answers)):
+        if all(same(_quietly(mistake, inputs), answer) for inputs, answer in zip(trials, answers)):
             return hint
-    x, y = _tensor(given), _tensor(expected)
+    x, y = numbers(given), numbers(expected)
     if x is None or y is None:
         return ""
     axes = f"[{', '.join(puzzle.axes)}]"
-    if x.ndim == 2 and _same(x.T, y):
+    if x.ndim == 2 and same(x.T, y):
         return f"This is transposed: expected {axes}."
     if x.shape != y.shape:
         return f"The shape is {list(x.shape)}, expected {axes}, here {list(y.shape)}."
@@ -163,7 +129,7 @@ def _hint(puzzle: Puzzle, mine: Callable, trials: Sequence[tuple], given: object
     if x.numel() > 1 and float(x.max() - x.min()) == 0:
         return "All numbers are the same: does the result depend on what the function is given?"
     ratio = float((x * y).sum() / (y * y).sum().clamp(min=1e-30))
-    if ratio and _same(x, y * ratio):
+    if ratio and same(x, y * ratio):
         return f"Right but for a factor of {ratio:.3g}."
     wrong = int(((x - y).abs() > CLOSE * float(y.abs().max())).sum())
     return f"{wrong} of {x.numel()} numbers differ: look at which." if wrong < x.numel() else ""
@@ -178,7 +144,7 @@ def _quietly(function: Callable, inputs: tuple) -> object:
 
 def _rows(value: object) -> list[list[object]]:
     """For a table: rows of numbers, or one text."""
-    tensor = _tensor(value)
+    tensor = numbers(value)
     if tensor is None:
         return [[str(value)]]
     return tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1).tolist() if tensor.numel() else [["nothing"]]

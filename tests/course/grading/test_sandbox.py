@@ -66,7 +66,9 @@ def test_filling_the_disk(folder, how):
     many = "i = 0\nwhile True: open(f'{i}', 'wb').write(bytes(10**5)); i += 1"
     ended = run(folder, one if how == "one file" else many)
     assert ended.stopped == "it wrote over 1 MB" or ended.code != 0
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 300 * SOON.written  # what fits between two looks
+    assert (
+        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 300 * SOON.written
+    )  # what fits between two looks
 
 
 def test_a_process_that_leaves_its_group_is_stopped_too(folder):

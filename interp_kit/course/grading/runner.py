@@ -1,0 +1,163 @@
+"""The process in which a student's notebook runs: python -m interp_kit.course.grading.runner
+
+It works in its folder, and nowhere else. task.json names the cells and what is asked afterwards; given/ holds inputs;
+answers.jsonl gets a line for each thing that begins or ends. No score is known here, nor what is expected.
+"""
+
+import faulthandler
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
+
+import interp_kit
+
+from ...storage.shipped import cache_folder, data_folder
+from .landlock import close_all_but, landlock_version
+
+TASK, GIVEN, ANSWERS = "task.json", "given", "answers.jsonl"
+SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/dev/urandom", "/proc", "/sys")
+DEVICES = ("/dev/null", "/dev/zero")
+SECOND_SECONDS = 2.0
+LATE_SECONDS = 3  # a cell that goes on for so long after its time ends the process
+
+
+class Cell(TypedDict):
+    """A cell of code. id: its grade_id, or "" for one that is not graded."""
+
+    id: str
+    code: str
+
+
+class Asked(TypedDict):
+    """What is asked about once the cells have run. cases: the files of given/ with arguments for a function; empty for
+    a value."""
+
+    question: str
+    name: str
+    cases: list[str]
+
+
+class Task(TypedDict):
+    """Of task.json. skipped: what ended the process before, so that it does not again ("cell 3", "q2 case 0").
+    slow: cells that ran out of time before; they get `SECOND_SECONDS` now."""
+
+    cells: list[Cell]
+    asked: list[Asked]
+    cell_seconds: float
+    call_seconds: float
+    skipped: list[str]
+    slow: list[str]
+
+
+class OutOfTimeError(BaseException):
+    """No Exception: a cell that catches its own errors should not catch this one."""
+
+
+def main() -> None:
+    """Runs the cells, then asks for the answers."""
+    task: Task = json.loads(Path(TASK).read_text(encoding="utf-8"))
+    given = {name: json.loads(Path(GIVEN, name).read_text()) for each in task["asked"] for name in each["cases"]}
+    folder = Path.cwd()
+    if landlock_version():
+        kit = [Path(interp_kit.__file__).parent, data_folder(), Path(sys.prefix), Path(sys.base_prefix)]
+        close_all_but([*map(Path, SYSTEM), *kit, cache_folder()], [folder, *map(Path, DEVICES)])
+    sys.path.insert(0, str(folder))  # a student's own modules
+    with open(folder / ANSWERS, "a", encoding="utf-8") as answers:
+
+        def say(**line: object) -> None:
+            answers.write(json.dumps(line) + "\n")
+            answers.flush()
+
+        names = _run_cells(task, say)
+        for asked in task["asked"]:
+            _ask(asked, names, given, task, folder / GIVEN, say)
+        say(finished=True)
+
+
+def _run_cells(task: Task, say: Callable[..., None]) -> dict[str, Any]:
+    """What the cells left, by name."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "NoColor"}))
+    for number, cell in enumerate(task["cells"]):
+        step = f"cell {number}"
+        if step in task["skipped"]:
+            say(cell=cell["id"], ended="it ended the whole process, or would not end")
+            continue
+        say(begins=step)
+        seconds = SECOND_SECONDS if step in task["slow"] else task["cell_seconds"]
+        result, late = _in_time(lambda code=cell["code"]: shell.run_cell(code), seconds)
+        error = late or (result and (result.error_before_exec or result.error_in_exec))
+        if error:
+            slow = step if isinstance(error, OutOfTimeError) else ""
+            say(cell=cell["id"], ended=_in_words(error, task["cell_seconds"]), slow=slow)
+    return shell.user_ns
+
+
+def _ask(
+    asked: Asked, names: dict[str, Any], given: dict[str, Any], task: Task, folder: Path, say: Callable[..., None]
+) -> None:
+    from .values import packed, unpacked
+
+    question, mine = asked["question"], names.get(asked["name"])
+    if asked["name"] not in names:
+        say(question=question, error=f"there is no {asked['name']}")
+    elif mine is ...:
+        say(question=question, error="nothing is written yet")
+    elif asked["cases"] and not callable(mine):
+        say(question=question, error=f"{asked['name']} is not a function")
+    elif not asked["cases"]:
+        answer, error = _in_time(lambda: packed(mine), task["call_seconds"])
+        say(question=question, **({"error": _in_words(error, task["call_seconds"])} if error else {"answer": answer}))
+    for number, name in enumerate(asked["cases"] if callable(mine) else ()):
+        step = f"{question} case {number}"
+        if step in task["skipped"]:
+            say(question=question, error="it ended the whole process, or would not end")
+            break
+        say(begins=step)
+        arguments = [unpacked(each, folder) for each in given[name]]
+        answer, error = _in_time(lambda inputs=arguments: packed(mine(*inputs)), task["call_seconds"])
+        if error:
+            say(question=question, error=_in_words(error, task["call_seconds"]))
+            break
+        say(question=question, answer=answer)
+
+
+def _in_time(function: Callable[[], Any], seconds: float) -> tuple[Any, BaseException | None]:
+    """What it returns or raises. If it goes on after its time, what runs in the process is interrupted; if that does
+    not help, the process ends."""
+
+    def interrupt(*_: object) -> None:
+        raise OutOfTimeError
+
+    signal.signal(signal.SIGALRM, interrupt)
+    faulthandler.dump_traceback_later(seconds + LATE_SECONDS, exit=True, file=_nowhere)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return function(), None
+    except BaseException as error:  # whatever a student's function may raise, SystemExit as well
+        return None, error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _in_words(error: BaseException, seconds: float) -> str:
+    if isinstance(error, OutOfTimeError):
+        return f"it took over {seconds:g} seconds"
+    if isinstance(error, NotImplementedError) and not error.args:
+        return "nothing is written yet"
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+_nowhere = open("/dev/null", "w")  # of what faulthandler prints
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""nbgrader reads this when it is started in this folder: how students' notebooks are made of source/."""
+
+c = get_config()  # noqa: F821  nbgrader puts it here
+
+c.CourseDirectory.course_id = "interp_kit"
+c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # write it here"}
+c.ClearSolutions.text_stub = "*Your answer, in at most 150 words.*"
+c.ExecutePreprocessor.timeout = 60  # seconds a cell
