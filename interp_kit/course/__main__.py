@@ -20,6 +20,11 @@ def main(arguments: list[str] | None = None) -> None:
     one.add_argument("--due", type=_due, action="append", default=[], metavar="NAME=2026-12-01T18:00",
                      help="when an assignment was due, by this machine's clock or with +01:00")  # fmt: skip
     one.add_argument("--assignments", type=Path, help="a folder with source/ and questions/; by default the kit's")
+    one = commands.add_parser("exam", help="make an exam on a world of its own", description=exam.__doc__)
+    one.set_defaults(function=exam)
+    one.add_argument("out", type=Path, help="an empty folder outside of the repository")
+    one.add_argument("--seed", required=True, help="of the world; keep it secret")
+    one.add_argument("--students", required=True, help="how many, or a text file with a name a line")
     given = vars(parser.parse_args(arguments))
     function = given.pop("function")
     given.pop("command")
@@ -33,10 +38,7 @@ def grade(submissions: Path, out: Path, jobs: int, due: list[tuple[str, datetime
     """Runs each submission in a process of its own and writes grades.csv, a page a student, index.html for the class,
     and marks.csv for the answers that a person reads: put marks there, and run the command again. Exit code 1:
     something is missing or could not be graded; the notes in grades.csv say what."""
-    try:
-        import nbformat  # noqa: F401  of the extra
-    except ImportError:
-        raise ImportError('grading needs the extra: pip install "interp_kit[grading]"') from None
+    _check_extra()
     from .grading import grade as grading
     from .grading import report
 
@@ -49,6 +51,29 @@ def grade(submissions: Path, out: Path, jobs: int, due: list[tuple[str, datetime
     for row in table[[bool(result.problems) for result in results]].itertuples():
         print(printable(f"{row.student} {row.assignment}: {row.notes}"))
     return int(any(result.problems for result in results))
+
+
+def exam(out: Path, seed: str, students: str) -> int:
+    """Invents a world, trains a model on it, and writes for each student a notebook with questions of their own
+    (students/), the key that grades it (key/), and three questions for a conversation (oral/)."""
+    _check_extra()
+    from .exam import make_exam
+
+    if students.isdecimal():
+        names = [f"student-{number:02d}" for number in range(1, int(students) + 1)]
+    else:
+        names = [line.strip() for line in Path(students).read_text(encoding="utf-8").splitlines() if line.strip()]
+    make_exam(seed, names, out)
+    print(printable(f"{len(names)} exams: {out / 'students'}. To grade them: grade SUBMISSIONS OUT "
+                    f"--assignments {out / 'key'}"))  # fmt: skip
+    return 0
+
+
+def _check_extra() -> None:
+    try:
+        import nbformat  # noqa: F401  of the extra
+    except ImportError:
+        raise ImportError('this needs the extra: pip install "interp_kit[grading]"') from None
 
 
 def _at_least_one(text: str) -> int:

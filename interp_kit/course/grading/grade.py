@@ -28,12 +28,11 @@ from ..predict import FILE as PREDICTIONS
 from ..questions import N_CASES, FunctionQuestion, Question, ValueQuestion, answer_of, cases
 from .marks import give_marks, read_marks, write_marks
 from .report import write_report
-from .results import WAITS, Graded, Result, keep_result, kept_result
+from .results import NOTHING, UNREAD, WAITS, Graded, Result, keep_result, kept_result
 from .runner import Asked, Cell
 from .submission import Answers, run_submission
 from .values import packed, unpacked
 
-NOTHING = "nothing is written yet"
 STUDENT = "STUDENT"  # the name in a notebook that says whose it is
 
 
@@ -47,6 +46,10 @@ class Expected:
     assignment: Assignment
     given: Path
     answers: dict[str, tuple[list[object], dict[str, list[object]]]]
+
+    def n(self, question: Question) -> int:
+        """How many answers there should be."""
+        return len(self.answers[question.id][0]) if isinstance(question, FunctionQuestion) else 1
 
     def of(self, question: Question, student: str) -> tuple[list[object], dict[str, list[object]]]:
         """The answers to a question, of a student's variant where there are some."""
@@ -186,7 +189,7 @@ def submitted(place: Path, expected: Expected | None) -> Submitted:
     if expected is None:
         return Submitted(problem=f"there is no assignment {place.name}")
     assignment = expected.assignment
-    missed = [Graded(name, 0.0, most, "nothing to grade") for name, most in assignment.points.items()]
+    missed = [Graded(name, 0.0, most, UNREAD) for name, most in assignment.points.items()]
     notebooks = sorted(path for path in place.glob("*.ipynb") if path.is_file() and not path.is_symlink())
     named = [path for path in notebooks if path.stem == assignment.name] or notebooks
     if len(named) != 1:
@@ -229,31 +232,38 @@ def scored(place: Path, digest: str, mine: Submitted, answers: Answers, expected
         result.notes.append(f"the notebook says {STUDENT} = {said!r}")
     for question in assignment.questions:
         most, text = assignment.points[question.id], mine.texts.get(question.id, "")
-        note = "missing" if question.id not in mine.texts else _wrong(question, student, answers, expected)
-        result.questions.append(Graded(question.id, 0.0 if note else most, most, note, text))
+        note = "missing" if question.id not in mine.texts else _trouble(question, answers, expected)
+        hint = "" if note else _wrong(question, student, answers, expected)
+        result.questions.append(Graded(question.id, 0.0 if note or hint else most, most, note, hint, text))
     for name in assignment.written:
         text = mine.texts.get(name)
         waits = text is not None and text.strip() != assignment.stubs[name].strip()
-        note = WAITS if waits else "missing" if text is None else NOTHING
-        result.questions.append(Graded(name, None if waits else 0.0, assignment.points[name], note, text or ""))
+        note, hint = WAITS if waits else "missing" if text is None else "", "" if waits else NOTHING
+        result.questions.append(Graded(name, None if waits else 0.0, assignment.points[name], note, hint, text or ""))
     order = list(assignment.points)
     result.questions.sort(key=lambda each: order.index(each.question))
     result.predictions = _predictions(place)
     return result
 
 
+def _trouble(question: Question, answers: Answers, expected: Expected) -> str:
+    """Why there is no whole answer, in words; "" where there is one."""
+    if question.id not in answers.errors and len(answers.values.get(question.id, [])) == expected.n(question):
+        return ""
+    found = answers.cells.get(question.id) or answers.errors.get(question.id) or answers.ended or "no answer"
+    return "" if found == NOTHING else found
+
+
 def _wrong(question: Question, student: str, answers: Answers, expected: Expected) -> str:
     """Why an answer is not right, in words that do not tell the right one; "" where it is."""
-    if question.id in answers.errors:
-        return answers.errors[question.id]
-    right, mistaken = expected.of(question, student)
     given = answers.values.get(question.id, [])
-    if len(given) != len(right):
-        return answers.cells.get(question.id) or answers.ended or "no answer"
+    if len(given) != expected.n(question):
+        return NOTHING
     try:
+        right, mistaken = expected.of(question, student)
         values = [unpacked(each) for each in given]
-    except (ValueError, TypeError, RecursionError) as error:
-        return f"no answer: {error}"[:300]
+    except (ValueError, TypeError, RecursionError) as error:  # also of a name that has no variant
+        return f"not graded: {error}"[:300]
     if wrong := next((words for got, wanted in zip(values, right) if (words := problem(got, wanted))), ""):
         return wrong
     good = sum(same(got, wanted) for got, wanted in zip(values, right))

@@ -58,7 +58,8 @@ def give_marks(results: Iterable[Result], marks: dict[Key, Mark]) -> None:
                 each.note = f"{WAITS}: {mine.mark!r} is not between 0 and {each.most:g}"
                 continue
             changed = mine.answer != plain(each.text)
-            each.points, each.note = points, "the answer has changed since it was marked" if changed else mine.comment
+            each.points, each.hint = points, mine.comment
+            each.note = "the answer has changed since it was marked" if changed else ""
 
 
 def write_marks(path: Path, results: Iterable[Result], marks: dict[Key, Mark]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ...storage.atomic import always, atomic_file
 from .marks import write_table
-from .results import WAITS, Result
+from .results import NOTHING, UNREAD, WAITS, Result
 
 HERE = Path(__file__).parent
 TEMPLATES = jinja2.Environment(autoescape=True, trim_blocks=True, loader=jinja2.FileSystemLoader(HERE))
@@ -31,8 +31,8 @@ def score(result: Result) -> float:
 
 
 def notes(result: Result) -> str:
-    """What the teacher should know: first what is missing or odd, then what was not right."""
-    about = [f"{each.question} {each.note}" for each in result.questions if each.note and _short(each.note)]
+    """What the teacher should know: what is odd, missing, or could not be graded. Hints are the student's."""
+    about = [f"{each.question} {each.note}" for each in result.questions if each.note]
     return "; ".join([*result.notes, *([result.late] if result.late else []), *about])
 
 
@@ -40,7 +40,7 @@ def questions(results: Sequence[Result]) -> pd.DataFrame:
     """One row a question of each submission: student, assignment, question, points (NA while it waits), max_points,
     note."""
     rows = [
-        (result.student, result.assignment, each.question, each.points, each.most, each.note)
+        (result.student, result.assignment, each.question, each.points, each.most, each.note or each.hint)
         for result in results
         for each in result.questions
     ]
@@ -53,12 +53,14 @@ def item_analysis(table: pd.DataFrame) -> pd.DataFrame:
 
     share: of its points that the class got. discrimination: the correlation of a student's points in it with their
     points in the others, -1 to 1; below .2 the question sorts badly, below 0 it sorts the wrong way; NA where all have
-    the same. commonest: what most of those who lost points were told, and how many they are.
+    the same. commonest: what most of those who wrote something wrong were told, and how many they are. Who handed in
+    nothing that could be read is left out.
     """
-    rows = []
+    rows, table = [], table[table["note"] != UNREAD]
     for (assignment, question), part in table.groupby(["assignment", "question"], sort=False):
         points, others = _aligned(table, str(assignment), str(question))
-        lost = Counter(part.loc[part["points"] < part["max_points"], "note"]).most_common(1)
+        told = part.loc[(part["points"] < part["max_points"]) & ~part["note"].isin(["", NOTHING]), "note"]
+        lost = Counter(told).most_common(1)
         rows.append(
             (
                 assignment, question, len(part), part["points"].sum() / max(part["max_points"].sum(), 1e-30),
@@ -131,13 +133,6 @@ def _aligned(table: pd.DataFrame, assignment: str, question: str) -> tuple[pd.Se
     wide = table[table["assignment"] == assignment].pivot(index="student", columns="question", values="points")
     wide = wide.astype("Float64").fillna(0).astype(float)
     return wide[question], wide.drop(columns=question).sum(axis=1)
-
-
-def _short(note: str) -> bool:
-    """Whether a note is the teacher's business: hints on what was wrong are the student's."""
-    return (
-        note in ("missing",) or note.startswith((WAITS, "it ", "its ", "the answer has changed")) or ": " in note[:40]
-    )
 
 
 def _write(template: str, path: Path, **values: object) -> None:

@@ -8,17 +8,21 @@ from ...formats.validation import adapter_of
 from ...storage.atomic import always
 
 WAITS = "waits for a mark"
+NOTHING = "nothing is written yet"
+UNREAD = "nothing to grade"
 
 
 @dataclass
 class Graded:
-    """Of one question. points: None while it waits for a person's mark. note: why they are not all there. text: what a
-    person reads, else the student's code."""
+    """Of one question. points: None while it waits for a person's mark. note: what kept it from being graded, for the
+    teacher as well. hint: what the student is told of the answer. text: what a person reads, else the student's code.
+    """
 
     question: str
     points: float | None
     most: float
     note: str = ""
+    hint: str = ""
     text: str = ""
 
 

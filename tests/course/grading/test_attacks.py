@@ -1,0 +1,139 @@
+"""Submissions that attack the grading: none gets a point that it did not earn, and the machine is as it was before."""
+
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from course.grading import classroom
+from course.grading.classroom import NAME, submit
+
+from interp_kit.course.grading.grade import grade
+from interp_kit.course.grading.landlock import landlock_version
+
+WRONG = {"q1": "def double(x):\n    return 0", "q2": "def mean_of(rows):\n    return 0", "q3": "letter = '?'"}
+OVERWRITE = """
+import interp_kit.course.compare as compare, interp_kit.course.assignments as a
+compare.same = compare.problem = a.is_right = lambda *_: True
+ik.course.hidden_test = lambda *_: None
+class Equal:
+    def __eq__(self, other): return True
+    def __getattr__(self, name): return self
+    def __call__(self, *_): return self
+double = mean_of = letter = Equal()
+"""
+FORGE = """
+import json, os
+lines = [{"question": q, "answer": 1, "points": 99, "score": 99} for q in ("q1", "q2", "q3")]
+with open("answers.jsonl", "a") as file:
+    for line in lines: file.write(json.dumps(line) + "\\n")
+    file.write("{not json")
+os._exit(0)
+"""
+READ = """
+from pathlib import Path
+def found():
+    for place in {places!r}:
+        for path in [Path(place), *Path(place).rglob("*")]:
+            if path.suffix in (".py", ".ipynb", ".csv", ".json"): yield path.read_text()
+try: letter = "".join(found()) or "refused"
+except OSError: letter = "refused"
+"""
+WRITE = """
+from pathlib import Path
+for place in {places!r}:
+    try: Path(place, "left-by-a-student").write_text("x")
+    except OSError: pass
+"""
+ATTACKS = {
+    "overwrites": OVERWRITE,
+    "forges": FORGE,
+    "reads": READ,
+    "writes": WRITE,
+    "forks": "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass",
+    "fills memory": "held = []\nwhile True: held.append(bytearray(10**7))",
+    "fills the disk": "i = 0\nwhile True: open(f'{i}', 'wb').write(bytes(10**6)); i += 1",
+    "prints without end": "while True: print('x' * 10**6)",
+    "kills": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.kill(-1, signal.SIGKILL)",
+    "will not end": "while True:\n  try:\n    while True: pass\n  except BaseException: pass",
+    "stays": "import subprocess\nsubprocess.Popen(['sleep', '987'], start_new_session=True)",
+    "calls home": "import socket\nsocket.create_connection(('127.0.0.1', {port})).sendall(b'x')",
+    "nests": "letter = []\nfor _ in range(10**5): letter = [letter]",
+    "is huge": "letter = 'x' * 10**9",
+}
+
+
+@pytest.fixture(scope="module")
+def after(tmp_path_factory):
+    """The class of attackers, graded. Beside them one who learnt the subject."""
+    place = tmp_path_factory.mktemp("attacks")
+    teachers = classroom.assignments(place / "assignments")
+    server = socket.create_server(("127.0.0.1", 0))
+    for name, code in ATTACKS.items():
+        code = code.replace("{places!r}", repr([str(teachers), str(place / "grades"), "/tmp", str(Path.home())]))
+        code = code.replace("{port}", str(server.getsockname()[1]))
+        submit(place / "submissions", name, WRONG, extra=[code])
+    submit(place / "submissions", "learnt it")
+    shadow = place / "submissions" / "shadows" / NAME
+    submit(place / "submissions", "shadows", WRONG)
+    for module in ("json", "torch", "sitecustomize", "usercustomize", "IPython"):
+        (shadow / f"{module}.py").write_text(f"open({str(place / 'shadowed')!r}, 'w')")
+    (shadow / "secret.json").symlink_to(teachers / "questions" / f"{NAME}.py")
+    processes = {process.pid for process in psutil.process_iter()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp_kit.course.grading.submission.CELL_SECONDS", 5.0)
+        results = grade(place / "submissions", place / "grades", 1, teachers)
+    yield place, {result.student: result for result in results}, processes, server
+    server.close()
+
+
+@pytest.mark.parametrize("name", [*ATTACKS, "shadows"])
+def test_no_attack_gets_a_point(after, name):
+    _, results, *_ = after
+    assert [each.points for each in results[name].questions] == [0, 0, 0, None]
+
+
+def test_the_others_are_graded_all_the_same(after):
+    _, results, *_ = after
+    assert [each.points for each in results["learnt it"].questions] == [2, 3, 1, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("forks", "it started over 64 processes"),
+        ("fills memory", "it took over 2,048 MB of memory"),
+        ("fills the disk", "it wrote over 100 MB"),
+        ("prints without end", "it wrote over 100 MB"),
+    ],
+)
+def test_what_goes_beyond_a_limit_is_told(after, name, words):
+    _, results, *_ = after
+    assert words in results[name].notes
+
+
+@pytest.mark.skipif(landlock_version() < 6, reason="this system's Landlock does not close everything")
+def test_nothing_of_the_teachers_was_read_or_written(after):
+    place, results, _, server = after
+    assert not (place / "shadowed").exists()
+    for folder in (place, *place.rglob("*"), Path("/tmp"), Path.home()):
+        assert not (folder / "left-by-a-student").exists(), folder
+    assert "the answers" not in str(results["reads"])
+    server.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        server.accept()
+
+
+def test_nothing_is_left_running(after):
+    _, _, before, _ = after
+    time.sleep(0.5)
+    left = [process for process in psutil.process_iter(["pid", "cmdline"]) if process.pid not in before]
+    assert not any("987" in (process.info["cmdline"] or ()) for process in left)
+    assert not any("interp_kit.course.grading.runner" in (process.info["cmdline"] or ()) for process in left)
+
+
+def test_no_folder_is_left(after):
+    assert not [name for name in os.listdir("/tmp") if name.startswith("interp_kit-")] or sys.platform != "linux"
