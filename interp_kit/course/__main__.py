@@ -1,4 +1,4 @@
-"""The command line of a course: python -m interp_kit.course grade SUBMISSIONS OUT."""
+"""The command line of a course: python -m interp_kit.course grade | exam | otter."""
 
 import argparse
 import sys
@@ -25,6 +25,11 @@ def main(arguments: list[str] | None = None) -> None:
     one.add_argument("out", type=Path, help="an empty folder outside of the repository")
     one.add_argument("--seed", required=True, help="of the world; keep it secret")
     one.add_argument("--students", required=True, help="how many, or a text file with a name a line")
+    one = commands.add_parser("otter", help="an assignment for otter-grader", description=otter.__doc__)
+    one.set_defaults(function=otter)
+    one.add_argument("name", help="of the assignment")
+    one.add_argument("out", type=Path, help="an empty folder")
+    one.add_argument("--assignments", type=Path, help="a folder with source/ and questions/; by default the kit's")
     given = vars(parser.parse_args(arguments))
     function = given.pop("function")
     given.pop("command")
@@ -66,6 +71,16 @@ def exam(out: Path, seed: str, students: str) -> int:
     make_exam(seed, names, out)
     print(printable(f"{len(names)} exams: {out / 'students'}. To grade them: grade SUBMISSIONS OUT "
                     f"--assignments {out / 'key'}"))  # fmt: skip
+    return 0
+
+
+def otter(name: str, out: Path, assignments: Path | None) -> int:
+    """Writes an assignment as otter-grader wants it: student/ to hand out, autograder/tests/ to grade with."""
+    _check_extra()
+    from .otter import export_otter
+
+    export_otter(name, out, assignments)
+    print(printable(f"{name}: {out / 'student'} for students, {out / 'autograder'} for otter-grader"))
     return 0
 
 

@@ -7,6 +7,7 @@ translation, <name>_ru, asks the questions of <name>: its notebook's metadata sa
 
 import importlib.util
 import secrets
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -134,7 +135,8 @@ def read_notebook(path: Path) -> "NotebookNode":
     import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
+        with warnings.catch_warnings(action="ignore"):  # of cells without an id, as some editors save them
+            return nbformat.read(path, as_version=4)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no {str(path)!r}: release it (nbgrader generate_assignment)") from None
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

@@ -3,6 +3,6 @@
 c = get_config()  # noqa: F821  nbgrader puts it here
 
 c.CourseDirectory.course_id = "interp_kit"
-c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # write it here"}
-c.ClearSolutions.text_stub = "*Your answer, in at most 150 words.*"
+c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
+c.ClearSolutions.text_stub = "*...*"
 c.ExecutePreprocessor.timeout = 60  # seconds a cell

@@ -1,6 +1,7 @@
 """The kit's own assignments: as they were released, one in both languages, and each question tells right from wrong."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -182,8 +183,10 @@ def test_feedback_of_nbgrader_tells_no_answer(tmp_path):
 
 
 def nbgrader(folder, *arguments):
-    command = [Path(sys.executable).parent / "nbgrader", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    programs = Path(sys.executable).parent
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])  # nbgrader starts alembic by its name
+    command = [programs / "nbgrader", *arguments]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -75,8 +75,8 @@ def test_students_get_no_answer(place):
 
 
 def test_the_key_grades_it_and_what_is_committed_does_not_solve_it(place, tmp_path):
-    """Right ones get all; the neighbour's answers hardly any; all solutions of the problem sets, run on the exam's model and
-    prompt, at most a tenth."""
+    """Right ones get all; the neighbour's answers hardly any; all solutions of the problem sets, run on the
+    exam's model and prompt, at most a tenth."""
     class_ = tmp_path / "class"
     right = {name: {q: f"{q} = {value!r}" for q, value in answers(place, name).items()} for name in STUDENTS}
     save(class_ / "ada" / "exam" / "exam.ipynb", answered(place, "ada", right["ada"]))
@@ -95,8 +95,8 @@ def test_the_key_grades_it_and_what_is_committed_does_not_solve_it(place, tmp_pa
             for cell in nbformat.read(path, 4).cells
             if "BEGIN SOLUTION" in cell.source and cell.cell_type == "code"
         ]
-        for cell in solutions:
-            del cell["id"]
+        for number, cell in enumerate(solutions):
+            cell["id"] = f"solution-{number}"
         notebook.cells[2:2] = solutions
         student = folder.parents[1] / f"eve-{path.parent.name}" / "exam"
         save(student / "exam.ipynb", notebook)

@@ -135,8 +135,8 @@ def control(case: Case) -> Asked:
     own = before - case.probability(Steer(str(mine["id"]), factor=0))
     return Asked(
         f"Switch off, one at a time, each *other* feature of the graph in layer {layer} at the position of the one "
-        "that contributes most for the answer. By how much does the answer's probability fall on average? (A rise counts as "
-        "a negative fall.)",
+        "that contributes most for the answer. By how much does the answer's probability fall on average? (A rise "
+        "counts as a negative fall.)",
         float(sum(changes) / len(changes)),
         {
             "This is what the feature itself does.": own,
