@@ -103,7 +103,7 @@ def hidden_test(assignment: str, question: str, mine: object, student: str = "")
 
     Raises AssertionError where it is wrong, without what was expected.
 
-    >>> ik.course.hidden_test("ps1_residual_stream", "q1", share_alive)
+    >>> ik.course.hidden_test("ps1_residual_stream", "q1", streams)
     """
     asked = {each.id: each for each in _loaded(assignment).questions}[question]
     assert is_right(asked, mine, student), f"{question} is not right yet"

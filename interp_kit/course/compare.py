@@ -11,9 +11,8 @@ def same(given: object, expected: object) -> bool:
     """Whether two answers agree: numbers of one shape up to `CLOSE` of the largest expected one, else what Python
     calls equal. A set takes a list without repetition; a dictionary is compared key by key."""
     if isinstance(expected, Set):
-        return (
-            isinstance(given, Set | list | tuple) and len(given) == len(expected) and all(x in expected for x in given)
-        )
+        listed = list(given) if isinstance(given, Set | list | tuple) else None
+        return listed is not None and len(listed) == len(expected) and all(each in listed for each in expected)
     if isinstance(expected, Mapping):
         return (
             isinstance(given, Mapping)

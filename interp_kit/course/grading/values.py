@@ -28,9 +28,9 @@ def packed(value: object, folder: Path | None = None) -> object:
         return {"tensor": True, **_array(value.detach().cpu().numpy())}
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "OU":
         return _array(value)
-    if isinstance(value, pd.Series | pd.Index):
+    if isinstance(value, np.ndarray | pd.Series | pd.Index):  # of texts, such as ids
         value = value.tolist()
     if isinstance(value, AttributionGraph) and folder is not None:
         name = f"graph-{len(list(folder.glob('graph-*')))}.json"
@@ -73,12 +73,17 @@ def unpacked(value: object, folder: Path | None = None) -> object:
         if "set" in value:
             return set(unpacked(value["set"], folder))
         if "dict" in value:
-            return {unpacked(name, folder): unpacked(each, folder) for name, each in value["dict"]}
+            return {_key(unpacked(name)): unpacked(each, folder) for name, each in value["dict"]}
         if "graph" in value and folder is not None:
             return load_graph(folder / Path(value["graph"]).name)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"not an answer: {error}") from None
     raise ValueError(f"not an answer: {sorted(map(str, value))}")
+
+
+def _key(value: object) -> object:
+    """Lists cannot be keys of a dictionary; they were tuples."""
+    return tuple(map(_key, value)) if isinstance(value, list) else value
 
 
 def _array(array: np.ndarray) -> dict[str, object]:
