@@ -8,11 +8,11 @@ from pathlib import Path
 
 import nbformat
 from course.grading import classroom
-from course.grading.classroom import NAME, RIGHT, STUBS
+from course.grading.classroom import NAME, RIGHT
 
 from interp_kit.course.grading.grade import grade
 
-STUDENTS = {"ada": RIGHT, "bob": RIGHT | {"q1": "def double(x):\n    return x"}, "eve": STUBS}
+STUDENTS = {"ada": RIGHT, "bob": RIGHT | {"q1": "def double(x):\n    return x"}, "eve": {}}
 CONFIG = """
 c = get_config()
 c.Exchange.root = {root!r}
