@@ -32,8 +32,8 @@ def prompt(city: str) -> str:
 
 
 def streams(embedding: Tensor, attention: Tensor, mlp: Tensor) -> Tensor:
-    """embedding [d_model], attention and mlp [layer, d_model] -> the stream that each layer is given, and at the end the
-    last one's result [layer + 1, d_model]"""
+    """embedding [d_model], attention and mlp [layer, d_model] -> the stream that each layer is given, and at the end
+    the last one's result [layer + 1, d_model]"""
     found = [embedding]
     for from_attention, from_mlp in zip(attention, mlp):
         found.append(found[-1] + from_attention + from_mlp)
@@ -92,8 +92,9 @@ NORM = FunctionQuestion(
         "This subtracts the mean, as LayerNorm does; RMSNorm does not.": (
             lambda x, gain, eps: rms_norm(x - x.mean(-1, keepdim=True), gain, eps)
         ),
-        "eps is missing, or stands outside of the root.": lambda x, gain, eps: (
-            x / x.pow(2).mean(-1, True).sqrt() * gain
+        "eps is missing.": lambda x, gain, eps: x / x.pow(2).mean(-1, True).sqrt() * gain,
+        "eps stands outside of the root; it is added to the mean of the squares.": (
+            lambda x, gain, eps: x / (x.pow(2).mean(-1, True).sqrt() + eps) * gain
         ),
         "The gain is missing.": lambda x, gain, eps: rms_norm(x, torch.ones_like(gain), eps),
         "This divides by the length, the root of the sum of squares; the norm takes their mean.": (
@@ -153,11 +154,12 @@ def decided(likeliest: list[str], answer: str) -> int:
 
 
 def draw_likeliest(draw: random.Random) -> tuple:
-    """The answer comes up early, goes again, and in one case of three does not stay."""
+    """The answer comes up early, goes again, and in one case of three does not stay. Never two of it at the end: then
+    the last layer would be the one that is one too late."""
     answer = draw.choice(list(CITIES.values()))
     others = [" Boston", " IN", " BE", " Texas"]
     tokens = [draw.choice(others), answer, *draw.choices(others, k=draw.randint(1, 3))]
-    tokens += [answer] * draw.randint(1, 3) if draw.random() < 2 / 3 else [draw.choice(others)]
+    tokens += [answer] * draw.choice([1, 3, 4]) if draw.random() < 2 / 3 else [draw.choice(others)]
     return tokens, answer
 
 
@@ -194,12 +196,12 @@ def moved_from(pattern: Tensor, values: Tensor) -> list[int]:
 
 
 def draw_attention(draw: random.Random) -> tuple:
-    """Heads look most at the first position, where next to nothing stands, as they do in a real model."""
+    """Heads look most at the first position, where next to nothing stands, as some heads of a real model do."""
     heads, positions = draw.randint(3, 5), draw.randint(5, 7)
     scores = normal(draw, heads, positions, positions).masked_fill(
         torch.ones(positions, positions).triu(1).bool(), -torch.inf
     )
-    scores[:, 1:, 0] += 3
+    scores[:, 1:, 0] += 2
     values = normal(draw, heads, positions, 4)
     values[:, 0] *= 0.01
     return scores.softmax(-1), values
@@ -227,12 +229,12 @@ MOVED = FunctionQuestion(
 # ---------------------------------------------------------------------- q6, q7: your own city, on pocket
 
 
-def sources(city: str):
-    return ik.lenses.decompose(model(), prompt(city), CITIES[city], contrast=RIVAL).sources
+def sources(city: str, rival: str | None = RIVAL):
+    return ik.lenses.decompose(model(), prompt(city), CITIES[city], contrast=rival).sources
 
 
-def written_by(city: str, kind: str) -> float:
-    table = sources(city)
+def written_by(city: str, kind: str, rival: str | None = RIVAL) -> float:
+    table = sources(city, rival)
     return float(table.loc[[name for name in table.index if name.startswith(kind)]].to_numpy().sum())
 
 
@@ -242,6 +244,9 @@ HEADS = ValueQuestion(
     lambda city: written_by(city, "head"),
     {
         "This is what the MLPs wrote.": lambda city: written_by(city, "MLP"),
+        "This is towards the answer alone; what is written towards Boston is to be taken off.": (
+            lambda city: written_by(city, "head", None)
+        ),
         "This is the whole logit difference.": lambda city: float(sources(city).to_numpy().sum()),
         "This is one head's part; all heads together are asked.": lambda city: float(
             sources(city).filter(like="head", axis=0).sum(axis=1).max()
@@ -263,8 +268,9 @@ ARRIVED = ValueQuestion(
         "This is what still stands at the city's word; what has come to the last word is asked.": (
             lambda city: float(restored(city).iloc[4, -2])
         ),
-        "This is before another layer: layers are counted from 0, and asked is the stream before layer 4.": (
-            lambda city: float(restored(city).iloc[3, -1])
+        "This is the stream before layer 3: layers are counted from 0.": lambda city: float(restored(city).iloc[3, -1]),
+        "This is the stream behind layer 4: row 4 is the stream before it.": (
+            lambda city: float(restored(city).iloc[5, -1])
         ),
         "This is what attention of layer 4 writes; the whole stream is asked.": (
             lambda city: float(restored(city, "attention").iloc[4, -1])
