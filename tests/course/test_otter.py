@@ -22,7 +22,7 @@ def out(tmp_path_factory):
     return place
 
 
-def tests_of(path):
+def content_of(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -37,16 +37,16 @@ def passes(case, **names):
 def test_each_question_has_its_tests_and_points(out):
     assignment = load_assignment(NAME)
     for question in assignment.questions:
-        test = tests_of(out / "autograder" / "tests" / f"{question.id}.py")
+        test = content_of(out / "autograder" / "tests" / f"{question.id}.py")
         assert test["points"] == assignment.points[question.id]
         assert [case["hidden"] for case in test["suites"][0]["cases"]] == [False, True]
-        shown = tests_of(out / "student" / "tests" / f"{question.id}.py")["suites"][0]["cases"]
+        shown = content_of(out / "student" / "tests" / f"{question.id}.py")["suites"][0]["cases"]
         assert [case["hidden"] for case in shown] == [False] and "hidden_test" not in str(shown)
 
 
 def test_they_tell_right_from_wrong(out):
     question = load_questions(assignments_folder() / "questions" / f"{NAME}.py")[0]
-    cases = tests_of(out / "autograder" / "tests" / "q1.py")["suites"][0]["cases"]
+    cases = content_of(out / "autograder" / "tests" / "q1.py")["suites"][0]["cases"]
     assert [passes(case, streams=question.solution) for case in cases] == [True, True]
     for mistake in question.mistakes.values():
         assert not passes(cases[1], streams=mistake)
