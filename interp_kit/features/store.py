@@ -277,7 +277,7 @@ def load_features(name: str | Path, belongs_to: object = None) -> FeatureStore:
     a layer, when they are asked for; TypeError for a `belongs_to` that does not know its model.
 
     >>> ik.load_features("pocket")
-    FeatureStore(6,905 features, 6,857 of them live, 9,126 texts)
+    FeatureStore(6,905 features, 6,905 of them live, 22,143 texts)
     """
     folder = _folder(name, "features.parquet", "store.save(folder)")
     path = folder / "features.parquet"

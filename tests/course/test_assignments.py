@@ -87,6 +87,8 @@ def code_of(text):
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             node.msg = None
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("predict", "print")):
             node.args = node.args[:1] if ast.unparse(node.func).endswith("predict") else []
     return ast.unparse(tree)
@@ -179,7 +181,8 @@ def test_feedback_of_nbgrader_tells_no_answer(tmp_path):
     (page,) = (tmp_path / "feedback" / "bob" / name).glob("*.html")
     text = re.sub("<[^>]+>", "", page.read_text())
     assert "q1 is not right yet" in text and "solution" not in text.lower().replace("solution cell", "")
-    assert "tensor([" not in text
+    answers = (FOLDER / "questions" / f"{name}.py").read_text().splitlines()
+    assert not [line for line in answers if len(line.strip()) > 25 and line.strip() in text]
 
 
 def nbgrader(folder, *arguments):
