@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,3 +61,35 @@ def test_pip_install_without_a_clone(clone, tmp_path):
     clone.mkdir()  # the fixture removes it again
     assert "Austin" in output_of(python, "-m", "interp_kit", "demo", folder=tmp_path)
     assert "missing smollm2-transcoder" in output_of(python, "-m", "interp_kit", "doctor", folder=tmp_path)
+
+
+def test_what_binder_installs_runs_the_first_lesson(clone):
+    """The pip lines of environment.yml in an empty environment, then postBuild, as repo2docker does it."""
+    lines = yaml.safe_load((clone / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    (clone / "requirements.txt").write_text("\n".join(lines))
+    output_of(PYTHON, "-m", "venv", "env", folder=clone)
+    torch = re.search(r"^TORCH \?= (torch==\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    output_of("env/bin/python", "-m", "pip", "install", "--quiet", torch, folder=clone)  # Binder's index has it
+    output_of("env/bin/python", "-m", "pip", "install", "--quiet", "-r", "requirements.txt", folder=clone)
+    output_of("bash", "-c", "PATH=$PWD/env/bin:$PATH ./postBuild", folder=clone)
+    runs(clone / "notebooks" / "00_tour.ipynb", clone / "env")
+
+
+def test_the_bundle_installs_without_a_network_and_runs_the_first_lesson(clone, tmp_path):
+    output_of("make", "--no-print-directory", "bundle", f"PYTHON={PYTHON}", folder=clone)
+    bundle = clone / "out" / "interp_kit-offline"
+    shutil.rmtree(clone / ".venv")
+    start = re.findall(r"^    (interp/bin/pip .*)$", (bundle / "START.md").read_text(), re.MULTILINE)
+    assert len(start) == 2 and all("--no-index" in line for line in start)
+    output_of(PYTHON, "-m", "venv", "interp", folder=bundle)
+    for line in start:
+        output_of("bash", "-c", line, folder=bundle)
+    runs(bundle / "00_tour.ipynb", bundle / "interp")
+    assert (bundle / "assignments" / "ps1_residual_stream" / "ps1_residual_stream.ipynb").is_file()
+
+
+def runs(notebook: Path, environment: Path) -> None:
+    """From its first cell to its last, as Lab would."""
+    convert = "-m nbconvert --to notebook --execute --output-dir done".split()
+    output_of(environment / "bin" / "python", *convert, notebook.name, folder=notebook.parent)
+    assert (notebook.parent / "done" / notebook.name).is_file()

@@ -1,4 +1,4 @@
-"""What a cell of a hostile submission runs, by what it tries. {places!r}: folders of the teacher; {port}: of a server."""
+"""What a cell of a hostile submission runs, by what it tries. {places!r}: folders of the teacher; {port}: a port."""
 
 OVERWRITE = """
 import interp_kit.course.compare as compare, interp_kit.course.assignments as a
