@@ -8,14 +8,25 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tqdm.auto import tqdm
+from typing_extensions import TypedDict
 
 from ...formats.json import read_json, write_json
+from ...formats.validation import check_type
 from ...storage.atomic import never
 from ..grading.values import packed, unpacked
 from ..questions import Question, ValueQuestion
 from .questions import QUESTIONS, Asked, Case, oral
 from .world import invent, learn, save_model
 
+
+class Entry(TypedDict):
+    """Of a student's question: the right answer and, by hint, what mistakes give; packed (values.py)."""
+
+    answer: object
+    mistakes: dict[str, object]
+
+
+Key = dict[str, dict[str, Entry]]  # of exam.json: by student, by question
 NAME = "exam"
 POINTS = {"auto": 3.0, "written": 6.0}
 WRITTEN = f"q{len(QUESTIONS) + 1}"
@@ -71,7 +82,7 @@ def make_exam(seed: str, students: Sequence[str], out: Path) -> None:
     shared = out / "key" / "world"
     save_model(model, shared / "model")
     transcoder.save(shared / "transcoder")
-    answers: dict[str, dict[str, object]] = {}
+    answers: Key = {}
     for student, city in tqdm(list(zip(students, cities)), desc="exams", unit="student"):
         case = Case(world, model, transcoder, city, random.Random(f"{seed} {city}"))
         asked = [question(case) for question in QUESTIONS]
@@ -90,9 +101,12 @@ def exam_questions(path: Path) -> tuple[Question, ...]:
 
     Raises ValueError for another file.
     """
-    answers = read_json(path)
-    if not isinstance(answers, dict) or not all(isinstance(each, dict) for each in answers.values()) or not answers:
-        raise ValueError(f"{str(path)!r} is not the key of an exam")
+    try:
+        answers = check_type(Key, read_json(path))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not the key of an exam: {error}") from None
+    if not answers:
+        raise ValueError(f"{str(path)!r} is not the key of an exam: it holds no student")
     ids, hints = list(next(iter(answers.values()))), sorted(
         {(name, hint) for each in answers.values() for name in each for hint in each[name]["mistakes"]}
     )  # fmt: skip
@@ -108,15 +122,15 @@ def exam_questions(path: Path) -> tuple[Question, ...]:
     )
 
 
-def _of_student(answers: dict, student: str) -> dict:
+def _of_student(answers: Key, student: str) -> dict[str, Entry]:
     if student.strip().lower() not in answers:
         raise ValueError(f"there is no exam for {student!r}")
     return answers[student.strip().lower()]
 
 
-def _entry(asked: Asked) -> dict[str, object]:
+def _entry(asked: Asked) -> Entry:
     mistakes = {hint: packed(value) for hint, value in asked.mistakes.items() if value != asked.answer}
-    return {"answer": packed(asked.answer), "mistakes": mistakes}
+    return Entry(answer=packed(asked.answer), mistakes=mistakes)
 
 
 def _check(students: Sequence[str], out: Path) -> None:
@@ -161,7 +175,7 @@ def _graded(name: str, solution: bool = False, points: float | None = None, lock
     return {"nbgrader": settings | ({"grade": False} if points is None else {"grade": True, "points": points})}
 
 
-def _save_key(key: Path, answers: dict[str, dict[str, object]]) -> None:
+def _save_key(key: Path, answers: Key) -> None:
     """As a folder of assignments: any student's notebook tells ids and points."""
     blank = next(key.parent.glob(f"students/*/{NAME}/{NAME}.ipynb"))
     for part in ("source", "release"):

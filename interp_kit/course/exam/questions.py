@@ -51,13 +51,14 @@ class Case:
     @property
     def token(self) -> int:
         """The id of the capital."""
-        return int(self.model.tokenizer.convert_tokens_to_ids(self.capital))
+        (found,) = self.model.tokenizer.convert_tokens_to_ids([self.capital])
+        return found
 
     def probability(self, *steers: Steer) -> float:
         """Of the capital, while features are steered."""
         if not steers:
             everything = self.model.next_tokens(self.prompt, self.model.vocab_size)
-            return float(everything.loc[self.token, "probability"])
+            return float(everything["probability"].loc[self.token])
         logits = intervene(self.model, self.transcoder, self.prompt, list(steers)).after.logits
         return float(logits[-1].softmax(-1)[self.token])
 
@@ -94,10 +95,10 @@ def strongest_feature(case: Case) -> Asked:
     """By signed contribution, for or against the answer."""
     layer, sign = case.draw.choice([0, 1, 2]), case.draw.choice([1, -1])
     found = case.graph.features.query("layer == @layer")
-    by_influence = str(found.loc[found["influence"].idxmax(), "id"])
+    by_influence = str(found["id"].loc[found["influence"].idxmax()])
     which = "for" if sign > 0 else "against"
     right, other = (str(case.strongest(layer, each)["id"]) for each in (sign, -sign))
-    largest = str(found.loc[found["activation"].idxmax(), "id"])
+    largest = str(found["id"].loc[found["activation"].idxmax()])
     return Asked(
         f'Which feature of layer {layer} contributes most **{which}** the answer? Its `id`, a text such as "1_20_3".',
         right,

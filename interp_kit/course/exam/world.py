@@ -95,10 +95,10 @@ def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 def _train(texts: list[str], tokenizer: PreTrainedTokenizerFast, seed: int) -> LanguageModel:
     torch.manual_seed(seed)
-    sizes = {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4}
     config = LlamaConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=32, bos_token_id=0, eos_token_id=1, pad_token_id=2, **sizes
-    )
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=192, num_hidden_layers=4, num_attention_heads=4,
+        max_position_embeddings=32, bos_token_id=0, eos_token_id=1, pad_token_id=2,
+    )  # fmt: skip
     model, draw = LlamaForCausalLM(config), random.Random(seed)
     ids = [[0, *tokenizer.encode(text, add_special_tokens=False), 1] for text in texts]
     longest = max(map(len, ids))

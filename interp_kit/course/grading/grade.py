@@ -329,7 +329,8 @@ def lateness(place: Path, due: datetime | None) -> str:
     if due is None:
         return ""
     try:
-        came = datetime.fromisoformat((place / "timestamp.txt").read_text().strip().replace(" UTC", "+00:00"))
+        text = (place / "timestamp.txt").read_text(encoding="utf-8")
+        came = datetime.fromisoformat(text.strip().replace(" UTC", "+00:00"))
     except (OSError, ValueError):
         files = [path.stat().st_mtime for path in place.glob("*.ipynb")]
         came = datetime.fromtimestamp(max(files)) if files else due

@@ -6,19 +6,19 @@ answers.jsonl gets a line for each thing that begins or ends. No score is known 
 
 import faulthandler
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from typing_extensions import TypedDict
-
-import interp_kit
 
 from ...storage.shipped import cache_folder, data_folder
 from .landlock import close_all_but, landlock_version
 
+T = TypeVar("T")
 TASK, GIVEN, ANSWERS = "task.json", "given", "answers.jsonl"
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/dev/urandom", "/proc", "/sys")
 DEVICES = ("/dev/null", "/dev/zero")
@@ -61,10 +61,14 @@ class OutOfTimeError(BaseException):
 def main() -> None:
     """Runs the cells, then asks for the answers."""
     task: Task = json.loads(Path(TASK).read_text(encoding="utf-8"))
-    given = {name: json.loads(Path(GIVEN, name).read_text()) for each in task["asked"] for name in each["cases"]}
+    given = {
+        name: json.loads(Path(GIVEN, name).read_text(encoding="utf-8"))
+        for each in task["asked"]
+        for name in each["cases"]
+    }
     folder = Path.cwd()
     if landlock_version():
-        kit = [Path(interp_kit.__file__).parent, data_folder(), Path(sys.prefix), Path(sys.base_prefix)]
+        kit = [Path(__file__).parents[2], data_folder(), Path(sys.prefix), Path(sys.base_prefix)]
         close_all_but([*map(Path, SYSTEM), *kit, cache_folder()], [folder, *map(Path, DEVICES)])
     sys.path.insert(0, str(folder))  # a student's own modules
     with open(folder / ANSWERS, "a", encoding="utf-8") as answers:
@@ -79,7 +83,7 @@ def main() -> None:
         say(finished=True)
 
 
-def _run_cells(task: Task, say: Callable[..., None]) -> dict[str, Any]:
+def _run_cells(task: Task, say: Callable[..., None]) -> dict[str, object]:
     """What the cells left, by name."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
@@ -101,35 +105,47 @@ def _run_cells(task: Task, say: Callable[..., None]) -> dict[str, Any]:
 
 
 def _ask(
-    asked: Asked, names: dict[str, Any], given: dict[str, Any], task: Task, folder: Path, say: Callable[..., None]
+    asked: Asked, names: dict[str, object], given: dict[str, list], task: Task, folder: Path, say: Callable[..., None]
 ) -> None:
-    from .values import packed, unpacked
+    from .values import packed
 
-    question, mine = asked["question"], names.get(asked["name"])
+    question, mine, seconds = asked["question"], names.get(asked["name"]), task["call_seconds"]
     if asked["name"] not in names:
         say(question=question, error=f"there is no {asked['name']}")
     elif mine is ...:
         say(question=question, error="nothing is written yet")
-    elif asked["cases"] and not callable(mine):
-        say(question=question, error=f"{asked['name']} is not a function")
     elif not asked["cases"]:
-        answer, error = _in_time(lambda: packed(mine), task["call_seconds"])
-        say(question=question, **({"error": _in_words(error, task["call_seconds"])} if error else {"answer": answer}))
-    for number, name in enumerate(asked["cases"] if callable(mine) else ()):
+        answer, error = _in_time(lambda: packed(mine), seconds)
+        say(question=question, **({"error": _in_words(error, seconds)} if error else {"answer": answer}))
+    elif not callable(mine):
+        say(question=question, error=f"{asked['name']} is not a function")
+    else:
+        _call(mine, asked, given, task, folder, say)
+
+
+def _call(
+    function: Callable[..., object], asked: Asked, given: dict[str, list], task: Task, folder: Path,
+    say: Callable[..., None],
+) -> None:  # fmt: skip
+    """The student's function, on one input after another until something goes wrong."""
+    from .values import packed, unpacked
+
+    question, seconds = asked["question"], task["call_seconds"]
+    for number, name in enumerate(asked["cases"]):
         step = f"{question} case {number}"
         if step in task["skipped"]:
             say(question=question, error="it ended the whole process, or would not end")
             break
         say(begins=step)
         arguments = [unpacked(each, folder) for each in given[name]]
-        answer, error = _in_time(lambda inputs=arguments: packed(mine(*inputs)), task["call_seconds"])
+        answer, error = _in_time(lambda inputs=arguments: packed(function(*inputs)), seconds)
         if error:
-            say(question=question, error=_in_words(error, task["call_seconds"]))
+            say(question=question, error=_in_words(error, seconds))
             break
         say(question=question, answer=answer)
 
 
-def _in_time(function: Callable[[], Any], seconds: float) -> tuple[Any, BaseException | None]:
+def _in_time(function: Callable[[], T], seconds: float) -> tuple[T | None, BaseException | None]:
     """What it returns or raises. If it goes on after its time, what runs in the process is interrupted; if that does
     not help, the process ends."""
 
@@ -156,7 +172,7 @@ def _in_words(error: BaseException, seconds: float) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
 
-_nowhere = open("/dev/null", "w")  # of what faulthandler prints
+_nowhere = open(os.devnull, "w", encoding="utf-8")  # of what faulthandler prints
 
 
 if __name__ == "__main__":

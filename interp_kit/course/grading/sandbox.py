@@ -199,7 +199,7 @@ def _resident(process: psutil.Process) -> int:
 def _written(process: psutil.Process) -> int:
     """To files, and to what is none; macOS does not count."""
     with suppress(psutil.Error, AttributeError):
-        return process.io_counters().write_chars
+        return getattr(process.io_counters(), "write_chars", 0)
     return 0
 
 

@@ -71,7 +71,7 @@ def unpacked(value: object, folder: Path | None = None) -> object:
         if "float" in value:
             return float(value["float"])
         if "set" in value:
-            return set(unpacked(value["set"], folder))
+            return {_key(unpacked(each)) for each in value["set"]}
         if "dict" in value:
             return {_key(unpacked(name)): unpacked(each, folder) for name, each in value["dict"]}
         if "graph" in value and folder is not None:

@@ -124,7 +124,7 @@ except PermissionError: pass
         folder = Path(place)
         assert run(folder, program, user=user).code == 0
         assert (folder / "refused").read_text() == str(user) and not (folder / "root").exists()
-    assert not Path("/tmp/left-by-a-student").exists() and not Path("/dev/shm/left-by-a-student").exists()
+    assert not Path("/tmp", "left-by-a-student").exists() and not Path("/dev/shm", "left-by-a-student").exists()
 
 
 def test_nobody_else_becomes_another_user(monkeypatch):
