@@ -51,8 +51,7 @@ class Case:
     @property
     def token(self) -> int:
         """The id of the capital."""
-        (found,) = self.model.tokenizer.convert_tokens_to_ids([self.capital])
-        return found
+        return self.model.tokenizer.encode(self.capital, add_special_tokens=False)[0]
 
     def probability(self, *steers: Steer) -> float:
         """Of the capital, while features are steered."""
@@ -95,10 +94,10 @@ def strongest_feature(case: Case) -> Asked:
     """By signed contribution, for or against the answer."""
     layer, sign = case.draw.choice([0, 1, 2]), case.draw.choice([1, -1])
     found = case.graph.features.query("layer == @layer")
-    by_influence = str(found["id"].loc[found["influence"].idxmax()])
+    by_influence = str(found.sort_values("influence", ascending=False)["id"].iloc[0])
     which = "for" if sign > 0 else "against"
     right, other = (str(case.strongest(layer, each)["id"]) for each in (sign, -sign))
-    largest = str(found["id"].loc[found["activation"].idxmax()])
+    largest = str(found.sort_values("activation", ascending=False)["id"].iloc[0])
     return Asked(
         f'Which feature of layer {layer} contributes most **{which}** the answer? Its `id`, a text such as "1_20_3".',
         right,
