@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from course.grading.classroom import save
+from nbgrader.apps import NbGraderAPI
+from traitlets.config import PyFileConfigLoader
 
 from interp_kit.course import hidden_test
 from interp_kit.course.assignments import (
@@ -94,14 +96,18 @@ def code_of(text):
     return ast.unparse(tree)
 
 
-def test_what_is_released_is_not_stale(tmp_path):
-    for part in ("source", "questions"):
-        shutil.copytree(FOLDER / part, tmp_path / part)
-    shutil.copy(FOLDER / "nbgrader_config.py", tmp_path)
+def test_what_is_released_is_not_stale(tmp_path, monkeypatch):
+    """As `nbgrader generate_assignment` does it, with the settings of the folder, in one process for all."""
+    shutil.copytree(FOLDER / "source", tmp_path / "source")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    settings = PyFileConfigLoader("nbgrader_config.py", str(FOLDER)).load_config()
+    settings.CourseDirectory.root = str(tmp_path)
+    api = NbGraderAPI(config=settings)
     for name in ALL:
-        nbgrader(tmp_path, "generate_assignment", name, "--create")
-        made, committed = (folder / "release" / name / f"{name}.ipynb" for folder in (tmp_path, FOLDER))
-        assert made.read_bytes() == committed.read_bytes(), f"{name}: release it again"
+        made = api.generate_assignment(name, create=True)
+        assert made["success"], made["log"]
+        ours, committed = (folder / "release" / name / f"{name}.ipynb" for folder in (tmp_path, FOLDER))
+        assert ours.read_bytes() == committed.read_bytes(), f"{name}: release it again"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -145,7 +151,9 @@ def test_a_hidden_test_kills_a_wrong_answer_and_tells_nothing(name):
         assert str(told.value).split("\n")[0] == f"{question.id} is not right yet"
 
 
-@pytest.mark.parametrize("name", [*ENGLISH, *(pytest.param(f"{name}_ru", marks=pytest.mark.long) for name in ENGLISH)])
+@pytest.mark.parametrize(
+    "name", [*ENGLISH[:1], *(pytest.param(name, marks=pytest.mark.long) for name in ALL if name != ENGLISH[0])]
+)
 def test_a_blank_one_has_no_point_and_the_solution_all(name, tmp_path):
     save(tmp_path / "class" / "blank" / name / f"{name}.ipynb", released(name))
     for student in ("ada", "ivan"):
@@ -162,6 +170,7 @@ def test_a_blank_one_has_no_point_and_the_solution_all(name, tmp_path):
         assert results[student].seconds < 90 and results[student].memory < 1.5 * 2**30
 
 
+@pytest.mark.long
 def test_feedback_of_nbgrader_tells_no_answer(tmp_path):
     name = ENGLISH[0]
     for part in ("source", "questions"):

@@ -74,6 +74,7 @@ def test_students_get_no_answer(place):
         assert str(found["q3"]) not in text and str(found["q4"]) not in text
 
 
+@pytest.mark.long
 def test_the_key_grades_it_and_what_is_committed_does_not_solve_it(place, tmp_path):
     """Right ones get all; the neighbour's answers hardly any; all solutions of the problem sets, run on the
     exam's model and prompt, at most a tenth."""

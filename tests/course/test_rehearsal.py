@@ -21,7 +21,7 @@ from course.grading.thirty import CLASS, NAME, POINTS, TEXT, written
 from interp_kit.course.assignments import assignments_folder, read_notebook
 from interp_kit.course.grading.grade import grade
 
-FEW = ("boris", "blank", "mistake two", "half done", "deleted", "forges")
+FEW = ("boris", "blank", "mistake two", "deleted", "forges")
 CONFIG = """
 c = get_config()
 c.Exchange.root = {root!r}

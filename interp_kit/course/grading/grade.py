@@ -30,6 +30,7 @@ from .marks import give_marks, read_marks, write_marks
 from .report import write_report
 from .results import NOTHING, UNREAD, WAITS, Graded, Result, keep_result, kept_result
 from .runner import Asked, Cell
+from .sandbox import end_with_parent
 from .submission import Answers, run_submission
 from .values import packed, unpacked
 
@@ -153,7 +154,10 @@ def _run(todo: Sequence[tuple[Path, str]], expected: dict[str, Expected], out: P
     """Each result is kept as soon as it is there. A worker runs one submission at a time and holds no answer."""
     results = []
     context = multiprocessing.get_context("spawn")  # no copy of this process's memory, where the answers are
-    with ProcessPoolExecutor(jobs, context) as pool, tqdm(total=len(todo), desc="submissions", unit="") as bar:
+    with (
+        ProcessPoolExecutor(jobs, context, end_with_parent) as pool,
+        tqdm(total=len(todo), desc="submissions", unit="") as bar,
+    ):
         waiting: dict[Future[Answers], tuple[Path, str, Submitted]] = {}
         for place, digest in todo:
             mine = submitted(place, expected.get(place.name))

@@ -23,7 +23,7 @@ import psutil
 
 from .landlock import landlock_version
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 FIRST_USER, N_USERS = 61_000, 4_000  # numbers that no machine gives to people: one for each process that runs commands
 POLL_SECONDS = 0.05
 FILE_BYTES = 4096  # that even an empty file counts
@@ -135,7 +135,8 @@ def as_user(user: int | None, program: str) -> list[str]:
             )
         kept = "-all,+dac_read_search"
     rights = [f"--{what}-caps={kept}" for what in ("inh", "ambient")] + [f"--bounding-set={kept}"]
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", *rights, "--"]
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs",
+            "--pdeathsig=KILL", *rights, "--"]  # fmt: skip
 
 
 def _give(folder: Path, user: int | None) -> None:
@@ -161,6 +162,12 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def end_with_parent() -> None:
+    """This process is killed when the one that started it ends, however it does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def _system_limits(limits: Limits, user: int | None) -> dict[int, int]:
     """The system's own limits, which hold between two looks at what the command does. Processes, with their threads,
     are counted for each user: what this one runs already is allowed, too, and room for the threads."""
@@ -174,6 +181,7 @@ def _limit(system: Mapping[int, int]) -> None:
     for what, most in system.items():
         resource.setrlimit(what, (most, most))
     os.nice(5)
+    end_with_parent()
 
 
 # ---------------------------------------------------------------------- while it runs, and after

@@ -8,9 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ...graphs.graph import AttributionGraph
-from ...graphs.graph_file import load_graph
-
 MOST_NUMBERS, MOST_TEXT = 4_000_000, 100_000  # that one answer may hold
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
@@ -32,10 +29,8 @@ def packed(value: object, folder: Path | None = None) -> object:
         return _array(value)
     if isinstance(value, np.ndarray | pd.Series | pd.Index):  # of texts, such as ids
         value = value.tolist()
-    if isinstance(value, AttributionGraph) and folder is not None:
-        name = f"graph-{len(list(folder.glob('graph-*')))}.json"
-        value.save(folder / name)
-        return {"graph": name}
+    if folder is not None and (graph := _saved(value, folder)):
+        return graph
     if isinstance(value, str):
         if len(value) > MOST_TEXT:
             raise ValueError(f"a text of {len(value):,} characters is too long for an answer")
@@ -75,10 +70,24 @@ def unpacked(value: object, folder: Path | None = None) -> object:
         if "dict" in value:
             return {_key(unpacked(name)): unpacked(each, folder) for name, each in value["dict"]}
         if "graph" in value and folder is not None:
+            from ...graphs import load_graph
+
             return load_graph(folder / Path(value["graph"]).name)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"not an answer: {error}") from None
     raise ValueError(f"not an answer: {sorted(map(str, value))}")
+
+
+def _saved(value: object, folder: Path) -> dict[str, str] | None:
+    """An attribution graph as a file of the folder. Imported here: a student's process mostly needs no graphs, and
+    would wait for them for seconds."""
+    from ...graphs import AttributionGraph
+
+    if not isinstance(value, AttributionGraph):
+        return None
+    name = f"graph-{len(list(folder.glob('graph-*')))}.json"
+    value.save(folder / name)
+    return {"graph": name}
 
 
 def _key(value: object) -> object:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 from course.grading import classroom
 from course.grading.classroom import NAME, STUBS, submit
@@ -167,7 +168,9 @@ def test_killed_halfway_the_rerun_grades_only_the_rest(place, tmp_path):
         done = tmp_path / "out" / "done"
         while process.poll() is None and not list(done.rglob("*.json")):
             pass
+        family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
+    assert psutil.wait_procs(family, timeout=10)[1] == []  # nobody is left behind
     first = {path: path.stat().st_mtime_ns for path in done.rglob("*.json")}
     assert 1 <= len(first) < 3
     results = grade(class_, tmp_path / "out", 1, place / "assignments")
