@@ -1,7 +1,7 @@
 """Every lesson as Binder runs it: two gigabytes and one core, in a control group, with JupyterLab's server beside it;
 and the course, all lessons one after another in one kernel, as by someone who never restarts it.
 
-    python benchmarks/binder.py             twenty-five minutes; all, or those named: 06_how_sure_is_it course
+    python benchmarks/binder.py             a quarter of an hour; all, or those named: 06_how_sure_is_it course
 
 Needs Linux and the right to make control groups (root, or in a container that has its own). What runs the cells,
 nbclient, is in the group too, and takes some 100 MB that Binder would not need. MB is the most that the kernel and its
@@ -89,7 +89,7 @@ def run(lesson: str) -> dict[str, object]:
         out, said = process.communicate()
         ran = json.loads(out.splitlines()[-1]) if process.returncode == 0 else {}
         if not ran:
-            print(said[-2000:], file=sys.stderr)
+            print(said[-8000:], file=sys.stderr)  # the cell and its error
         return {
             "lesson": lesson, "ended": "well" if ran else "badly", "killed": group.killed,
             "MB": round(ran.get("megabytes", 0)), "kernel MB": round(ran.get("kernel_megabytes", 0)),
