@@ -1,10 +1,12 @@
-"""Every lesson as Binder runs it: two gigabytes and one core, in a control group, with JupyterLab's server beside it.
+"""Every lesson as Binder runs it: two gigabytes and one core, in a control group, with JupyterLab's server beside it;
+and the course, all lessons one after another in one kernel, as by someone who never restarts it.
 
-    python benchmarks/binder.py             fifteen minutes; all lessons, or those named: 06_how_sure_is_it
+    python benchmarks/binder.py             a quarter of an hour; all, or those named: 06_how_sure_is_it course
 
 Needs Linux and the right to make control groups (root, or in a container that has its own). What runs the cells,
 nbclient, is in the group too, and takes some 100 MB that Binder would not need. MB is the most that the kernel and its
-processes held, files that the system keeps in case they are read again included; "killed" is what the group says.
+processes held (1 MB is 1,024,000 bytes), files that the system keeps in case they are read again included; kernel MB
+leaves out the processes, of which there is one: LIT, from lesson 09 on. "killed" is what the group says.
 """
 
 import json
@@ -23,8 +25,11 @@ RUN = """
 import json, sys
 import nbformat
 from docs import lessons
-lesson = lessons.NOTEBOOKS / (sys.argv[1] + ".ipynb")
-print(json.dumps(lessons._run(nbformat.read(lesson, as_version=4), lessons._checks(lesson))))
+paths = [lesson for lesson in lessons.LESSONS if sys.argv[1] in (lesson.stem, "course")]
+notebook, *others = [nbformat.read(path, as_version=4) for path in paths]
+for other in others:
+    notebook.cells += other.cells
+print(json.dumps(lessons._run(notebook, lessons._checks(paths[-1]))))
 """
 
 
@@ -70,7 +75,7 @@ class Group:
 
 
 def run(lesson: str) -> dict[str, object]:
-    """What became of a lesson."""
+    """What became of a lesson, or of the "course"."""
     with Group(f"binder-{os.getpid()}") as group:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         server = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "notebooks"]
@@ -84,17 +89,17 @@ def run(lesson: str) -> dict[str, object]:
         out, said = process.communicate()
         ran = json.loads(out.splitlines()[-1]) if process.returncode == 0 else {}
         if not ran:
-            print(said[-2000:], file=sys.stderr)
+            print(said[-8000:], file=sys.stderr)  # the cell and its error
         return {
             "lesson": lesson, "ended": "well" if ran else "badly", "killed": group.killed,
-            "MB": round(ran.get("megabytes", 0)), "CPU s": round(ran.get("seconds", 0)),
-            "s": round(time.monotonic() - start),
+            "MB": round(ran.get("megabytes", 0)), "kernel MB": round(ran.get("kernel_megabytes", 0)),
+            "CPU s": round(ran.get("seconds", 0)), "s": round(time.monotonic() - start),
         }  # fmt: skip
 
 
 def main(names: list[str]) -> None:
     rows = []
-    for lesson in names or [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]:
+    for lesson in names or [*(path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))), "course"]:
         rows.append(run(lesson))
         print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
 

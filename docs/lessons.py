@@ -43,14 +43,14 @@ for kind in (DeprecationWarning, PendingDeprecationWarning):
 """
 # One thread: the sums do not differ from run to run.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-# The most memory that the kernel and the processes it started have held, in MB.
+# The most memory that the kernel has held, and each of the processes that it started, in MB.
 TELL_MEMORY = """
 import psutil
 def _most(process):
     lines = open(f"/proc/{process.pid}/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
 _me = psutil.Process()
-print(sum(map(_most, [_me, *_me.children(recursive=True)])))
+print(*map(_most, [_me, *_me.children(recursive=True)]))
 """
 
 
@@ -90,8 +90,8 @@ def _kept(lesson) -> nbformat.NotebookNode | None:
 
 
 def _run(notebook, checks) -> dict[str, object]:
-    """Fill in the outputs; returns seconds, megabytes and network. The seconds are those that the kernel and its own
-    processes computed, not wall time."""
+    """Fill in the outputs; returns seconds, megabytes (of the kernel and its own processes, and of the kernel alone)
+    and network. The seconds are those that the kernel and its own processes computed, not wall time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     client = NotebookClient(
         notebook,
@@ -111,13 +111,13 @@ def _run(notebook, checks) -> dict[str, object]:
             _run_unseen(client, SHOW_WARNINGS)
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
-            megabytes = float(_run_unseen(client, TELL_MEMORY))
+            megabytes = list(map(float, _run_unseen(client, TELL_MEMORY).split()))
             if checks.exists():
                 _run_unseen(client, RUN_CHECKS.format(str(checks)))
         network = log.read_text(encoding="utf-8") if log.exists() else ""
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": seconds, "megabytes": megabytes, "network": network}
+    return {"seconds": seconds, "megabytes": sum(megabytes), "kernel_megabytes": megabytes[0], "network": network}
 
 
 def _run_unseen(client, source) -> str:

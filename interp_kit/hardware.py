@@ -4,9 +4,11 @@ Memory and cores are what this process may use: a container (its control group, 
 host's, and a process that takes more memory is killed without a word.
 """
 
+import ctypes
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +49,8 @@ def bytes_of(memory: str | float | None) -> float:
 
 
 def check_memory(needed: float, what: str, remedy: str = "", free: float | None = None) -> None:
-    """Logs how much memory `what` needs, and raises MemoryError when that is more than what is free.
+    """Logs how much memory `what` needs, and raises MemoryError when that is more than what is free. Before much is
+    taken, what was freed goes back to the system.
 
     needed: bytes beside what the process holds already.
     remedy: a sentence for the error: what would fit.
@@ -57,13 +60,24 @@ def check_memory(needed: float, what: str, remedy: str = "", free: float | None 
 
         INFO:interp_kit.hardware:attribute() needs about 1.5 GB of memory, and 18 GB are free
     """
-    free = free_memory() if free is None else free
+    if free is None:
+        if needed > min(TOLD_BYTES, free_memory()):
+            give_back_freed()
+        free = free_memory()
     level = logging.INFO if needed > TOLD_BYTES else logging.DEBUG
     amounts = (what, in_words(needed), in_words(free))
     log.log(level, "%s needs about %s of memory, and %s are free", *amounts, extra={"needed": needed})
     if needed > free:
         more = f". {remedy}" if remedy else ""
         raise MemoryError(f"{what} needs about {in_words(needed)} of memory and {in_words(free)} are free{more}")
+
+
+def give_back_freed() -> None:
+    """Returns to the system what this process has freed and the C library keeps for later: after small tensors, that
+    can be hundreds of MB. Only glibc keeps as much, and offers this."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def in_words(n_bytes: float) -> str:

@@ -1,3 +1,4 @@
+import ctypes
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,17 @@ def test_amounts_of_memory(memory, wanted):
 def test_what_is_no_amount_of_memory(memory):
     with pytest.raises(ValueError, match="expected a number of bytes"):
         bytes_of(memory)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc, which alone keeps what is freed")
+def test_what_was_freed_goes_back_before_much_is_taken():
+    small = [b"1" * 100_000 for _ in range(2000)]
+    small = small[-1:]  # the last one stays at the heap's end, so glibc gives nothing back by itself
+    before = psutil.Process().memory_info().rss
+    check_memory(1, "a number")
+    assert psutil.Process().memory_info().rss > before - 50e6
+    check_memory(60e6, "many numbers")
+    assert psutil.Process().memory_info().rss < before - 150e6
 
 
 def test_more_memory_than_there_is_is_refused_by_name():

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -36,26 +36,36 @@ class Corpus:
 
     def __init__(self, texts: Iterable[Sequence[str]]) -> None:
         self.texts = {tuple(tokens): None for tokens in texts}  # each once, in their order
+        # What was worked out, kept here: functools' caches on methods would hold every corpus for good.
+        self._names: dict[str, str] = {}
+        self._words: dict[tuple[str, ...], Words] = {}
+        self._cooccurrence: dict[str, dict[str, float]] = {}
 
     @cached_property
     def _runs(self) -> Counter[str]:
         """How often each run of capitalised words occurs as such."""
         return Counter(m.group() for tokens in self.texts for m in PIECE.finditer("".join(tokens)))
 
-    @cache  # noqa: B019
     def _name(self, piece: str) -> str:
         """Without a first word that is capital only because a sentence starts with it: "For Dallas" is Dallas, since
         Dallas stands alone more often than after For."""
-        while " " in piece:
-            rest = piece.split(" ", 1)[1]
-            if self._runs[rest] <= self._runs[piece]:
-                break
-            piece = rest
-        return piece
+        if piece not in self._names:
+            name = piece
+            while " " in name:
+                rest = name.split(" ", 1)[1]
+                if self._runs[rest] <= self._runs[name]:
+                    break
+                name = rest
+            self._names[piece] = name
+        return self._names[piece]
 
-    @lru_cache(maxsize=100_000)  # noqa: B019
     def words(self, tokens: tuple[str, ...]) -> Words:
         """The text of these tokens in pieces."""
+        if tokens not in self._words:
+            self._words[tokens] = self._split(tokens)
+        return self._words[tokens]
+
+    def _split(self, tokens: tuple[str, ...]) -> Words:
         text = "".join(tokens)
         found = list(PIECE.finditer(text))
         of_token, read, i = [], [], 0
@@ -84,10 +94,14 @@ class Corpus:
         """Whether it is rare enough to say something about a text."""
         return self.document_frequency(word) < COMMON_WORD_FREQUENCY
 
-    @cache  # noqa: B019
     def cooccurrence(self, word: str) -> dict[str, float]:
         """For each other informative word the share of the texts with `word` that have it too; lower, out of caution,
         where `word` is rare."""
+        if word not in self._cooccurrence:
+            self._cooccurrence[word] = self._counted_with(word)
+        return self._cooccurrence[word]
+
+    def _counted_with(self, word: str) -> dict[str, float]:
         texts = self._texts_with.get(word, ())
         counted = Counter(other for pieces in texts for other in pieces)
         n = len(texts) + COOCCURRENCE_DOUBT

@@ -8,7 +8,7 @@ One arrow table a layer, ordered by feature, in memory or on disk. A folder of t
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +61,7 @@ class Examples:
 
     def __init__(self, windows: pa.Array, layers: Mapping[int, "pa.Table | _TableOnDisk"]) -> None:
         self._windows, self._layers = windows, layers
+        self._found: dict[int, dict[int, tuple[int, int]]] = {}  # what `_places` has read
 
     @classmethod
     def from_frame(cls, examples: pd.DataFrame) -> "Examples":
@@ -168,14 +169,15 @@ class Examples:
         """The number of windows."""
         return len(self._windows)
 
-    @cache  # noqa: B019
     def _places(self, layer: int) -> dict[int, tuple[int, int]]:
         """{feature: (first row, rows)} in the layer's table."""
         if layer not in self._layers:
             return {}
-        column = self._layers[layer].column("feature").to_numpy()
-        features, first, count = np.unique(column, return_index=True, return_counts=True)
-        return dict(zip(features.tolist(), zip(first.tolist(), count.tolist())))
+        if layer not in self._found:
+            column = self._layers[layer].column("feature").to_numpy()
+            features, first, count = np.unique(column, return_index=True, return_counts=True)
+            self._found[layer] = dict(zip(features.tolist(), zip(first.tolist(), count.tolist())))
+        return self._found[layer]
 
     def _frame(self, layer: int, table: pa.Table) -> pd.DataFrame:
         frame = table.to_pandas().astype({"group": str})

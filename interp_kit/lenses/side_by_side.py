@@ -28,6 +28,7 @@ from .reasoning.chain_of_thought import cot_faithfulness
 from .reasoning.faithfulness import CotFaithfulness
 from .reasoning.problems import Problem
 from .tokens.masking import Baseline
+from .tokens.methods import import_shap
 from .tokens.token_attribution import TokenAttribution, explain_tokens
 
 Found = Logprobs | LogitLens | Decomposition | AttentionPatterns | TokenAttribution | CotFaithfulness | AttributionGraph
@@ -110,9 +111,10 @@ def side_by_side(
             return (whole if features is None else whole.annotate(features, labels)).prune()
 
         looks["attribution graph"] = graph
-    for library in ("captum.attr", "shap", "lime.lime_text"):  # loading them is not the lenses' cost
+    load = importlib.import_module
+    for loaded in (partial(load, "captum.attr"), import_shap, partial(load, "lime.lime_text")):  # not the lenses' cost
         with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(library)
+            loaded()
     results, rows = {}, {}
     bar = ProgressBar(looks.items(), desc="lenses", leave=False)
     for name, look in bar:

@@ -1,5 +1,7 @@
 """Names, words, numbers and signs."""
 
+import weakref
+
 from interp_kit.features.corpus import Corpus
 
 
@@ -34,3 +36,12 @@ def test_broken_bytes_and_empty_tokens():
     words = Corpus([text]).words(text)
     assert len(words.of_token) == len(words.read) == 5
     assert Corpus([("",)]).words(("",)).pieces == []
+
+
+def test_a_corpus_ends_with_its_last_name():
+    """What it has worked out is kept with it, and not for good: the corpus of a store takes 100 MB."""
+    words = corpus("Waco is in Texas", "Dallas is in Texas")
+    assert words.words((" Waco", " is"))[0] and words.cooccurrence("Waco") is words.cooccurrence("Waco")
+    gone = weakref.ref(words)
+    del words
+    assert gone() is None

@@ -18,7 +18,7 @@ from ...models.targets import Target, Tokens
 from ...widgets.progress import ProgressBar
 
 TOKENS_AT_ONCE = 1024  # of all versions in one forward ...
-GRADIENT_BYTES = 256e6  # ... or fewer, where gradients keep more than this of a forward in memory
+GRADIENT_BYTES = 128e6  # ... or fewer, where gradients keep more than this of a forward in memory
 LOGIT_TENSORS = 3  # [version, vocabulary], alive at once
 EMBEDDINGS_AT_ONCE = 8192
 

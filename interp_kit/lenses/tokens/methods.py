@@ -3,9 +3,11 @@
 A method takes the masked prompt, the difference f(x) - f(x0), the seed and its own options.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -93,10 +95,22 @@ def shapley(masked: MaskedPrompt, difference: float, seed: int, samples: int = 2
     return MethodResult(values.tolist(), random=True, about={"orders": samples})
 
 
+def import_shap() -> ModuleType:
+    """The package shap, whose loops run as they are written: they are short here, and to compile them takes ten seconds
+    and 100 MB. Where shap was loaded before, numba compiles them."""
+    import numba  # of shap's dependencies
+
+    compiles_nothing, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, True
+    try:
+        return importlib.import_module("shap")
+    finally:
+        numba.config.DISABLE_JIT = compiles_nothing
+
+
 def shap(masked: MaskedPrompt, difference: float, seed: int, samples: int = 200) -> MethodResult:
     """The same by the package shap, which goes through each order forwards and backwards."""
     try:
-        import shap
+        shap = import_shap()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"method 'shap' needs the package shap: {EXTRA}") from error
     n, before = len(masked.positions), np.random.get_state()

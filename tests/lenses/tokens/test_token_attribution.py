@@ -1,5 +1,7 @@
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -233,13 +235,22 @@ def test_unknown_methods_are_refused():
 
 @pytest.mark.parametrize("package", ["shap", "lime"])
 def test_a_missing_extra_is_named(package, monkeypatch):
-    import sys
-
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModuleNotFoundError, match=r"interp_kit\[xai\]"):
         explain(package)
+
+
+def test_shap_is_left_to_python_and_others_code_is_compiled():
+    """In a process of its own, since shap is loaded once."""
+    code = (
+        "import numba, interp_kit.lenses.tokens.methods as m\n"
+        "links = m.import_shap().links\n"
+        "print(hasattr(links.identity, 'py_func'), hasattr(numba.njit(lambda x: x), 'py_func'))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["False", "True"]
 
 
 def test_the_document_boundary_ruins_the_picture(smollm2):
