@@ -119,15 +119,15 @@ def student_user() -> int | None:
 
 
 def as_user(user: int | None, program: str) -> list[str]:
-    """What comes before a command so that it runs as `user`. Where others cannot reach the program (Python in root's
-    own folder) it keeps the right to read, which Landlock then narrows.
+    """What comes before a command so that it runs as `user`. Where others cannot reach the program or the kit (a clone
+    in root's own folder) it keeps the right to read, which Landlock then narrows.
 
     Raises PermissionError where they cannot, and the system has no Landlock.
     """
     if user is None:
         return []
-    kept = "-all"
-    if not all(place.stat().st_mode & 0o001 for place in Path(shutil.which(program) or program).resolve().parents):
+    kept, needed = "-all", [shutil.which(program) or program, Path(sys.prefix, "bin"), __file__]
+    if not all(place.stat().st_mode & 0o001 for path in needed for place in Path(path).resolve().parents):
         if not landlock_version():
             raise PermissionError(
                 f"other users cannot reach {program!r}, and a submission should not run as root: put Python and the "

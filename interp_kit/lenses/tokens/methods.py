@@ -98,8 +98,7 @@ def shapley(masked: MaskedPrompt, difference: float, seed: int, samples: int = 2
 def import_shap() -> ModuleType:
     """The package shap, whose loops run as they are written: they are short here, and to compile them takes ten seconds
     and 100 MB. Where shap was loaded before, numba compiles them."""
-    import numba  # of shap's dependencies
-
+    numba = importlib.import_module("numba")  # one of shap's dependencies, not of ours
     compiles_nothing, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, True
     try:
         return importlib.import_module("shap")
