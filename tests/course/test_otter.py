@@ -1,4 +1,4 @@
-"""An assignment for otter-grader: its tests are ours. (They ran in otter-grader 7.0 itself, too: docs/trust.md.)"""
+"""An assignment for otter-grader: its tests are ours. (Those of q1 ran in otter-grader 7.0.0 itself, too.)"""
 
 import doctest
 import importlib.util
