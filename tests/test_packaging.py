@@ -45,7 +45,7 @@ def files_of_the_repository() -> list[Path]:
 def third_party_imports(folder: Path) -> dict[str, str]:
     """{distribution: a file that imports it} for every import under `folder`, at any depth of the code."""
     distributions = importlib.metadata.packages_distributions()
-    ours = {PROJECT["name"], "recipes"}
+    ours = {PROJECT["name"], "recipes", "benchmarks"}
     if folder.name != PROJECT["name"]:  # scripts and tests import their neighbours by bare name
         folders = {folder, ROOT / "tests"}  # benchmarks/hostile.py tries what the tests try
         ours |= {path.stem for other in folders for path in other.rglob("*.py")}
