@@ -15,7 +15,7 @@ import nbformat
 import pandas as pd
 import psutil
 import pytest
-from course.grading.classroom import save
+from course.grading.classroom import save, started_since
 from course.grading.thirty import CLASS, NAME, POINTS, TEXT, written
 
 from interp_kit.course.assignments import assignments_folder, read_notebook
@@ -77,7 +77,7 @@ def collected(students, place):
     "students", [pytest.param(FEW, id="a few"), pytest.param(tuple(CLASS), id="all thirty", marks=pytest.mark.long)]
 )
 def test_a_class(students, tmp_path, monkeypatch):
-    temporary = Path(tempfile.mkdtemp())
+    temporary, running = Path(tempfile.mkdtemp()), psutil.Process().children()
     temporary.chmod(0o711)  # pytest's own folders are closed to other users
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -103,8 +103,7 @@ def test_a_class(students, tmp_path, monkeypatch):
     assert len(list((grades / "students").iterdir())) == len(students)
     assert {path: path.stat().st_mtime_ns for path in teacher.rglob("*") if path.is_file()} == before
     assert os.listdir(temporary) == []
-    running = [process for process in psutil.Process().children() if "resource_tracker" not in str(process.cmdline())]
-    assert running == []
+    assert started_since(running) == []
     shutil.rmtree(temporary)
 
 

@@ -1,6 +1,7 @@
 """A small assignment and its submissions, for tests of the grading: arithmetic, so that a process ends soon."""
 
 import nbformat
+import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 NAME = "ps0"
@@ -68,3 +69,9 @@ def submit(submissions, student, changes=None, without=(), extra=(), name=f"{NAM
 def save(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(content, path)
+
+
+def started_since(before):
+    """The processes that this one has started since then and that still run; Python's own resource_tracker may."""
+    now = [process for process in psutil.Process().children() if process not in before]
+    return [process for process in now if "resource_tracker" not in str(process.cmdline())]
