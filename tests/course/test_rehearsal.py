@@ -102,7 +102,7 @@ def test_a_class(students, tmp_path, monkeypatch):
     assert moodle.to_dict() == {student: float(row["score"]) for student, row in csv_of(grades).items()}
     assert len(list((grades / "students").iterdir())) == len(students)
     assert {path: path.stat().st_mtime_ns for path in teacher.rglob("*") if path.is_file()} == before
-    assert os.listdir(temporary) == []
+    assert list(temporary.glob("interp_kit-*")) == []
     assert started_since(running) == []
     shutil.rmtree(temporary)
 
