@@ -61,9 +61,10 @@ def check_memory(needed: float, what: str, remedy: str = "", free: float | None 
         INFO:interp_kit.hardware:attribute() needs about 1.5 GB of memory, and 18 GB are free
     """
     if free is None:
-        if needed > min(TOLD_BYTES, free_memory()):
-            give_back_freed()
         free = free_memory()
+        if needed > min(TOLD_BYTES, free):
+            give_back_freed()
+            free = free_memory()
     level = logging.INFO if needed > TOLD_BYTES else logging.DEBUG
     amounts = (what, in_words(needed), in_words(free))
     log.log(level, "%s needs about %s of memory, and %s are free", *amounts, extra={"needed": needed})

@@ -148,6 +148,12 @@ def graded(notebook: "NotebookNode") -> list["NotebookNode"]:
     return [cell for cell in notebook.cells if _settings(cell).get("grade")]
 
 
+def is_test(cell: "NotebookNode") -> bool:
+    """Whether it carries points without being an answer: the kit's own questions take its place."""
+    settings = _settings(cell)
+    return bool(settings.get("grade")) and not settings.get("solution")
+
+
 def grade_id(cell: "NotebookNode") -> str:
     """The name that nbgrader gives a cell; "" where it has none."""
     return str(_settings(cell).get("grade_id", ""))

@@ -11,6 +11,7 @@ from ..widgets.picture import Picture
 from ..widgets.plain_text import printable
 from .compare import CLOSE, numbers, problem, same
 from .puzzles import PUZZLES, Puzzle
+from .questions import answer_of
 
 N_TRIALS = 6
 
@@ -112,9 +113,9 @@ def _line(error: Exception) -> str:
 
 def _hint(puzzle: Puzzle, mine: Callable, trials: Sequence[tuple], given: object, expected: object) -> str:
     """The first that fits of: a known mistake, a transposed answer, another shape, a constant, a factor."""
-    answers = [_quietly(mine, inputs) for inputs in trials]
+    answers = [answer_of(mine, inputs) for inputs in trials]
     for hint, mistake in puzzle.mistakes.items():
-        if all(same(_quietly(mistake, inputs), answer) for inputs, answer in zip(trials, answers)):
+        if all(same(answer_of(mistake, inputs), answer) for inputs, answer in zip(trials, answers)):
             return hint
     x, y = numbers(given), numbers(expected)
     if x is None or y is None:
@@ -133,13 +134,6 @@ def _hint(puzzle: Puzzle, mine: Callable, trials: Sequence[tuple], given: object
         return f"Right but for a factor of {ratio:.3g}."
     wrong = int(((x - y).abs() > CLOSE * float(y.abs().max())).sum())
     return f"{wrong} of {x.numel()} numbers differ: look at which." if wrong < x.numel() else ""
-
-
-def _quietly(function: Callable, inputs: tuple) -> object:
-    try:
-        return function(*_copied(inputs))
-    except Exception:  # a mistake may not work on every input
-        return None
 
 
 def _rows(value: object) -> list[list[object]]:

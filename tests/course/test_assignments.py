@@ -4,13 +4,12 @@ import ast
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from course.grading.classroom import save
+from course.grading.classroom import nbgrader, save
 from nbgrader.apps import NbGraderAPI
 from traitlets.config import PyFileConfigLoader
 
@@ -192,14 +191,6 @@ def test_feedback_of_nbgrader_tells_no_answer(tmp_path):
     assert "q1 is not right yet" in text and "solution" not in text.lower().replace("solution cell", "")
     answers = (FOLDER / "questions" / f"{name}.py").read_text().splitlines()
     assert not [line for line in answers if len(line.strip()) > 25 and line.strip() in text]
-
-
-def nbgrader(folder, *arguments):
-    programs = Path(sys.executable).parent
-    path = os.pathsep.join([str(programs), os.environ["PATH"]])  # nbgrader starts alembic by its name
-    command = [programs / "nbgrader", *arguments]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_an_assignment_that_does_not_fit_its_questions(tmp_path):

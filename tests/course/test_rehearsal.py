@@ -4,10 +4,7 @@ All thirty in `make test-long`; a few in `make test`. The machine is as it was b
 """
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,45 +12,22 @@ import nbformat
 import pandas as pd
 import psutil
 import pytest
-from course.grading.classroom import save, started_since
+from course.grading.classroom import exchange_in, nbgrader, save, started_since
 from course.grading.thirty import CLASS, NAME, POINTS, TEXT, written
 
 from interp_kit.course.assignments import assignments_folder, read_notebook
 from interp_kit.course.grading.grade import grade
 
 FEW = ("boris", "blank", "mistake two", "deleted", "forges")
-CONFIG = """
-c = get_config()
-c.Exchange.root = {root!r}
-c.CourseDirectory.course_id = "interp_kit"
-c.ExchangeCollect.check_owner = False  # all students are one user here
-c.ClearSolutions.code_stub = {{"python": "raise NotImplementedError"}}
-c.ClearSolutions.text_stub = "*...*"
-"""
-
-
-def nbgrader(folder, *arguments):
-    programs = Path(sys.executable).parent
-    path = os.pathsep.join([str(programs), os.environ["PATH"]])  # nbgrader starts alembic by its name
-    done = subprocess.run(
-        [programs / "nbgrader", *arguments],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def collected(students, place):
     """Released, fetched, submitted and collected through a local exchange; those whose notebook has another name are
     filed by hand, as the exchange would refuse them."""
-    teacher, exchange = place / "teacher", place / "exchange"
-    exchange.mkdir()
-    exchange.chmod(0o777)
+    teacher, settings = place / "teacher", (assignments_folder() / "nbgrader_config.py").read_text()
     for part in ("source", "questions", "release"):
         shutil.copytree(assignments_folder() / part, teacher / part)
-    (teacher / "nbgrader_config.py").write_text(CONFIG.format(root=str(exchange)))
+    (teacher / "nbgrader_config.py").write_text(settings + exchange_in(place / "exchange"))
     nbgrader(teacher, "generate_assignment", NAME, "--create", "--force")
     nbgrader(teacher, "release_assignment", NAME)
     released = read_notebook(teacher / "release" / NAME / f"{NAME}.ipynb")

@@ -22,14 +22,14 @@ from ...formats.json import read_json, write_json
 from ...formats.validation import check_type
 from ...storage.atomic import always
 from ...storage.locking import locked
-from ..assignments import Assignment, assignments_folder, grade_id, load_assignment, read_notebook
+from ..assignments import Assignment, assignments_folder, grade_id, is_test, load_assignment, read_notebook
 from ..compare import problem, same
 from ..predict import FILE as PREDICTIONS
 from ..questions import N_CASES, FunctionQuestion, Question, ValueQuestion, answer_of, cases
 from .marks import give_marks, read_marks, write_marks
 from .report import write_report
-from .results import NOTHING, UNREAD, WAITS, Graded, Result, keep_result, kept_result
-from .runner import Asked, Cell
+from .results import UNREAD, WAITS, Graded, Result, keep_result, kept_result
+from .runner import NOTHING, Asked, Cell
 from .sandbox import end_with_parent
 from .submission import Answers, run_submission
 from .values import packed, unpacked
@@ -202,7 +202,7 @@ def submitted(place: Path, expected: Expected | None) -> Submitted:
     try:
         notebook = read_notebook(named[0])
         texts = {grade_id(cell): str(cell.source) for cell in notebook.cells if grade_id(cell)}
-        code = [cell for cell in notebook.cells if cell.cell_type == "code" and not _is_test(cell)]
+        code = [cell for cell in notebook.cells if cell.cell_type == "code" and not is_test(cell)]
         cells = [Cell(id=grade_id(cell), code=str(cell.source)) for cell in code]
     except (ValueError, AttributeError, TypeError) as error:
         return Submitted(problem=f"{named[0].name} cannot be read: {error}", missed=missed)
@@ -214,12 +214,6 @@ def submitted(place: Path, expected: Expected | None) -> Submitted:
             files = [f"{question.id}-{number}.json" for number in range(n)]
             asked.append(Asked(question=question.id, name=question.answer, cases=files))
     return Submitted(cells, asked, texts, notes)
-
-
-def _is_test(cell: dict) -> bool:
-    """What carries points without being an answer: the kit's own questions take its place."""
-    settings = cell.get("metadata", {}).get("nbgrader", {})
-    return bool(settings.get("grade")) and not settings.get("solution")
 
 
 # ---------------------------------------------------------------------- points

@@ -50,9 +50,7 @@ def close_all_but(readable: Iterable[Path], writable: Iterable[Path]) -> None:
     version = landlock_version()
     all_rights = (1 << FILE_RIGHTS.get(version, 16)) - 1
     rules = _Ruleset(all_rights, NETWORK if version >= NETWORK_SINCE else 0, OTHERS if version >= OTHERS_SINCE else 0)
-    known = (
-        24 if version >= OTHERS_SINCE else 16 if version >= NETWORK_SINCE else 8
-    )  # bytes of it that the kernel reads
+    known = 8 * (1 + (version >= NETWORK_SINCE) + (version >= OTHERS_SINCE))  # bytes of it that the kernel reads
     ruleset = _call(CREATE_RULESET, ctypes.byref(rules), known, 0)
     try:
         for path in readable:

@@ -35,7 +35,8 @@ def read_marks(path: Path) -> dict[Key, Mark]:
     """
     if not path.exists():
         return {}
-    rows = list(csv.DictReader(read_text(path).lstrip("\ufeff").splitlines(keepends=True), delimiter=_delimiter(path)))
+    text = read_text(path).lstrip("\ufeff")
+    rows = list(csv.DictReader(text.splitlines(keepends=True), delimiter=_delimiter(text)))
     if rows and not set(COLUMNS) - {"most"} <= set(rows[0]):
         raise ValueError(f"{str(path)!r}: expected the columns {', '.join(COLUMNS)}")
     return {
@@ -101,7 +102,7 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(text: str) -> str:
     """Some spreadsheets save with semicolons."""
-    first = read_text(path).partition("\n")[0]
+    first = text.partition("\n")[0]
     return ";" if first.count(";") > first.count(",") else ","

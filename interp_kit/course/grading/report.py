@@ -10,7 +10,8 @@ import pandas as pd
 
 from ...storage.atomic import always, atomic_file
 from .marks import write_table
-from .results import NOTHING, UNREAD, WAITS, Result
+from .results import UNREAD, WAITS, Result
+from .runner import NOTHING
 
 HERE = Path(__file__).parent
 TEMPLATES = jinja2.Environment(autoescape=True, trim_blocks=True, loader=jinja2.FileSystemLoader(HERE))

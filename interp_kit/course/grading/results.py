@@ -8,7 +8,6 @@ from ...formats.validation import adapter_of
 from ...storage.atomic import always
 
 WAITS = "waits for a mark"
-NOTHING = "nothing is written yet"
 UNREAD = "nothing to grade"
 
 

@@ -22,6 +22,7 @@ T = TypeVar("T")
 TASK, GIVEN, ANSWERS = "task.json", "given", "answers.jsonl"
 SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/dev/urandom", "/proc", "/sys")
 DEVICES = ("/dev/null", "/dev/zero")
+NOTHING, ENDED = "nothing is written yet", "it ended the whole process, or would not end"
 SECOND_SECONDS = 2.0
 LATE_SECONDS = 3  # a cell that goes on for so long after its time ends the process
 
@@ -92,7 +93,7 @@ def _run_cells(task: Task, say: Callable[..., None]) -> dict[str, object]:
     for number, cell in enumerate(task["cells"]):
         step = f"cell {number}"
         if step in task["skipped"]:
-            say(cell=cell["id"], ended="it ended the whole process, or would not end")
+            say(cell=cell["id"], ended=ENDED)
             continue
         say(begins=step)
         seconds = SECOND_SECONDS if step in task["slow"] else task["cell_seconds"]
@@ -113,7 +114,7 @@ def _ask(
     if asked["name"] not in names:
         say(question=question, error=f"there is no {asked['name']}")
     elif mine is ...:
-        say(question=question, error="nothing is written yet")
+        say(question=question, error=NOTHING)
     elif not asked["cases"]:
         answer, error = _in_time(lambda: packed(mine), seconds)
         say(question=question, **({"error": _in_words(error, seconds)} if error else {"answer": answer}))
@@ -134,7 +135,7 @@ def _call(
     for number, name in enumerate(asked["cases"]):
         step = f"{question} case {number}"
         if step in task["skipped"]:
-            say(question=question, error="it ended the whole process, or would not end")
+            say(question=question, error=ENDED)
             break
         say(begins=step)
         arguments = [unpacked(each, folder) for each in given[name]]
@@ -168,7 +169,7 @@ def _in_words(error: BaseException, seconds: float) -> str:
     if isinstance(error, OutOfTimeError):
         return f"it took over {seconds:g} seconds"
     if isinstance(error, NotImplementedError) and not error.args:
-        return "nothing is written yet"
+        return NOTHING
     return f"{type(error).__name__}: {error}"[:300]
 
 

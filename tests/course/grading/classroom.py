@@ -1,5 +1,10 @@
 """A small assignment and its submissions, for tests of the grading: arithmetic, so that a process ends soon."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -75,3 +80,25 @@ def started_since(before):
     """The processes that this one has started since then and that still run; Python's own resource_tracker may."""
     now = [process for process in psutil.Process().children() if process not in before]
     return [process for process in now if "resource_tracker" not in str(process.cmdline())]
+
+
+def exchange_in(folder):
+    """Lines of an nbgrader_config.py: an exchange in a new folder that all may write to."""
+    folder.mkdir()
+    folder.chmod(0o777)
+    return f"""
+c = get_config()
+c.Exchange.root = {str(folder)!r}
+c.CourseDirectory.course_id = "interp_kit"
+c.ExchangeCollect.check_owner = False  # all students are one user here
+"""
+
+
+def nbgrader(folder, *arguments):
+    """In the folder of a student, or of the teacher, which is also their home."""
+    programs = Path(sys.executable).parent
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])  # nbgrader starts alembic by its name
+    environment = {**os.environ, "HOME": str(folder), "PATH": path}
+    command = [programs / "nbgrader", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
